@@ -1,0 +1,184 @@
+"""The settings that define a network; they travel with its weights and unknown keys are errors."""
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+TEXT_WIDTH = 384  # width of all-MiniLM-L6-v2, the frozen text encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings that convert to and from a JSON dictionary."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build the settings from a dictionary, as stored beside the weights.
+
+        Raises:
+            ValueError: a key is unknown or a value is not allowed.
+        """
+        allowed = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - allowed)
+        if unknown:
+            raise ValueError(f"unknown {cls.__name__} keys {unknown}; allowed: {sorted(allowed)}")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as a dictionary that JSON can hold."""
+        return asdict(self)
+
+    def _require(self, condition: bool, message: str) -> None:
+        if not condition:
+            raise ValueError(f"{type(self).__name__}: {message}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig(Config):
+    """A picture tokenizer: raw patches, principal components of patches, or the latents of a VAE.
+
+    `patch_size` is the side of the square of pixels that one token stands for; `channels` the numbers a token holds.
+    `vae_channels` are the block widths of the VAE (used by kind "vae" only; their number fixes its downsampling).
+    `refiner_width` > 0 adds a small convolutional decoder after the linear one that hides the joins between patches.
+    """
+
+    kind: Literal["patch", "pca", "vae"] = "pca"
+    image_size: int = 64
+    patch_size: int = 8
+    channels: int = 48
+    vae_channels: tuple[int, ...] = (32, 64, 128, 128)
+    refiner_width: int = 0
+
+    def __post_init__(self) -> None:
+        self._require(self.kind in ("patch", "pca", "vae"), f"kind is {self.kind!r}; allowed: patch, pca, vae")
+        self._require(
+            self.image_size % self.patch_size == 0,
+            f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}",
+        )
+        if self.kind == "patch":
+            self._require(self.channels == self.patch_values, f"raw patches hold {self.patch_values} channels")
+        if self.kind == "vae":
+            down = 2 ** (len(self.vae_channels) - 1)
+            self._require(down == self.patch_size, f"{len(self.vae_channels)} VAE blocks reduce by {down}")
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers in one RGB patch."""
+        return 3 * self.patch_size**2
+
+    @property
+    def grid(self) -> int:
+        """Tokens along one side of the picture."""
+        return self.image_size // self.patch_size
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one picture."""
+        return self.grid**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class DJepaConfig(Config):
+    """D-JEPA (arXiv 2410.03755): context encoder, predictor and per-token denoiser.
+
+    `condition_width` is the width of the prompt features that enter as a prefix (text tokens or a class embedding).
+    """
+
+    backbone: Literal["cached", "bidirectional"] = "cached"
+    num_tokens: int = 64
+    channels: int = 48
+    condition_width: int = TEXT_WIDTH
+    width: int = 256
+    num_heads: int = 4
+    encoder_depth: int = 6
+    predictor_depth: int = 6
+    num_buffer_tokens: int = 8
+    denoiser_width: int = 512
+    denoiser_depth: int = 3
+    denoising: Literal["flow", "diffusion"] = "flow"
+
+    def __post_init__(self) -> None:
+        backbones, denoisings = ("cached", "bidirectional"), ("flow", "diffusion")
+        self._require(self.backbone in backbones, f"backbone is {self.backbone!r}; allowed: {backbones}")
+        self._require(self.denoising in denoisings, f"denoising is {self.denoising!r}; allowed: {denoisings}")
+        self._require(self.grid**2 == self.num_tokens, f"num_tokens is {self.num_tokens}, which is no square")
+        self._require(
+            self.width % (4 * self.num_heads) == 0,
+            f"width {self.width} must be a multiple of 4 x num_heads ({self.num_heads}) for rotary positions",
+        )
+
+    @property
+    def grid(self) -> int:
+        """Tokens along one side of the picture."""
+        return math.isqrt(self.num_tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JepaTConfig(DJepaConfig):
+    """JEPA-T (arXiv 2510.00974): D-JEPA with token-level text fusion.
+
+    `fuse_after_predictor` switches the cross-attention after the predictor, `fuse_before_loss` the injection of raw
+    text features into the condition; both are on in the model and off only in ablations.
+    """
+
+    fuse_after_predictor: bool = True
+    fuse_before_loss: bool = True
+    fusion_heads: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class TIJepaConfig(Config):
+    """TI-JEPA (arXiv 2503.06380): text predicts image features and image predicts text features.
+
+    `text_components` are the whitened principal components of sentence features that pictures predict, asked for with
+    `num_summary_queries` queries. `num_score_masks` block masks make up the energy. The last three are fitted after
+    training: the weights of the energy's terms (text -> image without and with visible patches, image -> text), and
+    probability = sigmoid(calibration_offset - calibration_scale * energy).
+    """
+
+    image_size: int = 64
+    patch_size: int = 8
+    text_width: int = TEXT_WIDTH
+    text_components: int = 192
+    width: int = 192
+    num_heads: int = 4
+    image_depth: int = 4
+    text_depth: int = 1
+    predictor_width: int = 128
+    predictor_depth: int = 2
+    num_summary_queries: int = 8
+    num_score_masks: int = 4
+    energy_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+    calibration_scale: float = 1.0
+    calibration_offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._require(
+            self.image_size % self.patch_size == 0,
+            f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}",
+        )
+        for name in ("width", "predictor_width"):
+            width = getattr(self, name)
+            self._require(
+                width % (4 * self.num_heads) == 0,
+                f"{name} {width} must be a multiple of 4 x num_heads ({self.num_heads}) for rotary positions",
+            )
+        self._require(
+            1 <= self.text_components <= self.text_width,
+            f"text_components is {self.text_components}; allowed: 1 to text_width ({self.text_width})",
+        )
+        self._require(self.num_score_masks >= 1, f"num_score_masks is {self.num_score_masks}; allowed: 1 or more")
+        self._require(
+            len(self.energy_weights) == 3 and min(self.energy_weights) >= 0 and max(self.energy_weights) > 0,
+            f"energy_weights are {self.energy_weights}; allowed: three numbers from 0, not all of them 0",
+        )
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the picture."""
+        return self.image_size // self.patch_size
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of one picture."""
+        return self.grid**2

@@ -1,0 +1,1 @@
+"""Networks only: no download, device choice, loss, loop or sampler lives here."""

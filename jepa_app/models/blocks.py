@@ -1,0 +1,186 @@
+"""Transformer blocks whose keys and values can be kept, with rotary positions on a grid.
+
+Letters in shapes: B batch, L tokens, P kept tokens, Q queries, K keys, D width, H heads, E = D / H.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from jepa_app.models.attention import attend
+
+
+class KeyValue(NamedTuple):
+    """Keys and values of one layer, (B, L, H, E) each, keys already turned by their position."""
+
+    key: Tensor
+    value: Tensor
+
+    def append(self, later: "KeyValue") -> "KeyValue":
+        """Return these keys and values followed by later ones."""
+        return KeyValue(torch.cat([self.key, later.key], dim=1), torch.cat([self.value, later.value], dim=1))
+
+    def repeat(self, times: int) -> "KeyValue":
+        """Return the batch repeated `times` times."""
+        return KeyValue(self.key.repeat(times, 1, 1, 1), self.value.repeat(times, 1, 1, 1))
+
+
+class Rotary(NamedTuple):
+    """Cosine and sine of each token's rotary angles, (B, L, 1, E / 2) each."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+class GridPositions(nn.Module):
+    """Axial rotary positions of a square grid: half of the angles follow the row, half the column.
+
+    Position -1 stands for tokens without a place (buffer, text): they are not turned.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, grid: int, head_width: int) -> None:
+        super().__init__()
+        quarter = head_width // 4
+        frequency = torch.pi / 2 * torch.logspace(0, -1, quarter)  # wavelengths of 4 to 40 tokens
+        row, column = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
+        angle = torch.cat([row.flatten()[:, None] * frequency, column.flatten()[:, None] * frequency], dim=1)
+        angle = torch.cat([angle, torch.zeros(1, 2 * quarter)])  # index -1: no place  (N + 1, E / 2)
+        self.register_buffer("cos", angle.cos(), persistent=False)
+        self.register_buffer("sin", angle.sin(), persistent=False)
+
+    def forward(self, positions: Tensor) -> Rotary:
+        """Return the rotary factors of positions (B, L) long."""
+        return Rotary(self.cos[positions][:, :, None], self.sin[positions][:, :, None])
+
+
+def turn(x: Tensor, rotary: Rotary) -> Tensor:
+    """Rotate each pair of features of x (B, L, H, E) by its position's angles (RoFormer, arXiv 2104.09864)."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * rotary.cos - second * rotary.sin, first * rotary.sin + second * rotary.cos], dim=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with normalised queries and keys, in parts: project, then attend to any keys."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.head_width = width // num_heads
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.query_norm = nn.RMSNorm(self.head_width, eps=1e-6)
+        self.key_norm = nn.RMSNorm(self.head_width, eps=1e-6)
+        self.out = nn.Linear(width, width)
+
+    def project(self, x: Tensor, rotary: Rotary) -> tuple[Tensor, KeyValue]:
+        """Return queries (B, L, H, E) and the keys and values of tokens x (B, L, D)."""
+        heads = self.query_key_value(x).unflatten(-1, (3, self.num_heads, self.head_width))
+        query, key, value = heads.unbind(dim=2)  # (B, L, H, E)
+        return turn(self.query_norm(query), rotary), KeyValue(turn(self.key_norm(key), rotary), value)
+
+    def forward(self, query: Tensor, keys: KeyValue, mask: Tensor | None) -> Tensor:
+        """Attend with queries (B, Q, H, E) to keys (B, K, H, E) under mask (B, Q, K): (B, Q, D)."""
+        return self.out(attend(query, keys.key, keys.value, mask).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with GELU, four times as wide inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.widen = nn.Linear(width, 4 * width)
+        self.narrow = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, L, D) to (B, L, D)."""
+        return self.narrow(gelu(self.widen(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block that attends to kept keys and to its own tokens."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width, eps=1e-6)
+        self.attention = Attention(width, num_heads)
+        self.feed_forward_norm = nn.LayerNorm(width, eps=1e-6)
+        self.feed_forward = FeedForward(width)
+
+    def forward(
+        self, x: Tensor, rotary: Rotary, kept: KeyValue | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, KeyValue]:
+        """Process tokens x (B, L, D).
+
+        Args:
+            rotary: factors of the tokens' positions.
+            kept: keys and values (B, P, H, E) of earlier tokens.
+            mask: (B, L, P + L) bool over the kept keys followed by the own ones.
+
+        Returns:
+            The tokens (B, L, D), and kept plus own keys and values.
+        """
+        query, own = self.attention.project(self.attention_norm(x), rotary)
+        keys = own if kept is None else kept.append(own)
+        x = x + self.attention(query, keys, mask)
+        return x + self.feed_forward(self.feed_forward_norm(x)), keys
+
+
+class QueryBlock(Block):
+    """Block of position queries: they attend to context features and to one another (ARPG, arXiv 2503.10568)."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__(width, num_heads)
+        self.context_key_value = nn.Linear(width, 2 * width)
+        self.context_key_norm = nn.RMSNorm(width // num_heads, eps=1e-6)
+
+    def keep(self, features: Tensor, rotary: Rotary) -> KeyValue:
+        """Return the keys and values by which queries see context features (B, L, D)."""
+        heads = self.context_key_value(features).unflatten(-1, (2, self.attention.num_heads, -1))
+        key, value = heads.unbind(dim=2)
+        return KeyValue(turn(self.context_key_norm(key), rotary), value)
+
+
+class CrossAttention(nn.Module):
+    """Attention from image tokens to prompt tokens of another width, with a residual connection."""
+
+    def __init__(self, width: int, prompt_width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.query = nn.Linear(width, width)
+        self.query_norm = nn.RMSNorm(width // num_heads, eps=1e-6)
+        self.key_value = nn.Linear(prompt_width, 2 * width)
+        self.key_norm = nn.RMSNorm(width // num_heads, eps=1e-6)
+        self.out = nn.Linear(width, width)
+
+    def keep(self, prompt: Tensor) -> KeyValue:
+        """Return keys and values (B, T, H, E) of prompt tokens (B, T, prompt width), once per prompt."""
+        key, value = self.key_value(prompt).unflatten(-1, (2, self.num_heads, -1)).unbind(dim=2)
+        return KeyValue(self.key_norm(key), value)
+
+    def forward(self, x: Tensor, prompt: KeyValue, mask: Tensor) -> Tensor:
+        """Add to x (B, L, D) what it reads from the prompt; mask (B, T) is True on real prompt tokens."""
+        query = self.query_norm(self.query(self.norm(x)).unflatten(-1, (self.num_heads, -1)))
+        where = mask[:, None, :].expand(-1, x.shape[1], -1)  # (B, L, T)
+        return x + self.out(attend(query, prompt.key, prompt.value, where).flatten(2))
+
+
+def initialise(module: nn.Module) -> None:
+    """Initialise the layers below a module.
+
+    | layer | weight | bias |
+    | Linear | normal, std 0.02 | 0 |
+    | LayerNorm, RMSNorm | 1 | 0 |
+    | out, narrow (end of a residual branch) | 0 | 0 |
+    """
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear):
+            if name.rsplit(".", 1)[-1] in ("out", "narrow"):
+                nn.init.zeros_(layer.weight)
+            else:
+                nn.init.normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)

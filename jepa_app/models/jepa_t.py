@@ -1,0 +1,81 @@
+"""JEPA-T (arXiv 2510.00974): D-JEPA with token-level text fusion, for free text and class names alike.
+
+The text enters three times: as a prefix of the context encoder, by cross-attention after the predictor, and joined with
+the condition before the losses. All three lie inside `start` and `predict`, which training and sampling share.
+Letters in shapes: B batch, M asked positions, T text tokens, W text width, C token channels, D width.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from jepa_app.config import JepaTConfig
+from jepa_app.models.blocks import CrossAttention, initialise
+from jepa_app.models.d_jepa import Context, DJepa
+from jepa_app.models.text import TextFeatures
+
+
+class JepaT(nn.Module):
+    """The text-to-image network."""
+
+    def __init__(self, config: JepaTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.null_text = nn.Parameter(torch.empty(config.condition_width))
+        self.fusion = CrossAttention(config.width, config.condition_width, config.fusion_heads)
+        self.injection = nn.Linear(config.condition_width, config.width)
+        self.init_weights()
+        self.d_jepa = DJepa(config)
+
+    def init_weights(self) -> None:
+        """Initialise the fusion: null text normal (std 0.02), layers as in `blocks.initialise`, injection zero."""
+        initialise(self)
+        nn.init.normal_(self.null_text, std=0.02)
+        nn.init.zeros_(self.injection.weight)
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network (x (M, C), time (M,), condition (M, D)) -> (M, C) that `flow` drives."""
+        return self.d_jepa.denoiser
+
+    @property
+    def asks_all_masked(self) -> bool:
+        """Whether `predict` must be asked for all masked positions at once (bidirectional backbone)."""
+        return self.d_jepa.backbone.asks_all_masked
+
+    def null_features(self, batch_size: int) -> TextFeatures:
+        """Return the learned null text: one token a picture, (B, 1, W)."""
+        tokens = self.null_text.expand(batch_size, 1, -1)
+        return TextFeatures(tokens, torch.ones(batch_size, 1, dtype=torch.bool, device=tokens.device))
+
+    def drop_text(self, text: TextFeatures, drop: Tensor) -> TextFeatures:
+        """Replace the text of some pictures by the null text.
+
+        Args:
+            text: features (B, T, W).
+            drop: (B,) bool.
+        """
+        first = torch.arange(text.mask.shape[1], device=drop.device) == 0  # (T,)
+        tokens = torch.where((drop[:, None] & first)[:, :, None], self.null_text.to(text.tokens.dtype), text.tokens)
+        return TextFeatures(tokens, torch.where(drop[:, None], first, text.mask))
+
+    def start(self, text: TextFeatures) -> Context:
+        """Begin a batch of pictures: encode the prefix, and keep what the fusion reads from the text."""
+        context = self.d_jepa.start(text)
+        return replace(context, prompt=(self.fusion.keep(text.tokens), text.mask, self.injection(text.pooled())))
+
+    def extend(self, context: Context, tokens: Tensor, positions: Tensor, blocks: Tensor) -> Context:
+        """Take in revealed tokens (B, L, C) at positions (B, L), revealed by steps `blocks` (B, L)."""
+        return self.d_jepa.extend(context, tokens, positions, blocks)
+
+    def predict(self, context: Context, positions: Tensor, blocks: Tensor) -> Tensor:
+        """Return the conditions (B, M, D), fused with the text, at positions (B, M) of steps `blocks` (B, M)."""
+        assert context.prompt is not None
+        keys, mask, injected = context.prompt
+        condition = self.d_jepa.predict(context, positions, blocks)
+        if self.config.fuse_after_predictor:
+            condition = self.fusion(condition, keys, mask)
+        if self.config.fuse_before_loss:
+            condition = condition + injected[:, None, :]
+        return condition

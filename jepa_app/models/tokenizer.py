@@ -1,0 +1,191 @@
+"""Pictures to continuous tokens and back: linear patches (raw or principal components) and VAE latents.
+
+Letters in shapes: B batch, N tokens, C channels, S picture side, P patch values, G grid = tokens along a side.
+Pixels are in [-1, 1]. The scale of the tokens lives here and nowhere else: their mean square is about 1.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, pixel_shuffle, pixel_unshuffle
+
+from jepa_app.config import TokenizerConfig
+
+
+def check_pixels(pixels: Tensor, image_size: int) -> None:
+    """Refuse pictures of another shape or with values that are no numbers.
+
+    Raises:
+        ValueError: pixels are not (B, 3, S, S) or not finite.
+    """
+    if pixels.ndim != 4 or pixels.shape[1:] != (3, image_size, image_size):
+        raise ValueError(f"pictures have shape {tuple(pixels.shape)}; allowed: (B, 3, {image_size}, {image_size})")
+    if not torch.isfinite(pixels).all():
+        raise ValueError("pictures hold values that are not finite; allowed: pixels in [-1, 1]")
+
+
+class LinearTokenizer(nn.Module):
+    """Square patches, as they are or projected on principal components, each channel scaled.
+
+    Channels are divided by the square root of their standard deviation: the leading components keep more weight in
+    the loss than the trailing ones, without drowning them.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    scale: Tensor
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.zeros(config.patch_values))
+        self.register_buffer("basis", torch.eye(config.channels, config.patch_values))  # orthonormal rows  (C, P)
+        self.register_buffer("scale", torch.ones(config.channels))
+        self.refiner = Refiner(config.refiner_width, config.patch_size) if config.refiner_width else None
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Turn pictures (B, 3, S, S) into tokens (B, N, C).
+
+        Raises:
+            ValueError: the pictures have another shape or hold values that are not finite.
+        """
+        check_pixels(pixels, self.config.image_size)
+        return (self._patches(pixels) - self.mean) @ self.basis.T / self.scale
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Turn tokens (B, N, C) into pictures (B, 3, S, S) in [-1, 1]."""
+        return self.render(tokens).clamp(-1, 1)
+
+    def render(self, tokens: Tensor) -> Tensor:
+        """Decode tokens (B, N, C) without cutting to [-1, 1]: (B, 3, S, S), as training needs it."""
+        patches = (tokens * self.scale) @ self.basis + self.mean  # (B, N, P)
+        grid = patches.transpose(1, 2).unflatten(2, (self.config.grid, self.config.grid))  # (B, P, G, G)
+        pixels = pixel_shuffle(grid, self.config.patch_size)  # (B, 3, S, S)
+        return pixels if self.refiner is None else self.refiner(pixels)
+
+    def _patches(self, pixels: Tensor) -> Tensor:
+        return pixel_unshuffle(pixels, self.config.patch_size).flatten(2).transpose(1, 2)  # (B, N, P)
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Measure mean, components and scale over batches of pictures (B, 3, S, S).
+
+        Raises:
+            ValueError: there are no pictures.
+        """
+        count, total = 0, torch.zeros(self.config.patch_values, dtype=torch.float64)
+        square = torch.zeros(self.config.patch_values, self.config.patch_values, dtype=torch.float64)
+        for pixels in batches:
+            check_pixels(pixels, self.config.image_size)
+            patches = self._patches(pixels).flatten(0, 1).double()
+            count, total, square = count + len(patches), total + patches.sum(dim=0), square + patches.T @ patches
+        if count == 0:
+            raise ValueError("there are no pictures to fit the tokenizer on; allowed: at least one")
+        mean = total / count
+        covariance = square / count - torch.outer(mean, mean)
+        if self.config.kind == "pca":
+            basis = torch.linalg.eigh(covariance).eigenvectors.flip(1).T[: self.config.channels]
+        else:
+            basis = torch.eye(self.config.patch_values, dtype=torch.float64)
+        deviation = (basis @ covariance @ basis.T).diagonal().clamp(min=1e-12).sqrt()
+        scale = deviation.sqrt()
+        scale = scale * (deviation / scale).square().mean().sqrt()  # mean square of the tokens becomes 1
+        for buffer, value in ((self.mean, mean), (self.basis, basis), (self.scale, scale)):
+            buffer.copy_(value)
+
+
+class Refiner(nn.Module):
+    """Small convolutional decoder after the linear one: corrects pixels by what their neighbours show.
+
+    It works at a quarter of the resolution of pixels (2 x 2 folded into channels) and starts as the identity.
+    """
+
+    def __init__(self, width: int, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.phase = nn.Parameter(
+            torch.zeros(1, width, patch_size // 2, patch_size // 2)
+        )  # where in its patch a pixel is
+        self.inside = nn.Conv2d(12, width, 3, padding=1)
+        self.layers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(4))
+        self.outside = nn.Conv2d(width, 12, 3, padding=1)
+        nn.init.zeros_(self.outside.weight)
+        nn.init.zeros_(self.outside.bias)  # type: ignore[arg-type]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map pictures (B, 3, S, S) to pictures of the same shape."""
+        folded = pixel_unshuffle(pixels, 2)  # (B, 12, S/2, S/2)
+        repeats = folded.shape[-1] // self.phase.shape[-1]
+        x = self.inside(folded) + self.phase.tile(1, 1, repeats, repeats)
+        for layer in self.layers:
+            x = x + layer(gelu(x, approximate="tanh"))
+        return pixels + pixel_shuffle(self.outside(x), 2)
+
+
+class VaeTokenizer(nn.Module):
+    """Latents of a diffusers AutoencoderKL, one token a latent pixel, each channel centred and scaled."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        from diffusers import AutoencoderKL  # lazy: seconds to import, and only this kind needs it
+
+        self.config = config
+        blocks = len(config.vae_channels)
+        self.vae = AutoencoderKL(
+            latent_channels=config.channels,
+            block_out_channels=config.vae_channels,
+            down_block_types=("DownEncoderBlock2D",) * blocks,
+            up_block_types=("UpDecoderBlock2D",) * blocks,
+            layers_per_block=1,
+            norm_num_groups=16,
+            sample_size=config.image_size,
+        )
+        self.register_buffer("mean", torch.zeros(config.channels))
+        self.register_buffer("scale", torch.ones(config.channels))
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Turn pictures (B, 3, S, S) into tokens (B, N, C): the mode of the posterior.
+
+        Raises:
+            ValueError: the pictures have another shape or hold values that are not finite.
+        """
+        check_pixels(pixels, self.config.image_size)
+        latents = self.vae.encode(pixels).latent_dist.mode()  # (B, C, G, G)
+        return (latents.flatten(2).transpose(1, 2) - self.mean) / self.scale
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Turn tokens (B, N, C) into pictures (B, 3, S, S) in [-1, 1]."""
+        return self.render(tokens).clamp(-1, 1)
+
+    def render(self, tokens: Tensor) -> Tensor:
+        """Decode tokens (B, N, C) without cutting to [-1, 1]: (B, 3, S, S), as training needs it."""
+        latents = (tokens * self.scale + self.mean).transpose(1, 2)
+        return self.vae.decode(latents.unflatten(2, (self.config.grid, self.config.grid))).sample
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Measure mean and scale of each latent channel over batches of pictures (B, 3, S, S).
+
+        Raises:
+            ValueError: there are no pictures.
+        """
+        self.mean.zero_()
+        self.scale.fill_(1)
+        latents = [self.encode(pixels).flatten(0, 1) for pixels in batches]
+        if not latents:
+            raise ValueError("there are no pictures to fit the tokenizer on; allowed: at least one")
+        std, mean = torch.std_mean(torch.cat(latents), dim=0)
+        self.mean.copy_(mean)
+        self.scale.copy_(std.clamp(min=1e-6))
+
+
+Tokenizer = LinearTokenizer | VaeTokenizer
+
+
+def make_tokenizer(config: TokenizerConfig) -> Tokenizer:
+    """Build the tokenizer that the config names."""
+    return VaeTokenizer(config) if config.kind == "vae" else LinearTokenizer(config)

@@ -1,0 +1,157 @@
+"""Weights on disk: a folder with `config.json` and safetensors shards, and a manifest of checksums above them.
+
+Everything is strict: unknown settings, missing or surplus tensors, other shapes, broken files and checksums that do not
+match are refused with what was found, what was expected and what to do.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from huggingface_hub import load_torch_model, save_torch_model, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors import SafetensorError
+from torch import nn
+
+from jepa_app.config import Config
+
+MAX_SHARD_SIZE = "9MB"  # a Space needs large-file storage from 10 MB on
+MANIFEST = "manifest.json"
+PARTS = ("tokenizer", "jepa-t", "ti-jepa")
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def save_network(folder: Path, network: nn.Module, config: Config) -> None:
+    """Write a network and its config; the folder changes only once everything is written.
+
+    Raises:
+        OSError: the disk is full or cannot be written; what the folder held before is untouched.
+    """
+    with replacing(folder) as partial:
+        text = json.dumps({"config": type(config).__name__, **config.to_dict()}, indent=2)
+        (partial / "config.json").write_text(text + "\n")
+        save_torch_model(network, partial, max_shard_size=MAX_SHARD_SIZE)
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `folder` when the block ends without an error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    old = partial.with_name(partial.name + "-old")
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_config(folder: Path, config_class: type[ConfigT]) -> ConfigT:
+    """Read the config of a weights folder.
+
+    Raises:
+        ValueError: there is none, it is broken, or it belongs to another kind of network.
+    """
+    path = folder / "config.json"
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"no weights in {folder}: config.json is missing; restore the folder or train it") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is broken ({error}); restore the file") from error
+    kind = values.pop("config", None) if isinstance(values, dict) else None
+    if kind != config_class.__name__:
+        raise ValueError(
+            f"{folder} holds weights of kind {kind}; expected: {config_class.__name__}; were they swapped?"
+        )
+    return config_class.from_dict(values)
+
+
+def load_state(folder: Path, network: nn.Module) -> None:
+    """Load the tensors of a weights folder into a network, strictly.
+
+    Raises:
+        ValueError: files are missing or broken, or their tensors are not this network's.
+    """
+    try:
+        load_torch_model(network, folder, strict=True, safe=True)
+    except (FileNotFoundError, SafetensorError, RuntimeError, ValueError, KeyError, json.JSONDecodeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"the weights in {folder} cannot be loaded ({reason}); restore the folder") from error
+
+
+def resolve_weights(source: Path | str) -> Path:
+    """Return the local folder of weights named by a folder or a hub id.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return path
+    try:
+        return Path(snapshot_download(str(source)))
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        raise ValueError(
+            f"no weights at {source!r}: it is neither a folder nor a hub id that can be reached"
+        ) from error
+
+
+def write_manifest(weights: Path) -> None:
+    """Write the SHA-256 of every file of the weights into the manifest."""
+    names = {name: sha256(weights / name) for name in weight_files(weights)}
+    partial = weights / f".{MANIFEST}.partial"
+    partial.write_text(json.dumps({"sha256": names}, indent=2) + "\n")
+    partial.replace(weights / MANIFEST)
+
+
+def verify_manifest(weights: Path) -> None:
+    """Check every file of the weights against the manifest.
+
+    Raises:
+        ValueError: the manifest or a file is missing, or a checksum differs.
+    """
+    try:
+        expected: dict[str, str] = json.loads((weights / MANIFEST).read_text())["sha256"]
+    except FileNotFoundError:
+        raise ValueError(f"{weights / MANIFEST} is missing; restore the weights folder") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{weights / MANIFEST} is broken ({error}); restore the file") from error
+    for name, checksum in expected.items():
+        path = weights / name
+        if not path.is_file():
+            raise ValueError(f"the weight file {path} is missing; restore it")
+        if sha256(path) != checksum:
+            raise ValueError(f"the weight file {path} is corrupt: its SHA-256 differs from the manifest; restore it")
+    surplus = sorted(set(weight_files(weights)) - set(expected))
+    if surplus:
+        raise ValueError(f"the weights folder {weights} holds files that the manifest does not list: {surplus}")
+
+
+def weight_files(weights: Path) -> list[str]:
+    """Return the names, relative to the weights folder, of every config and tensor file in its parts."""
+    return sorted(
+        path.relative_to(weights).as_posix()
+        for part in PARTS
+        for path in (weights / part).glob("*")
+        if path.suffix in (".json", ".safetensors")
+    )
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,251 @@
+"""The pipeline of JEPA-T in the call shape of diffusers: `from_pretrained`, `__call__` for pictures, `stream` for steps.
+
+It does not inherit from DiffusionPipeline: that class cannot yield, and importing it doubles the start-up time.
+
+Letters in shapes: B pictures, N image tokens, K tokens of one step, C token channels, S picture side in pixels.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from jepa_app.checkpoint import load_config, load_state, resolve_weights, save_network, verify_manifest
+from jepa_app.config import JepaTConfig, TokenizerConfig
+from jepa_app.flow import make_denoising
+from jepa_app.models.attention import choose_backend
+from jepa_app.models.jepa_t import JepaT
+from jepa_app.models.text import TextEncoder, TextFeatures, join_features
+from jepa_app.models.tokenizer import Tokenizer, make_tokenizer
+from jepa_app.sampling import SamplingSettings, TokenStep, sample
+
+UNKNOWN_GREY = 0.0  # pixel value, in [-1, 1], of patches that are not yet predicted
+
+
+@dataclass(frozen=True)
+class SampleStep:
+    """State after one step of sampling.
+
+    Attributes:
+        index: step, counted from 0; total: number of steps.
+        tokens: (B, N, C) predicted tokens, zeros where not yet known.
+        known: (B, N) bool.
+        revealed: (B, K) long, positions that this step revealed.
+        image: (B, 3, S, S) in [-1, 1], mid grey where not yet known.
+    """
+
+    index: int
+    total: int
+    tokens: Tensor
+    known: Tensor
+    revealed: Tensor
+    image: Tensor
+
+
+@dataclass(frozen=True)
+class JepaTOutput:
+    """Pictures: a list of PIL images, or an array (B, S, S, 3) in [0, 1], or a tensor (B, 3, S, S) in [-1, 1]."""
+
+    images: list[Image.Image] | np.ndarray | Tensor
+
+
+def to_pil(pixels: Tensor) -> list[Image.Image]:
+    """Turn pictures (B, 3, S, S) in [-1, 1] into PIL images."""
+    values = ((pixels.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return [Image.fromarray(picture.permute(1, 2, 0).numpy(), "RGB") for picture in values]
+
+
+def picture_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Lay pictures of one size out in rows of `columns`, with a white gap of a sixteenth of their side."""
+    side = pictures[0].width
+    step = side + side // 16
+    rows = -(-len(pictures) // columns)
+    grid = Image.new("RGB", (columns * step - side // 16, rows * step - side // 16), "white")
+    for index, picture in enumerate(pictures):
+        grid.paste(picture, (index % columns * step, index // columns * step))
+    return grid
+
+
+class JepaTPipeline:
+    """Text to image with JEPA-T: tokenizer, network and frozen text encoder."""
+
+    def __init__(self, tokenizer: Tokenizer, network: JepaT, text_encoder: TextEncoder) -> None:
+        self.image_tokenizer = tokenizer.eval().requires_grad_(False)
+        self.network = network.eval().requires_grad_(False)
+        self.text_encoder = text_encoder
+        self.denoising = make_denoising(network.config.denoising)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: Path | str = "weights", device: torch.device | str | None = None, text_encoder: str | None = None
+    ) -> Self:
+        """Load the weights from a folder (with tokenizer/, jepa-t/ and manifest.json) or a hub id, strictly.
+
+        Raises:
+            ValueError: weights are missing, broken, swapped or do not fit together.
+        """
+        folder = resolve_weights(source)
+        verify_manifest(folder)
+        tokenizer = make_tokenizer(load_config(folder / "tokenizer", TokenizerConfig))
+        load_state(folder / "tokenizer", tokenizer)
+        network = JepaT(load_config(folder / "jepa-t", JepaTConfig))
+        load_state(folder / "jepa-t", network)
+        made, wanted = (
+            (tokenizer.config.num_tokens, tokenizer.config.channels),
+            (
+                network.config.num_tokens,
+                network.config.channels,
+            ),
+        )
+        if made != wanted:
+            raise ValueError(
+                f"{folder}: the tokenizer makes {made[0]} tokens of {made[1]} channels, the network takes "
+                f"{wanted[0]} of {wanted[1]}; use the tokenizer that it was trained with"
+            )
+        return cls(tokenizer, network, TextEncoder.load(text_encoder)).to(device or "cpu")
+
+    def save_pretrained(self, save_directory: Path | str) -> None:
+        """Write tokenizer and network in the layout that `from_pretrained` reads (without a manifest)."""
+        folder = Path(save_directory)
+        save_network(folder / "tokenizer", self.image_tokenizer, self.image_tokenizer.config)
+        save_network(folder / "jepa-t", self.network, self.network.config)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move all networks to a device."""
+        self.image_tokenizer.to(device)
+        self.network.to(device)
+        self.text_encoder.model.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.network.null_text.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the network's weights."""
+        return self.network.null_text.dtype
+
+    @property
+    def attention_backend(self) -> str:
+        """The attention kernels in use: "sdpa" or "xformers"."""
+        return choose_backend(self.device, self.dtype)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the pictures in pixels."""
+        return self.image_tokenizer.config.image_size
+
+    @property
+    def grid(self) -> int:
+        """Tokens along one side of a picture."""
+        return self.image_tokenizer.config.grid
+
+    def encode_prompts(self, prompts: Sequence[str]) -> TextFeatures:
+        """Return the features of prompts (B, T, W), where and in the type in which the network wants them.
+
+        Raises:
+            ValueError: a prompt is empty or too long.
+        """
+        if not prompts or not all(isinstance(prompt, str) and prompt.strip() for prompt in prompts):
+            raise ValueError("a prompt is empty; write what the picture shows, e.g. 'red apple, twemoji style'")
+        return self.text_encoder.encode(prompts).to(self.device, self.dtype)
+
+    def stream(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        num_inference_steps: int = 16,
+        guidance_scale: float = 3.0,
+        negative_prompt: str | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    ) -> Iterator[SampleStep]:
+        """Sample pictures, yielding after every step.
+
+        Args:
+            prompt: one prompt or one a picture.
+            negative_prompt: what to move away from; None or "" for the learned null text.
+            generator: one CPU generator a picture; fresh random ones if None.
+
+        Raises:
+            ValueError: a prompt is empty or too long, a number is out of range, or generators do not match prompts.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        generators = _one_each(generator, len(prompts))
+        settings = SamplingSettings(
+            num_steps=num_inference_steps, guidance_scale=guidance_scale, temperature=temperature
+        )
+        text = self.encode_prompts(prompts)
+        negative = None
+        if negative_prompt and negative_prompt.strip():
+            negative = join_features([self.encode_prompts([negative_prompt])] * len(prompts))
+        for step in sample(self.network, self.denoising, text, negative, settings, generators):
+            yield SampleStep(step.index, step.total, step.tokens, step.known, step.revealed, self._picture(step))
+
+    @torch.no_grad()
+    def _picture(self, step: TokenStep) -> Tensor:
+        pixels = self.image_tokenizer.decode(step.tokens)
+        side = self.grid
+        known = step.known.view(-1, 1, side, side).to(pixels.dtype)
+        patch = self.image_tokenizer.config.patch_size
+        known = known.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)  # (B, 1, S, S)
+        return torch.lerp(torch.full_like(pixels, UNKNOWN_GREY), pixels, known)
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        num_inference_steps: int = 16,
+        guidance_scale: float = 3.0,
+        negative_prompt: str | None = None,
+        num_images_per_prompt: int = 1,
+        temperature: float = 1.0,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        output_type: Literal["pil", "np", "pt"] = "pil",
+        callback_on_step_end: Callable[["JepaTPipeline", int, int, dict], dict] | None = None,
+    ) -> JepaTOutput:
+        """Sample pictures, in the call shape of diffusers; `callback_on_step_end` gets (pipeline, step, total, tensors).
+
+        Raises:
+            ValueError: as `stream`, or an unknown output type.
+        """
+        if output_type not in ("pil", "np", "pt"):
+            raise ValueError(f"output_type is {output_type!r}; allowed: pil, np, pt")
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        last = None
+        for step in self.stream(
+            [one for one in prompts for _ in range(num_images_per_prompt)],
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            negative_prompt=negative_prompt,
+            temperature=temperature,
+            generator=generator,
+        ):
+            last = step
+            if callback_on_step_end is not None:
+                callback_on_step_end(self, step.index, step.total, {"tokens": step.tokens, "known": step.known})
+        assert last is not None
+        if output_type == "pt":
+            return JepaTOutput(images=last.image)
+        if output_type == "np":
+            return JepaTOutput(images=((last.image + 1) / 2).permute(0, 2, 3, 1).cpu().numpy())
+        return JepaTOutput(images=to_pil(last.image))
+
+
+def _one_each(generator: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[torch.Generator]:
+    if generator is None:
+        generators = [torch.Generator() for _ in range(count)]
+        for fresh in generators:
+            fresh.seed()
+        return generators
+    generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
+    if len(generators) != count:
+        raise ValueError(f"got {len(generators)} generators for {count} pictures; pass one a picture")
+    return generators

@@ -1,0 +1,176 @@
+"""The training loop: a generator of `TrainStep` over accelerate; saves and resumes exactly.
+
+All randomness of a step follows from (seed, step), so a checkpoint needs the networks, the optimizers and the step only.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor, nn
+
+from jepa_app.checkpoint import replacing
+from training.data import Batch, CaptionedPictures
+from training.muon import make_optimizers
+from training.recipes import Schedule
+
+CHECKPOINT = "checkpoint"
+STEP_FILE = "step.json"
+
+
+class Objective(Protocol):
+    """What the loop asks of an objective (an nn.Module)."""
+
+    network: nn.Module
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the losses of a batch; "loss" is minimised."""
+
+    def after_step(self, step: int) -> None:
+        """Update moving averages."""
+
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
+        """Return figures on unseen pictures."""
+
+    def preview(self) -> Image.Image | None:
+        """Return a grid of sample pictures, or None where there is nothing to show."""
+
+    def save(self, folder: Path) -> None:
+        """Write the weights to use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainStep:
+    """What one step did: `step` counts done steps, `losses` are means of the batch, `seconds` of this step.
+
+    `validation` and `preview` are there every `validate_steps` steps only.
+    """
+
+    step: int
+    losses: dict[str, float]
+    rate: float
+    seconds: float
+    pictures_per_second: float
+    validation: dict[str, float]
+    preview: Image.Image | None
+    saved: bool
+
+
+def train(
+    objective: nn.Module, data: CaptionedPictures, schedule: Schedule, out: Path, *, resume: bool
+) -> Iterator[TrainStep]:
+    """Train until `schedule.steps`, yielding after every step.
+
+    Weights to use go to `out/weights`, the state to resume from to `out/checkpoint`; both are replaced as a whole, so
+    an error while writing leaves the previous ones.
+
+    Raises:
+        ValueError: there is a checkpoint and `resume` is not asked for, or none and it is; the loss is not finite.
+    """
+    accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
+    optimizers = make_optimizers(
+        objective.network,  # type: ignore[arg-type]
+        matrix_lr=schedule.matrix_lr,
+        other_lr=schedule.other_lr,
+        weight_decay=schedule.weight_decay,
+    )
+    base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    prepared, *optimizers = accelerator.prepare(objective, *optimizers)
+    plain: Objective = accelerator.unwrap_model(prepared)
+    start = _load(accelerator, out, resume)
+    generator = torch.Generator(accelerator.device)
+    saved_at = time.monotonic()
+    for step in range(start, schedule.steps):
+        began = time.monotonic()
+        rate = schedule.rate_at(step)
+        for optimizer, rates in zip(optimizers, base_rates, strict=True):
+            for group, base in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = base * rate
+        index = step * accelerator.num_processes + accelerator.process_index
+        batch = data.batch(index, schedule.batch_size, schedule.seed)
+        generator.manual_seed(_mix(schedule.seed, index))
+        losses = _step(accelerator, prepared, optimizers, batch, generator, schedule.clip)
+        plain.after_step(step)
+        seconds = time.monotonic() - began
+        done = step + 1
+        validation, preview, saved = {}, None, False
+        if done % schedule.validate_steps == 0 or done == schedule.steps:
+            validation, preview = _validate(plain, data, schedule, generator), plain.preview()
+        due = time.monotonic() - saved_at > 60 * schedule.checkpoint_minutes
+        if (due or done == schedule.steps) and accelerator.is_main_process:
+            _save(accelerator, plain, out, done)
+            saved, saved_at = True, time.monotonic()
+        yield TrainStep(
+            step=done,
+            losses=losses,
+            rate=rate,
+            seconds=seconds,
+            pictures_per_second=schedule.batch_size * accelerator.num_processes / seconds,
+            validation=validation,
+            preview=preview,
+            saved=saved,
+        )
+
+
+def _step(
+    accelerator: Accelerator,
+    objective: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    batch: Batch,
+    generator: torch.Generator,
+    clip: float,
+) -> dict[str, float]:
+    with accelerator.autocast():
+        losses = objective(batch, generator)
+    accelerator.backward(losses["loss"])
+    norm = accelerator.clip_grad_norm_(objective.parameters(), clip)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    figures = {name: float(value.detach()) for name, value in losses.items()} | {"gradient_norm": float(norm)}
+    if not math.isfinite(figures["loss"]):
+        raise ValueError(f"the loss is {figures['loss']}; resume from the last checkpoint with lower learning rates")
+    return figures
+
+
+def _validate(
+    objective: Objective, data: CaptionedPictures, schedule: Schedule, generator: torch.Generator
+) -> dict[str, float]:
+    figures = {}
+    for name in ("train", "heldout_pairs", "heldout_concepts"):
+        indices = getattr(data.split, name)[: schedule.validate_pictures]
+        if len(indices):
+            generator.manual_seed(_mix(schedule.seed, -1))
+            values = objective.validate(data.fixed(indices), generator)
+            figures |= {f"{name}/{key}": value for key, value in values.items()}
+    return figures
+
+
+def _mix(seed: int, step: int) -> int:
+    return (seed * 1_000_003 + step + 1) % (1 << 62)
+
+
+def _save(accelerator: Accelerator, objective: Objective, out: Path, step: int) -> None:
+    with replacing(out / CHECKPOINT) as partial:
+        accelerator.save_state(str(partial))
+        (partial / STEP_FILE).write_text(json.dumps({"step": step}))
+    objective.save(out / "weights")
+
+
+def _load(accelerator: Accelerator, out: Path, resume: bool) -> int:
+    folder = out / CHECKPOINT
+    if not resume:
+        if folder.exists():
+            raise ValueError(f"{folder} holds a run already; add --resume to go on with it or choose another --out")
+        return 0
+    if not (folder / STEP_FILE).is_file():
+        raise ValueError(f"there is no checkpoint in {folder}; leave --resume out to start a run")
+    accelerator.load_state(str(folder))
+    return int(json.loads((folder / STEP_FILE).read_text())["step"])

@@ -1,0 +1,99 @@
+"""Muon for weight matrices, next to torch's AdamW for everything else.
+
+torch.optim.Muon orthogonalises in bfloat16 only, one matrix at a time; on a CPU without bfloat16 units that takes longer
+than the rest of the step. This one stacks matrices of the same shape and uses the type that the machine multiplies fast.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic Newton-Schulz with the steepest slope at zero
+
+
+def orthogonalise(matrices: Tensor, dtype: torch.dtype, steps: int = 5) -> Tensor:
+    """Push the singular values of matrices (K, R, S) towards 1 by Newton-Schulz iterations.
+
+    Source: Keller Jordan's Muon; the result has singular values between about 0.7 and 1.2.
+    """
+    x = matrices.to(dtype)
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    a, b, c = COEFFICIENTS
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+def fast_matrix_dtype(device: torch.device) -> torch.dtype:
+    """Return bfloat16 where the device has units for it, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16
+    capabilities = torch.cpu.get_capabilities()
+    return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else torch.float32
+
+
+class Muon(torch.optim.Optimizer):
+    """Orthogonalised Nesterov momentum for matrices, with decoupled weight decay.
+
+    Steps are scaled to the size of AdamW's (0.2 sqrt(max(rows, columns))), so both take the same learning rates.
+    """
+
+    def __init__(
+        self, matrices: Iterable[nn.Parameter], *, lr: float, weight_decay: float = 0.02, momentum: float = 0.95
+    ) -> None:
+        super().__init__(list(matrices), {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update all matrices that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self._step_group([matrix for matrix in group["params"] if matrix.grad is not None], group)
+        return loss
+
+    def _step_group(self, matrices: list[nn.Parameter], group: dict[str, Any]) -> None:
+        by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+        for matrix in matrices:
+            by_shape[matrix.shape].append(matrix)
+        for shape, same in by_shape.items():
+            momenta = [self._momentum(matrix) for matrix in same]
+            gradients = [matrix.grad for matrix in same if matrix.grad is not None]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+            nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
+            update = orthogonalise(torch.stack(nesterov), fast_matrix_dtype(same[0].device))
+            torch._foreach_mul_(same, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(same, list(update.unbind()), alpha=-group["lr"] * 0.2 * math.sqrt(max(shape)))
+
+    def _momentum(self, matrix: nn.Parameter) -> Tensor:
+        state = self.state[matrix]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(matrix)
+        return state["momentum"]
+
+
+def make_optimizers(
+    network: nn.Module, *, matrix_lr: float, other_lr: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """Give Muon the matrices inside the network (Linear weights), AdamW (betas 0.9, 0.95) vectors and embeddings."""
+    linear = {id(layer.weight) for layer in network.modules() if isinstance(layer, nn.Linear)}
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in parameters if id(parameter) in linear]
+    others = [parameter for parameter in parameters if id(parameter) not in linear]
+    return [
+        Muon(matrices, lr=matrix_lr, weight_decay=weight_decay),
+        torch.optim.AdamW(others, lr=other_lr, betas=(0.9, 0.95), weight_decay=0.0, foreach=True),
+    ]

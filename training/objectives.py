@@ -1,0 +1,183 @@
+"""What JEPA-T is trained on: denoising loss of tokens plus prediction loss of features.
+
+paper word -> code: L_d `denoising_loss`, L_p `prediction_loss`, f-bar `target_encoder` (the context encoder of the
+moving average), tau `ema_decay`.
+Letters in shapes: B batch, N image tokens, M asked tokens, C token channels, D width.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import smooth_l1_loss
+
+from jepa_app.checkpoint import save_network
+from jepa_app.flow import make_denoising
+from jepa_app.masking import masked_count, random_blocks
+from jepa_app.models.d_jepa import ContextEncoder
+from jepa_app.models.jepa_t import JepaT
+from jepa_app.models.text import TextFeatures
+from jepa_app.models.tokenizer import Tokenizer
+from jepa_app.pipeline import JepaTPipeline, picture_grid
+from training.data import Batch
+from training.ema import Ema
+from training.text_cache import TextCache
+
+REVEALED_FRACTIONS = (0.0, 0.15, 0.3, 0.5, 0.75, 0.9)
+PREVIEW_PROMPTS = (
+    "red apple, twemoji style",
+    "grinning face, noto style",
+    "red heart, fluent style",
+    "cat face, openmoji style",
+    "house, noto style",
+    "sun, fluent 3d style",
+    "joyful cat",
+    "green apple, noto style",
+    "pizza, twemoji style",
+    "rose, openmoji style",
+    "blue heart, twemoji style",
+    "police car, noto style",
+)
+
+
+class Asked(NamedTuple):
+    """Conditions (B, M, D) of asked tokens, their clean values (B, M, C) and their positions (B, M)."""
+
+    condition: Tensor
+    clean: Tensor
+    positions: Tensor
+
+
+def take(tokens: Tensor, positions: Tensor) -> Tensor:
+    """Return tokens (B, N, X) at positions (B, L): (B, L, X)."""
+    return tokens.gather(1, positions[:, :, None].expand(-1, -1, tokens.shape[-1]))
+
+
+def random_orders(batch_size: int, num_tokens: int, generator: torch.Generator) -> Tensor:
+    """Draw one generation order a picture from one generator: (B, N) long."""
+    return torch.rand(batch_size, num_tokens, generator=generator, device=generator.device).argsort(dim=1)
+
+
+def ask_all_blocks(network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator) -> Asked:
+    """Cached backbone: reveal and ask all tokens (B, N, C) under random orders and random block boundaries."""
+    batch, num_tokens, _ = tokens.shape
+    order = random_orders(batch, num_tokens, generator)
+    blocks = random_blocks(batch, num_tokens, generator)
+    clean = take(tokens, order)
+    context = network.extend(network.start(text), clean, order, blocks)
+    return Asked(network.predict(context, order, blocks), clean, order)
+
+
+def ask_masked(
+    network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator, num_masked: int | None = None
+) -> Asked:
+    """Bidirectional backbone: reveal some tokens, ask for all others; `num_masked` is drawn unless given."""
+    batch, num_tokens, _ = tokens.shape
+    masked = masked_count(num_tokens, generator) if num_masked is None else num_masked
+    order = random_orders(batch, num_tokens, generator)
+    known, asked = order[:, : num_tokens - masked], order[:, num_tokens - masked :]
+    context = network.extend(network.start(text), take(tokens, known), known, torch.zeros_like(known))
+    return Asked(network.predict(context, asked, torch.ones_like(asked)), take(tokens, asked), asked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JepaTLoss:
+    """Weights and shares of the JEPA-T objective.
+
+    `text_drop` is the probability of the null text, `denoising_draws` how often each token's noise and time are drawn
+    per picture, `prediction_weight` the weight of L_p beside L_d.
+    """
+
+    prediction_weight: float = 1.0
+    text_drop: float = 0.1
+    denoising_draws: int = 1
+
+
+class JepaTObjective(nn.Module):
+    """Network, its moving average and everything needed to turn a batch into a loss."""
+
+    def __init__(
+        self, network: JepaT, tokenizer: Tokenizer, text: TextCache, *, ema_decay: float, loss: JepaTLoss
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.ema = Ema(network, ema_decay)
+        self.tokenizer = tokenizer.eval().requires_grad_(False)
+        self.text = text
+        self.settings = loss
+        self.denoising = make_denoising(network.config.denoising)
+
+    @property
+    def target_encoder(self) -> ContextEncoder:
+        """The context encoder of the moving average."""
+        return self.ema.network.d_jepa.backbone.context_encoder
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return "loss" and its parts, "denoising_loss" (L_d) and "prediction_loss" (L_p), as scalars.
+
+        Loss = L_d + prediction_weight * L_p. L_p is the smooth L1 distance (beta 2) between the head's prediction and
+        the target encoder's features of the whole picture, as in D-JEPA's code.
+        """
+        tokens, text = self._inputs(batch)
+        drop = torch.rand(len(tokens), generator=generator, device=generator.device) < self.settings.text_drop
+        text = self.network.drop_text(text, drop)
+        ask = ask_masked if self.network.asks_all_masked else ask_all_blocks
+        asked = ask(self.network, text, tokens, generator)
+        denoising = self._denoising_loss(self.network, asked, generator, self.settings.denoising_draws).mean()
+        losses = {"loss": denoising, "denoising_loss": denoising.detach()}
+        if self.settings.prediction_weight:
+            prediction = self._prediction_loss(asked, text, tokens)
+            losses["loss"] = denoising + self.settings.prediction_weight * prediction
+            losses["prediction_loss"] = prediction.detach()
+        return losses
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, TextFeatures]:
+        device = self.network.null_text.device
+        text = self.text.features(batch.captions).to(device, torch.float32)
+        with torch.no_grad():
+            return self.tokenizer.encode(batch.pixels.to(device)), text
+
+    def _denoising_loss(self, network: JepaT, asked: Asked, generator: torch.Generator, draws: int) -> Tensor:
+        condition, clean = (tensor.flatten(0, 1).repeat(draws, 1) for tensor in (asked.condition, asked.clean))
+        losses = self.denoising.loss(network.denoiser, condition, clean, generator)
+        return losses.view(draws, *asked.positions.shape)  # (draws, B, M)
+
+    def _prediction_loss(self, asked: Asked, text: TextFeatures, tokens: Tensor) -> Tensor:
+        predicted = self.network.d_jepa.prediction_head(asked.condition)
+        with torch.no_grad():
+            target = take(self.target_encoder.whole(text, tokens), asked.positions)
+        return smooth_l1_loss(predicted, target, beta=2.0)
+
+    def after_step(self, step: int) -> None:
+        """Let the moving average follow the network after step `step`, counted from 0."""
+        self.ema.update(self.network, step)
+
+    @torch.no_grad()
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
+        """Return the averaged network's denoising loss at fixed revealed fractions, their mean under "denoising_loss".
+
+        At each fraction some tokens are revealed in one block and all others asked at once, whichever the backbone.
+        """
+        network = self.ema.network
+        tokens, text = self._inputs(batch)
+        num_tokens = tokens.shape[1]
+        figures = {}
+        for fraction in REVEALED_FRACTIONS:
+            known = round(fraction * num_tokens)
+            asked = ask_masked(network, text, tokens, generator, num_tokens - known)
+            figures[f"denoising_loss@{fraction}"] = float(self._denoising_loss(network, asked, generator, 4).mean())
+        figures["denoising_loss"] = sum(figures.values()) / len(REVEALED_FRACTIONS)
+        return figures
+
+    def preview(self) -> Image.Image:
+        """Sample one picture per prompt of `PREVIEW_PROMPTS` from the averaged network, in rows of six."""
+        pipeline = JepaTPipeline(self.tokenizer, self.ema.network, self.text.encoder)
+        generators = [torch.Generator().manual_seed(index) for index in range(len(PREVIEW_PROMPTS))]
+        return picture_grid(pipeline(PREVIEW_PROMPTS, generator=generators).images, columns=6)
+
+    def save(self, folder: Path) -> None:
+        """Write the averaged network, the one to sample from."""
+        save_network(folder, self.ema.network, self.network.config)

@@ -1,0 +1,226 @@
+"""Named training recipes: everything that defines a run, in one frozen object each."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jepa_app.checkpoint import load_config, load_state
+from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
+from jepa_app.models.jepa_t import JepaT
+from jepa_app.models.text import TextEncoder
+from jepa_app.models.ti_jepa import TIJepa
+from jepa_app.models.tokenizer import LinearTokenizer, Tokenizer, make_tokenizer
+from training.captions import CaptionOptions, caption_pool
+from training.data import CaptionedPictures
+from training.objectives import JepaTLoss, JepaTObjective
+from training.selection import balanced_order
+from training.text_cache import TextCache
+from training.ti_objective import TIJepaLoss, TIJepaObjective
+from training.tokenizer_objective import TokenizerObjective
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast to train; learning rates warm up linearly, hold, and fall over the last `decay` share.
+
+    `checkpoint_minutes` is the longest time between two checkpoints, `validate_steps` the steps between validations
+    (and sample grids). `matrix_lr` is Muon's learning rate, `other_lr` AdamW's.
+    """
+
+    steps: int = 20_000
+    batch_size: int = 48
+    matrix_lr: float = 2e-3
+    other_lr: float = 2e-3
+    weight_decay: float = 0.02
+    warmup: int = 100
+    decay: float = 0.3
+    clip: float = 1.0
+    seed: int = 0
+    checkpoint_minutes: float = 8.0
+    validate_steps: int = 500
+    validate_pictures: int = 192
+
+    def rate_at(self, step: int) -> float:
+        """Return the factor on the learning rates at a step counted from 0: warm up, hold, cool down to 2 %."""
+        cooling = max(1, round(self.steps * self.decay))
+        down = min(1.0, (self.steps - step) / cooling)
+        return min(1.0, (step + 1) / self.warmup) * max(0.02, down)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JepaTRecipe:
+    """Train JEPA-T on a tokenizer's tokens; `init` starts from the weights of a folder."""
+
+    schedule: Schedule = field(default_factory=Schedule)
+    captions: CaptionOptions = field(default_factory=CaptionOptions)
+    network: JepaTConfig = field(default_factory=JepaTConfig)
+    loss: JepaTLoss = field(default_factory=JepaTLoss)
+    tokenizer: str = "weights/tokenizer"
+    init: str = ""
+    ema_decay: float = 0.999
+
+    def image_size(self) -> int:
+        """Return the side in pixels of the pictures to train on."""
+        return load_config(Path(self.tokenizer), TokenizerConfig).image_size
+
+    def build(self, data: CaptionedPictures) -> JepaTObjective:
+        """Load the tokenizer and build the objective; the data is not needed for that.
+
+        Raises:
+            ValueError: the tokenizer or the initial weights are missing or of another shape.
+        """
+        del data
+        tokenizer = load_tokenizer(Path(self.tokenizer))
+        settings = tokenizer.config
+        config = dataclasses.replace(self.network, num_tokens=settings.num_tokens, channels=settings.channels)
+        network = JepaT(config)
+        if self.init:
+            load_state(Path(self.init), network)
+        text = TextCache(TextEncoder.load())
+        return JepaTObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerRecipe:
+    """Fit or train a tokenizer; with 0 steps a linear one is fitted only."""
+
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=0, matrix_lr=1e-3, other_lr=1e-3))
+    captions: CaptionOptions = field(default_factory=CaptionOptions)
+    network: TokenizerConfig = field(default_factory=TokenizerConfig)
+    ema_decay: float = 0.999
+
+    def image_size(self) -> int:
+        """Return the side in pixels of the pictures to train on."""
+        return self.network.image_size
+
+    def build(self, data: CaptionedPictures) -> TokenizerObjective:
+        """Fit the tokenizer's statistics on the training pictures and build the objective."""
+        tokenizer = make_tokenizer(self.network)
+        training = data.split.train
+        if isinstance(tokenizer, LinearTokenizer):
+            tokenizer.fit(data.fixed(training[at : at + 512]).pixels for at in range(0, len(training), 512))
+        sample = data.batch(0, min(512, len(training)), self.schedule.seed).pixels
+        return TokenizerObjective(tokenizer, sample, ema_decay=self.ema_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TIJepaRecipe:
+    """Train TI-JEPA; `init` starts from the weights of a folder.
+
+    `fitted_captions` training captions fix the space of sentence features, `calibration_pictures` of the held-out pairs
+    the weights of the energy's terms and the probability.
+    """
+
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(steps=1800, batch_size=48, warmup=60, decay=0.35, validate_pictures=96)
+    )
+    captions: CaptionOptions = field(default_factory=lambda: CaptionOptions(backgrounds=0.12, scenes=0.08))
+    network: TIJepaConfig = field(default_factory=TIJepaConfig)
+    loss: TIJepaLoss = field(default_factory=TIJepaLoss)
+    init: str = ""
+    ema_decay: float = 0.999
+    fitted_captions: int = 4096
+    calibration_pictures: int = 256
+
+    def image_size(self) -> int:
+        """Return the side in pixels of the pictures to train on."""
+        return self.network.image_size
+
+    def build(self, data: CaptionedPictures) -> TIJepaObjective:
+        """Fit the space of captions and build the objective.
+
+        Raises:
+            ValueError: the initial weights are missing or of another shape.
+        """
+        network = TIJepa(self.network)
+        if self.init:
+            load_state(Path(self.init), network)
+        heldout = balanced_order(data.rows, data.split.heldout_pairs, self.schedule.seed)[: self.calibration_pictures]
+        text = TextCache(TextEncoder.load())
+        objective = TIJepaObjective(network, text, data.fixed(heldout), ema_decay=self.ema_decay, loss=self.loss)
+        captions = [caption for index in data.split.train for caption in caption_pool(data.rows[index])]
+        objective.fit_sentences(captions[:: max(1, len(captions) // self.fitted_captions)])
+        return objective
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Load a tokenizer from its weights folder.
+
+    Raises:
+        ValueError: the folder holds no tokenizer or a broken one.
+    """
+    tokenizer = make_tokenizer(load_config(folder, TokenizerConfig))
+    load_state(folder, tokenizer)
+    return tokenizer
+
+
+Recipe = JepaTRecipe | TokenizerRecipe | TIJepaRecipe
+
+_VAE = Schedule(steps=6000, batch_size=32, matrix_lr=1e-3, other_lr=1e-3, weight_decay=0.0)
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "jepa_t": JepaTRecipe,
+    "jepa_t_bidirectional": lambda: JepaTRecipe(network=JepaTConfig(backbone="bidirectional")),
+    "jepa_t_diffusion": lambda: JepaTRecipe(network=JepaTConfig(denoising="diffusion")),
+    "ti_jepa": TIJepaRecipe,
+    "tokenizer": TokenizerRecipe,
+    "tokenizer_patch": lambda: TokenizerRecipe(network=TokenizerConfig(kind="patch", channels=192)),
+    "tokenizer_refined": lambda: TokenizerRecipe(schedule=_VAE, network=TokenizerConfig(refiner_width=48)),
+    "tokenizer_vae": lambda: TokenizerRecipe(schedule=_VAE, network=TokenizerConfig(kind="vae", channels=16)),
+}
+
+
+def make_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
+    """Return a named recipe with settings such as "schedule.batch_size=96" changed.
+
+    Raises:
+        ValueError: the recipe or a setting is unknown, or a value is not allowed.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe is {name!r}; allowed: {', '.join(RECIPES)}")
+    recipe = RECIPES[name]()
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"setting {setting!r} has no '='; write --set key=value, e.g. schedule.batch_size=96")
+        recipe = replace_setting(recipe, key, text)
+    return recipe
+
+
+def replace_setting(settings: Any, key: str, text: str) -> Any:
+    """Return the dataclass with the value at a dotted key replaced by one parsed from text.
+
+    Raises:
+        ValueError: there is no such key, or the text does not fit its type.
+    """
+    name, _, rest = key.partition(".")
+    if name not in {entry.name for entry in dataclasses.fields(settings)}:
+        allowed = ", ".join(entry.name for entry in dataclasses.fields(settings))
+        raise ValueError(f"setting {name!r} is unknown; allowed: {allowed}")
+    old = getattr(settings, name)
+    if dataclasses.is_dataclass(old):
+        if not rest:
+            raise ValueError(f"setting {name!r} is a group; write {name}.KEY=value")
+        return dataclasses.replace(settings, **{name: replace_setting(old, rest, text)})
+    if rest:
+        raise ValueError(f"setting {name!r} is no group, so {key!r} does not exist")
+    return dataclasses.replace(settings, **{name: _parse(key, text, old)})
+
+
+def _parse(key: str, text: str, old: object) -> object:
+    if isinstance(old, str):
+        return text
+    try:
+        value = json.loads(text.lower() if isinstance(old, bool) else text)
+    except json.JSONDecodeError:
+        value = None
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not type(old):
+        raise ValueError(f"setting {key} is {text!r}; allowed: a {type(old).__name__} such as {old!r}")
+    return value

@@ -1,0 +1,81 @@
+"""Command line of the trainer: `python -m training.train RECIPE --data DIR --out DIR`."""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import numpy as np
+from tqdm import tqdm
+
+from training.data import CaptionedPictures
+from training.loop import TrainStep, train
+from training.recipes import RECIPES, make_recipe
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a recipe; exit status 0 done, 2 a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
+    parser.add_argument("recipe", choices=sorted(RECIPES), help="what to train")
+    parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, weights and logs")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--steps", type=int, help="train up to this many steps in all")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a recipe's setting")
+    options = parser.parse_args(arguments)
+    try:
+        run(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train with a progress bar, logging to tensorboard and `log.jsonl`.
+
+    Raises:
+        ValueError: a setting, the data or a checkpoint is not usable.
+    """
+    from torch.utils.tensorboard import SummaryWriter  # seconds to import
+
+    settings = list(options.set) + ([f"schedule.steps={options.steps}"] if options.steps is not None else [])
+    recipe = make_recipe(options.recipe, settings)
+    data = CaptionedPictures.load(options.data, recipe.image_size(), recipe.captions)
+    objective = recipe.build(data)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "recipe.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=2) + "\n")
+    schedule = recipe.schedule
+    if schedule.steps == 0:  # principal components are fitted, not trained
+        objective.save(options.out / "weights")
+        return
+    bar = tqdm(total=schedule.steps, unit="step")
+    with SummaryWriter(options.out / "tensorboard") as writer, (options.out / "log.jsonl").open("a") as log, bar:
+        for step in train(objective, data, schedule, options.out, resume=options.resume):
+            bar.update(step.step - bar.n)
+            bar.set_postfix(loss=f"{step.losses['loss']:.3f}", pictures_s=f"{step.pictures_per_second:.0f}")
+            if step.step % 20 == 0 or step.validation or step.saved:
+                _log(step, writer, log, options.out)
+
+
+def _log(step: TrainStep, writer: "SummaryWriter", log: TextIO, out: Path) -> None:
+    for name, value in (step.losses | step.validation).items():
+        writer.add_scalar(name, value, step.step)
+    if step.preview is not None:
+        (out / "samples").mkdir(exist_ok=True)
+        step.preview.save(out / "samples" / f"{step.step:07}.png")
+        writer.add_image("samples", np.asarray(step.preview), step.step, dataformats="HWC")
+    row = {field.name: getattr(step, field.name) for field in dataclasses.fields(step) if field.name != "preview"}
+    log.write(json.dumps(row | {"time": time.time()}) + "\n")
+    log.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

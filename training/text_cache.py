@@ -8,10 +8,14 @@ from jepa_app.models.text import TextEncoder, TextFeatures
 
 
 class TextCache:
-    """Remembers the features of captions in half precision, without their padding."""
+    """Remembers the features of the last `capacity` new captions in half precision, without their padding.
 
-    def __init__(self, encoder: TextEncoder) -> None:
+    A caption takes about 10 KB; composed scenes are without end, so the oldest are forgotten.
+    """
+
+    def __init__(self, encoder: TextEncoder, capacity: int = 150_000) -> None:
         self.encoder = encoder
+        self.capacity = capacity
         self._features: dict[str, torch.Tensor] = {}
 
     def __len__(self) -> int:
@@ -25,5 +29,7 @@ class TextCache:
             for caption, tokens, mask in zip(new, encoded.tokens, encoded.mask, strict=True):
                 self._features[caption] = tokens[mask].half().cpu()
         tokens = [self._features[caption] for caption in captions]
+        while len(self._features) > self.capacity:
+            self._features.pop(next(iter(self._features)))
         mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(item), dtype=torch.bool) for item in tokens], True)
         return TextFeatures(torch.nn.utils.rnn.pad_sequence(tokens, True).float(), mask)

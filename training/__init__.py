@@ -1,0 +1,1 @@
+"""Training: captioned pictures in, weights out; imports `jepa_app`, never the user interface."""

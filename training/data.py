@@ -1,0 +1,232 @@
+"""Captioned pictures in memory, and batches of them as a pure function of the step.
+
+Shapes: B batch, S picture side in pixels.
+"""
+
+import functools
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from training.captions import (
+    BACKGROUNDS,
+    RELATIONS,
+    CaptionOptions,
+    Row,
+    canonical_caption,
+    draw_caption,
+    on_background,
+    scene_caption,
+)
+from training.folders import CaptionedFolder, open_square, read_folder
+from training.split import Split, split_rows
+
+_WHITE = (255, 255, 255)
+_COLOURS = tuple(BACKGROUNDS)
+_DRAWS = 8  # uniform draws a batch position; a fixed width keeps positions independent of the batch size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Pictures with captions: `pixels` float32 (B, 3, S, S) in [-1, 1], `indices` long (B,) rows of the folder."""
+
+    pixels: torch.Tensor
+    captions: list[str]
+    indices: torch.Tensor
+
+
+class CaptionedPictures:
+    """A folder of captioned pictures, decoded once to uint8 RGBA and composited when a batch is asked for."""
+
+    def __init__(
+        self, folder: CaptionedFolder, pixels: NDArray[np.uint8], image_size: int, options: CaptionOptions
+    ) -> None:
+        self.rows = folder.rows
+        self.split: Split = split_rows(folder.rows)
+        self.image_size = image_size
+        self.options = options
+        self._paths = folder.paths
+        self._pixels = pixels  # (rows, 4, S, S)
+        self._by_style = _indices_by_style(folder.rows, self.split)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | str,
+        image_size: int,
+        options: CaptionOptions | None = None,
+        cache_dir: Path | None = None,
+    ) -> "CaptionedPictures":
+        """Read a folder in either layout and decode its pictures at `image_size`, or find them decoded in the cache.
+
+        The cache is one .npy file a folder, state and size in `cache_dir` (by default `jepa` in the user's cache
+        folder); it is mapped into memory, so a second start is immediate and processes share it.
+
+        Raises:
+            ValueError: an impossible size, a folder without captioned pictures, a missing or broken picture.
+        """
+        if not 8 <= image_size <= 1024 or image_size % 2:
+            raise ValueError(f"image_size is an even number of pixels: got {image_size}, allowed 8 to 1024")
+        contents = read_folder(folder)
+        path = (cache_dir or default_cache_dir()) / f"{contents.fingerprint()}-{image_size}.npy"
+        if not path.is_file():
+            _decode_all(contents.paths, image_size, path)
+        return cls(contents, np.load(path, mmap_mode="r"), image_size, options or CaptionOptions())
+
+    def batch(self, step: int, batch_size: int, seed: int, subset: str = "train") -> Batch:
+        """The training batch of a step: a pure function of its arguments, so exact resume needs no state.
+
+        Rows follow a permutation drawn from (seed, epoch); caption, background and scene from (seed, step, position).
+        `subset` is "train", "heldout_pairs" or "heldout_concepts". Scenes are made of rows of the same subset.
+
+        Raises:
+            ValueError: an unknown or empty subset, or a batch size below 1.
+        """
+        members = self._members(subset)
+        if batch_size < 1:
+            raise ValueError(f"batch_size is at least 1: got {batch_size}")
+        places = step * batch_size + np.arange(batch_size, dtype=np.int64)
+        indices = np.empty(batch_size, dtype=np.int64)
+        for epoch in np.unique(places // len(members)):
+            here = places // len(members) == epoch
+            indices[here] = members[_permutation(len(members), seed, int(epoch))[places[here] % len(members)]]
+        draws = np.random.default_rng([seed, step, 1]).random((batch_size, _DRAWS))
+        return self._composed(indices, draws, subset)
+
+    def fixed(self, indices: Sequence[int] | NDArray[np.int64], image_size: int | None = None) -> Batch:
+        """Rows as they are: white background, canonical caption; for validation and evaluation.
+
+        Another `image_size` than the loaded one is decoded from the files.
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        if image_size in (None, self.image_size):
+            rgba = np.asarray(self._pixels[indices])
+        else:
+            rgba = np.stack([_decode(self._paths[index], image_size) for index in indices])
+        return Batch(
+            pixels=_composite(_premultiplied(rgba), [_WHITE] * len(indices)),
+            captions=[canonical_caption(self.rows[index]) for index in indices],
+            indices=torch.from_numpy(indices.copy()),
+        )
+
+    def _members(self, subset: str) -> NDArray[np.int64]:
+        sides = {
+            "train": self.split.train,
+            "heldout_pairs": self.split.heldout_pairs,
+            "heldout_concepts": self.split.heldout_concepts,
+        }
+        if subset not in sides:
+            raise ValueError(f"unknown subset {subset!r}, allowed {', '.join(sides)}")
+        if not len(sides[subset]):
+            raise ValueError(f"the subset {subset!r} is empty: the folder has only {len(self.rows)} pictures")
+        return sides[subset]
+
+    def _composed(self, indices: NDArray[np.int64], draws: NDArray[np.float64], subset: str) -> Batch:
+        picture = _premultiplied(np.asarray(self._pixels[indices]))  # (B, 4, S, S)
+        captions, colours = [], []
+        for place, index in enumerate(indices.tolist()):
+            row = self.rows[index]
+            wants_scene = draws[place, 0] < self.options.scenes
+            second = self._partner(index, draws[place, 1], subset) if wants_scene else None
+            if second is not None:
+                relation = RELATIONS[int(draws[place, 2] * len(RELATIONS))]
+                other = _premultiplied(np.asarray(self._pixels[second]))
+                picture[place] = _scene(picture[place], other, relation)
+                caption = scene_caption(row, relation, self.rows[second])
+            else:
+                caption = draw_caption(row, self.options, draws[place, 3], draws[place, 4])
+            colour = _WHITE
+            if draws[place, 5] < self.options.backgrounds:
+                name = _COLOURS[int(draws[place, 6] * len(_COLOURS))]
+                caption, colour = on_background(caption, name), BACKGROUNDS[name]
+            captions.append(caption)
+            colours.append(colour)
+        return Batch(pixels=_composite(picture, colours), captions=captions, indices=torch.from_numpy(indices))
+
+    def _partner(self, index: int, draw: float, subset: str) -> int | None:
+        """Another row of the same style and subset and with another label, or None when there is none."""
+        candidates = self._by_style[subset, self.rows[index].style]
+        start = int(draw * len(candidates))
+        for offset in range(len(candidates)):
+            candidate = int(candidates[(start + offset) % len(candidates)])
+            if self.rows[candidate].label != self.rows[index].label:
+                return candidate
+        return None
+
+
+def default_cache_dir() -> Path:
+    """Where decoded pictures are kept: `jepa` in `XDG_CACHE_HOME`, or in `.cache` of the home folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jepa"
+
+
+def _indices_by_style(rows: Sequence[Row], split: Split) -> dict[tuple[str, str], NDArray[np.int64]]:
+    lists: dict[tuple[str, str], list[int]] = {}
+    for subset in ("train", "heldout_pairs", "heldout_concepts"):
+        for index in getattr(split, subset):
+            lists.setdefault((subset, rows[index].style), []).append(int(index))
+    return {key: np.asarray(indices, dtype=np.int64) for key, indices in lists.items()}
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch, 0]).permutation(length)
+
+
+def _decode(path: Path, size: int) -> NDArray[np.uint8]:
+    return np.asarray(open_square(path, size)).transpose(2, 0, 1)  # (4, S, S)
+
+
+def _decode_all(paths: Sequence[Path], size: int, target: Path) -> None:
+    """Decode all pictures into one .npy file; the file appears under its name only when it is whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(f".{os.getpid()}.partial")
+    try:
+        # written, not mapped: on a full disk a write is an error and a mapped page kills the process
+        with partial.open("wb") as file, ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), 4, size, size)}
+            np.lib.format.write_array_header_1_0(file, header)
+            decoded = pool.map(lambda path: _decode(path, size), paths)
+            for picture in tqdm(decoded, total=len(paths), desc="decoding pictures", disable=None):
+                file.write(picture.tobytes())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _premultiplied(rgba: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """uint8 (..., 4, S, S) as float32 in [0, 1], colours multiplied by alpha, as averaging and compositing need it."""
+    result = rgba.astype(np.float32)
+    result *= np.float32(1 / 255)
+    result[..., :3, :, :] *= result[..., 3:, :, :]
+    return result
+
+
+def _scene(first: NDArray[np.float32], second: NDArray[np.float32], relation: str) -> NDArray[np.float32]:
+    """Two premultiplied pictures (4, S, S) at half their size on one, the first `relation` the second."""
+    size = first.shape[-1]
+    half, quarter = size // 2, size // 4
+    corners = {
+        "left of": ((quarter, 0), (quarter, half)),
+        "right of": ((quarter, half), (quarter, 0)),
+        "above": ((0, quarter), (half, quarter)),
+        "below": ((half, quarter), (0, quarter)),
+    }[relation]
+    scene = np.zeros_like(first)
+    for picture, (top, left) in zip((first, second), corners, strict=True):
+        rows = picture[:, ::2] + picture[:, 1::2]  # (4, S/2, S)
+        scene[:, top : top + half, left : left + half] = (rows[..., ::2] + rows[..., 1::2]) / 4
+    return scene
+
+
+def _composite(picture: NDArray[np.float32], colours: Sequence[tuple[int, int, int]]) -> torch.Tensor:
+    """Premultiplied (B, 4, S, S) over one sRGB colour each -> float32 (B, 3, S, S) in [-1, 1]."""
+    background = np.asarray(colours, dtype=np.float32).reshape(-1, 3, 1, 1) / np.float32(127.5)
+    pixels = picture[:, :3] * np.float32(2) + (1 - picture[:, 3:]) * background - 1  # (B, 3, S, S)
+    return torch.from_numpy(np.clip(pixels, -1, 1))

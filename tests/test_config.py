@@ -1,0 +1,71 @@
+"""Settings travel through JSON unchanged, and what they do not allow is refused with a message that helps."""
+
+import json
+from typing import Any
+
+import pytest
+
+from jepa_app.config import Config, JepaTConfig, TIJepaConfig, TokenizerConfig
+
+SETTINGS = [
+    TokenizerConfig(kind="vae", image_size=32, patch_size=4, channels=4, vae_channels=(16, 32, 32)),
+    JepaTConfig(backbone="bidirectional", denoising="diffusion", fuse_after_predictor=False),
+    TIJepaConfig(energy_weights=(0.5, 1.0, 2.0), calibration_scale=3.0),
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: type(settings).__name__)
+def test_settings_survive_json(settings: Config) -> None:
+    assert type(settings).from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+
+
+def test_unknown_keys_are_refused_and_the_allowed_ones_named() -> None:
+    with pytest.raises(ValueError, match=r"unknown TokenizerConfig keys \['patchsize'\]; allowed: .*'patch_size'"):
+        TokenizerConfig.from_dict({"patchsize": 8})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"width": "256"}, {"width": 256.0}, {"width": None}, {"num_heads": True}, {"fuse_before_loss": "yes"}],
+    ids=str,
+)
+def test_values_of_another_type_are_refused(values: dict[str, Any]) -> None:
+    (name,) = values
+    with pytest.raises(ValueError, match=f"JepaTConfig: {name} is "):
+        JepaTConfig.from_dict(values)
+
+
+def test_whole_numbers_are_taken_for_fractions() -> None:
+    assert TIJepaConfig.from_dict({"calibration_scale": 2}).calibration_scale == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (TokenizerConfig, {"kind": "vq"}, "allowed: patch, pca, vae"),
+        (TokenizerConfig, {"image_size": 60}, "no multiple of patch_size 8"),
+        (TokenizerConfig, {"patch_size": 0}, "patch_size is 0"),
+        (TokenizerConfig, {"channels": 193}, "192"),
+        (TokenizerConfig, {"kind": "patch", "channels": 48}, "192 channels"),
+        (TokenizerConfig, {"kind": "vae", "vae_channels": (32, 64)}, "2 VAE blocks reduce by 2"),
+        (JepaTConfig, {"backbone": "diagonal"}, "allowed: .*cached"),
+        (JepaTConfig, {"denoising": "vq"}, "allowed: .*flow"),
+        (JepaTConfig, {"num_tokens": 60}, "no square"),
+        (JepaTConfig, {"num_tokens": -4}, "num_tokens is -4"),
+        (JepaTConfig, {"width": 100}, "multiple of 4 x num_heads"),
+        (JepaTConfig, {"num_heads": 0}, "num_heads is 0"),
+        (JepaTConfig, {"fusion_heads": 3}, "fusion_heads"),
+        (TIJepaConfig, {"num_heads": 0}, "num_heads is 0"),
+        (TIJepaConfig, {"text_components": 500}, "1 to text_width"),
+        (TIJepaConfig, {"num_score_masks": 0}, "1 or more"),
+    ],
+)
+def test_values_that_fit_no_network_are_refused(kind: type[Config], values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind.from_dict(values)
+
+
+def test_derived_sizes() -> None:
+    settings = TokenizerConfig(image_size=64, patch_size=8, channels=48)
+    assert (settings.patch_values, settings.grid, settings.num_tokens) == (192, 8, 64)
+    assert JepaTConfig(num_tokens=256).grid == 16

@@ -1,0 +1,106 @@
+"""The real text encoder: features of prompts in any script, padding, and limits."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from jepa_app.models.text import TextEncoder, TextFeatures, join_features, spell_symbols
+from training.text_cache import TextCache
+
+
+def similarity(first: TextFeatures, second: TextFeatures) -> float:
+    return float(torch.cosine_similarity(first.pooled(), second.pooled()))
+
+
+def test_features_of_prompts(text_encoder: TextEncoder) -> None:
+    features = text_encoder.encode(["red apple", "a joyful cat under a very large old tree"])
+    assert features.tokens.shape == (2, features.mask.sum(dim=1).max(), 384)
+    assert features.tokens.dtype == torch.float32
+    assert features.mask.sum(dim=1).tolist() == [4, 12]  # word pieces and the two marks
+    assert not features.tokens.requires_grad
+
+
+def test_features_do_not_depend_on_the_other_prompts(text_encoder: TextEncoder) -> None:
+    alone = text_encoder.encode(["red apple"])
+    batch = text_encoder.encode(["a joyful cat under a very large old tree", "red apple"])
+    assert torch.allclose(batch.tokens[1, batch.mask[1]], alone.tokens[0], atol=1e-5)
+    assert torch.allclose(batch.pooled()[1], alone.pooled()[0], atol=1e-5)
+
+
+def test_meaning_is_read(text_encoder: TextEncoder) -> None:
+    cat, kitten, truck = (text_encoder.encode([prompt]) for prompt in ("a cat", "a kitten", "a truck"))
+    assert similarity(cat, kitten) > similarity(cat, truck) + 0.1
+
+
+def test_symbols_are_read_by_their_names(text_encoder: TextEncoder) -> None:
+    assert spell_symbols("🍎 on a 🟦") == "red apple on a large blue square"
+    assert spell_symbols("❤️‍🔥") == "heavy black heart fire"  # joined by marks that have no meaning of their own
+    apple, name, truck = (text_encoder.encode([prompt]) for prompt in ("🍎", "red apple", "delivery truck"))
+    assert similarity(apple, name) == pytest.approx(1, abs=1e-4)
+    assert similarity(apple, truck) < 0.9
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "красное яблоко",
+        "赤いりんご",
+        "تفاحة حمراء",
+        "🍎",
+        "👩‍🚀🚀",
+        "🇩🇪",
+        "a\tred\napple",
+        "e\u0301 \u202e\u0000 \ud800",
+    ],
+    ids=ascii,
+)
+def test_prompts_in_any_script_give_finite_features(text_encoder: TextEncoder, prompt: str) -> None:
+    features = text_encoder.encode([prompt])
+    assert bool(torch.isfinite(features.tokens).all())
+    assert features.mask.sum() >= 2
+
+
+def test_over_long_prompts_are_refused_and_the_limit_is_named(text_encoder: TextEncoder) -> None:
+    assert text_encoder.encode(["apple " * 126]).mask.shape == (1, 128)
+    with pytest.raises(ValueError, match="129 word pieces; allowed: 128; shorten it"):
+        text_encoder.encode(["apple", "apple " * 127])
+    with pytest.raises(ValueError, match="allowed: 128"):
+        text_encoder.encode(["red apple " * 1000])
+
+
+def test_an_endless_word_is_one_unknown_word_piece(text_encoder: TextEncoder) -> None:
+    assert text_encoder.encode(["x" * 10_000]).mask.sum() == 3
+
+
+def test_no_encoder_at_a_place_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no text encoder at .*sentence-transformers/all-MiniLM-L6-v2"):
+        TextEncoder.load(tmp_path)
+
+
+def test_joined_features_are_padded_and_masked() -> None:
+    short, long = (TextFeatures(torch.ones(1, n, 4), torch.ones(1, n, dtype=torch.bool)) for n in (2, 3))
+    joined = join_features([short, long])
+    assert joined.mask.tolist() == [[True, True, False], [True, True, True]]
+    assert joined.tokens[0, 2].tolist() == [0] * 4
+    assert torch.equal(joined.pooled(), torch.ones(2, 4))
+
+
+def test_the_cache_gives_the_encoder_s_features(text_encoder: TextEncoder) -> None:
+    cache = TextCache(text_encoder)
+    captions = ["red apple", "a joyful cat under a very large old tree", "red apple"]
+    cached, direct = cache.features(captions), text_encoder.encode(captions)
+    assert torch.equal(cached.mask, direct.mask)
+    assert cached.tokens.dtype == torch.float32
+    assert torch.allclose(cached.tokens[cached.mask], direct.tokens[direct.mask], rtol=1e-3, atol=1e-3)
+    assert bool((cached.tokens[~cached.mask] == 0).all())
+    assert len(cache) == 2
+
+
+def test_the_cache_remembers_and_pads_for_each_batch_alone(text_encoder: TextEncoder) -> None:
+    cache = TextCache(text_encoder)
+    batch = cache.features(["red apple", "a joyful cat under a very large old tree"])
+    again = cache.features(["red apple"])
+    assert again.tokens.shape == (1, 4, 384)
+    assert torch.equal(again.tokens[0], batch.tokens[0, :4])
+    assert len(cache) == 2

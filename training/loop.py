@@ -1,6 +1,6 @@
 """The training loop: a generator of `TrainStep` over accelerate; saves and resumes exactly.
 
-All randomness of a step follows from (seed, step), so a checkpoint needs the networks, the optimizers and the step only.
+All randomness of a step follows from (seed, step): a checkpoint needs the networks, the optimizers and the step only.
 """
 
 import json
@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Protocol
 
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from jepa_app.checkpoint import replacing
@@ -143,7 +145,7 @@ def _step(
 def _validate(
     objective: Objective, data: CaptionedPictures, schedule: Schedule, generator: torch.Generator
 ) -> dict[str, float]:
-    figures = {}
+    figures: dict[str, float] = {}
     for name in ("train", "heldout_pairs", "heldout_concepts"):
         indices = getattr(data.split, name)[: schedule.validate_pictures]
         if len(indices):
@@ -165,12 +167,29 @@ def _save(accelerator: Accelerator, objective: Objective, out: Path, step: int) 
 
 
 def _load(accelerator: Accelerator, out: Path, resume: bool) -> int:
-    folder = out / CHECKPOINT
+    check_checkpoint(out, resume)
     if not resume:
-        if folder.exists():
-            raise ValueError(f"{folder} holds a run already; add --resume to go on with it or choose another --out")
         return 0
-    if not (folder / STEP_FILE).is_file():
+    folder = out / CHECKPOINT
+    try:
+        accelerator.load_state(str(folder))
+        return int(json.loads((folder / STEP_FILE).read_text())["step"])
+    except (RuntimeError, ValueError, KeyError, EOFError, SafetensorError, UnpicklingError, FileNotFoundError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"the checkpoint {folder} cannot be loaded ({reason}); resume with the recipe and settings that it was "
+            "made with, or start anew in another --out"
+        ) from error
+
+
+def check_checkpoint(out: Path, resume: bool) -> None:
+    """Refuse to start over a run that can be resumed, and to resume where there is none.
+
+    Raises:
+        ValueError: there is a checkpoint and `resume` is not asked for, or none and it is.
+    """
+    folder = out / CHECKPOINT
+    if resume and not (folder / STEP_FILE).is_file():
         raise ValueError(f"there is no checkpoint in {folder}; leave --resume out to start a run")
-    accelerator.load_state(str(folder))
-    return int(json.loads((folder / STEP_FILE).read_text())["step"])
+    if not resume and folder.exists():
+        raise ValueError(f"{folder} holds a run already; add --resume to go on with it or choose another --out")

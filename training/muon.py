@@ -1,7 +1,7 @@
 """Muon for weight matrices, next to torch's AdamW for everything else.
 
-torch.optim.Muon orthogonalises in bfloat16 only, one matrix at a time; on a CPU without bfloat16 units that takes longer
-than the rest of the step. This one stacks matrices of the same shape and uses the type that the machine multiplies fast.
+torch.optim.Muon orthogonalises in bfloat16 only, one matrix at a time, which is slow on a CPU without bfloat16 units.
+This one stacks matrices of the same shape and uses the type that the machine multiplies fast.
 """
 
 import math
@@ -66,7 +66,7 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _step_group(self, matrices: list[nn.Parameter], group: dict[str, Any]) -> None:
-        by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+        by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
         for matrix in matrices:
             by_shape[matrix.shape].append(matrix)
         for shape, same in by_shape.items():
@@ -78,7 +78,7 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_mul_(same, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(same, list(update.unbind()), alpha=-group["lr"] * 0.2 * math.sqrt(max(shape)))
 
-    def _momentum(self, matrix: nn.Parameter) -> Tensor:
+    def _momentum(self, matrix: Tensor) -> Tensor:
         state = self.state[matrix]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(matrix)
@@ -88,12 +88,20 @@ class Muon(torch.optim.Optimizer):
 def make_optimizers(
     network: nn.Module, *, matrix_lr: float, other_lr: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """Give Muon the matrices inside the network (Linear weights), AdamW (betas 0.9, 0.95) vectors and embeddings."""
+    """Give Muon the matrices inside the network (Linear weights), AdamW (betas 0.9, 0.95) all other parameters.
+
+    Raises:
+        ValueError: the network has no parameters.
+    """
     linear = {id(layer.weight) for layer in network.modules() if isinstance(layer, nn.Linear)}
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in parameters if id(parameter) in linear]
     others = [parameter for parameter in parameters if id(parameter) not in linear]
-    return [
-        Muon(matrices, lr=matrix_lr, weight_decay=weight_decay),
-        torch.optim.AdamW(others, lr=other_lr, betas=(0.9, 0.95), weight_decay=0.0, foreach=True),
-    ]
+    if not parameters:
+        raise ValueError("the network has nothing to train; set schedule.steps=0 to fit its statistics only")
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices:
+        optimizers.append(Muon(matrices, lr=matrix_lr, weight_decay=weight_decay))
+    if others:
+        optimizers.append(torch.optim.AdamW(others, lr=other_lr, betas=(0.9, 0.95), weight_decay=0.0, foreach=True))
+    return optimizers

@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from jepa_app.checkpoint import load_config, load_state
 from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
@@ -43,6 +44,14 @@ class Schedule:
     validate_steps: int = 500
     validate_pictures: int = 192
 
+    def __post_init__(self) -> None:
+        least = {"steps": 0, "batch_size": 1, "warmup": 1, "validate_steps": 1, "validate_pictures": 0, "seed": 0}
+        least |= {"matrix_lr": 0, "other_lr": 0, "weight_decay": 0, "decay": 0, "clip": 0, "checkpoint_minutes": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if not low <= value < math.inf:
+                raise ValueError(f"schedule.{name} is {value}; allowed: {low} or more")
+
     def rate_at(self, step: int) -> float:
         """Return the factor on the learning rates at a step counted from 0: warm up, hold, cool down to 2 %."""
         cooling = max(1, round(self.steps * self.decay))
@@ -60,7 +69,8 @@ class JepaTRecipe:
     loss: JepaTLoss = field(default_factory=JepaTLoss)
     tokenizer: str = "weights/tokenizer"
     init: str = ""
-    ema_decay: float = 0.999
+    ema_decay: float = 0.995
+    fits_without_steps: ClassVar[bool] = False
 
     def image_size(self) -> int:
         """Return the side in pixels of the pictures to train on."""
@@ -85,12 +95,21 @@ class JepaTRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerRecipe:
-    """Fit or train a tokenizer; with 0 steps a linear one is fitted only."""
+    """Fit or train a tokenizer; with 0 steps a linear one is fitted only.
+
+    `token_noise` is the greatest strength of the noise on tokens that a refiner learns to mend.
+    """
 
     schedule: Schedule = field(default_factory=lambda: Schedule(steps=0, matrix_lr=1e-3, other_lr=1e-3))
     captions: CaptionOptions = field(default_factory=CaptionOptions)
     network: TokenizerConfig = field(default_factory=TokenizerConfig)
     ema_decay: float = 0.999
+    token_noise: float = 0.0
+
+    @property
+    def fits_without_steps(self) -> bool:
+        """Whether the tokenizer is complete once its statistics are measured."""
+        return self.network.kind != "vae"
 
     def image_size(self) -> int:
         """Return the side in pixels of the pictures to train on."""
@@ -103,7 +122,7 @@ class TokenizerRecipe:
         if isinstance(tokenizer, LinearTokenizer):
             tokenizer.fit(data.fixed(training[at : at + 512]).pixels for at in range(0, len(training), 512))
         sample = data.batch(0, min(512, len(training)), self.schedule.seed).pixels
-        return TokenizerObjective(tokenizer, sample, ema_decay=self.ema_decay)
+        return TokenizerObjective(tokenizer, sample, ema_decay=self.ema_decay, token_noise=self.token_noise)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +143,7 @@ class TIJepaRecipe:
     ema_decay: float = 0.999
     fitted_captions: int = 4096
     calibration_pictures: int = 256
+    fits_without_steps: ClassVar[bool] = False
 
     def image_size(self) -> int:
         """Return the side in pixels of the pictures to train on."""
@@ -158,6 +178,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 Recipe = JepaTRecipe | TokenizerRecipe | TIJepaRecipe
+SettingsT = TypeVar("SettingsT")
 
 _VAE = Schedule(steps=6000, batch_size=32, matrix_lr=1e-3, other_lr=1e-3, weight_decay=0.0)
 
@@ -168,7 +189,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "ti_jepa": TIJepaRecipe,
     "tokenizer": TokenizerRecipe,
     "tokenizer_patch": lambda: TokenizerRecipe(network=TokenizerConfig(kind="patch", channels=192)),
-    "tokenizer_refined": lambda: TokenizerRecipe(schedule=_VAE, network=TokenizerConfig(refiner_width=48)),
+    "tokenizer_refined": lambda: TokenizerRecipe(
+        schedule=_VAE, network=TokenizerConfig(refiner_width=48), token_noise=0.5
+    ),
     "tokenizer_vae": lambda: TokenizerRecipe(schedule=_VAE, network=TokenizerConfig(kind="vae", channels=16)),
 }
 
@@ -181,33 +204,46 @@ def make_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     """
     if name not in RECIPES:
         raise ValueError(f"recipe is {name!r}; allowed: {', '.join(RECIPES)}")
-    recipe = RECIPES[name]()
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise ValueError(f"setting {setting!r} has no '='; write --set key=value, e.g. schedule.batch_size=96")
-        recipe = replace_setting(recipe, key, text)
-    return recipe
+    return replace_settings(RECIPES[name](), settings)
 
 
-def replace_setting(settings: Any, key: str, text: str) -> Any:
-    """Return the dataclass with the value at a dotted key replaced by one parsed from text.
+def replace_settings(settings: SettingsT, assignments: Sequence[str]) -> SettingsT:
+    """Return the dataclass with values replaced by those of assignments such as "network.width=128".
+
+    All are replaced at once, so that values which must fit one another can be changed together.
 
     Raises:
-        ValueError: there is no such key, or the text does not fit its type.
+        ValueError: there is no such key, or a text does not fit its type.
     """
-    name, _, rest = key.partition(".")
-    if name not in {entry.name for entry in dataclasses.fields(settings)}:
-        allowed = ", ".join(entry.name for entry in dataclasses.fields(settings))
-        raise ValueError(f"setting {name!r} is unknown; allowed: {allowed}")
-    old = getattr(settings, name)
-    if dataclasses.is_dataclass(old):
-        if not rest:
+    changes = []
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"setting {assignment!r} has no '='; write --set key=value, e.g. schedule.batch_size=96")
+        changes.append((key, text))
+    return _replaced(settings, changes)
+
+
+def _replaced(settings: Any, changes: Sequence[tuple[str, str]]) -> Any:
+    allowed = [entry.name for entry in dataclasses.fields(settings)]
+    values: dict[str, Any] = {}
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for key, text in changes:
+        name, _, rest = key.partition(".")
+        if name not in allowed:
+            raise ValueError(f"setting {name!r} is unknown; allowed: {', '.join(allowed)}")
+        old = getattr(settings, name)
+        is_group = dataclasses.is_dataclass(old)
+        if is_group and not rest:
             raise ValueError(f"setting {name!r} is a group; write {name}.KEY=value")
-        return dataclasses.replace(settings, **{name: replace_setting(old, rest, text)})
-    if rest:
-        raise ValueError(f"setting {name!r} is no group, so {key!r} does not exist")
-    return dataclasses.replace(settings, **{name: _parse(key, text, old)})
+        if rest and not is_group:
+            raise ValueError(f"setting {name!r} is no group, so {key!r} does not exist")
+        if is_group:
+            groups.setdefault(name, []).append((rest, text))
+        else:
+            values[name] = _parse(key, text, old)
+    values |= {name: _replaced(getattr(settings, name), inner) for name, inner in groups.items()}
+    return dataclasses.replace(settings, **values)
 
 
 def _parse(key: str, text: str, old: object) -> object:

@@ -28,13 +28,16 @@ class TokenizerObjective(nn.Module):
     """Reconstruction by squared plus absolute error; for a VAE also the divergence from a normal distribution.
 
     Of a linear tokenizer only the refiner learns: its components stay as fitted, so tokens made before stay valid.
+    Its tokens get noise of a random strength up to `token_noise` for each picture, so that it also mends the joins
+    between tokens that were predicted, not encoded.
     """
 
-    def __init__(self, tokenizer: Tokenizer, sample: Tensor, *, ema_decay: float) -> None:
+    def __init__(self, tokenizer: Tokenizer, sample: Tensor, *, ema_decay: float, token_noise: float) -> None:
         super().__init__()
         self.network = tokenizer
         self.ema: Ema[Tokenizer] = Ema(tokenizer, ema_decay)
         self.sample = sample  # (B, 3, S, S): pictures that the scale of VAE latents is measured on
+        self.token_noise = token_noise
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "loss" and its parts as scalars."""
@@ -45,7 +48,10 @@ class TokenizerObjective(nn.Module):
             rendered = self.network.vae.decode(posterior.mean + posterior.std * noise).sample
             divergence = posterior.kl().mean()
         else:
-            rendered = self.network.render(self.network.encode(pixels))
+            tokens = self.network.encode(pixels)
+            noise = torch.randn(tokens.shape, generator=generator, device=generator.device)
+            strength = torch.rand(len(tokens), 1, 1, generator=generator, device=generator.device)
+            rendered = self.network.render(tokens + self.token_noise * strength * noise)
             divergence = pixels.new_zeros(())
         squared, absolute = mse_loss(rendered, pixels), l1_loss(rendered, pixels)
         loss = squared + absolute + KL_WEIGHT * divergence

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from training.data import CaptionedPictures
-from training.loop import TrainStep, train
+from training.loop import TrainStep, check_checkpoint, train
 from training.recipes import RECIPES, make_recipe
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ def run(options: argparse.Namespace) -> None:
 
     settings = list(options.set) + ([f"schedule.steps={options.steps}"] if options.steps is not None else [])
     recipe = make_recipe(options.recipe, settings)
+    if recipe.schedule.steps == 0 and not recipe.fits_without_steps:
+        raise ValueError("schedule.steps is 0; allowed: 1 or more; only linear tokenizers are fitted without training")
+    if options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out {options.out} is a file; choose a folder")
+    check_checkpoint(options.out, options.resume)  # before anything of an earlier run is overwritten
     data = CaptionedPictures.load(options.data, recipe.image_size(), recipe.captions)
     objective = recipe.build(data)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,200 @@
+"""The match score: every pair gets the same estimate, however it is batched; energies, calibration and errors."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from jepa_app.checkpoint import save_network
+from jepa_app.config import JepaTConfig, TIJepaConfig
+from jepa_app.models.text import TextEncoder, TextFeatures
+from jepa_app.models.ti_jepa import TIJepa
+from jepa_app.scoring import (
+    CAPTIONS_AT_ONCE,
+    PICTURES_AT_ONCE,
+    Scorer,
+    caption_features,
+    pair_energies,
+    picture_features,
+    score_views,
+)
+from training.ti_calibration import calibrate, fit_logistic, grouped_energies
+
+TINY = TIJepaConfig(
+    image_size=16,
+    patch_size=4,
+    text_components=8,
+    width=32,
+    num_heads=2,
+    image_depth=1,
+    text_depth=1,
+    predictor_width=32,
+    num_summary_queries=2,
+    num_score_masks=2,
+)
+
+
+@pytest.fixture(scope="module")
+def network() -> TIJepa:
+    """A tiny network none of whose layers starts at zero."""
+    torch.manual_seed(0)
+    network = TIJepa(TINY).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    network.sentence_space.fit(torch.randn(50, 384))
+    return network
+
+
+@pytest.fixture(scope="module")
+def scorer(network: TIJepa) -> Scorer:
+    return Scorer(network, TextEncoder.load())
+
+
+@pytest.fixture
+def pixels() -> torch.Tensor:
+    return 2 * torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1)) - 1
+
+
+CAPTIONS = ["red apple", "a very long caption about a cat that sits left of a rose, twemoji style", "heart"]
+
+
+def _plain_energies(network: TIJepa, pixels: torch.Tensor, text: TextFeatures) -> torch.Tensor:
+    """The three terms of one pair by their definition: error with the other side minus error without it."""
+    whole = torch.arange(16)
+    features = network.image_encoder(pixels[None], whole)
+    target, sentence = network.image_targets(features)[0], network.sentence_space(text)[0]
+    keys, null = network.caption_keys(text), network.caption_keys(network.null_features(1))
+
+    def error(predicted: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return (predicted - wanted).square().mean()
+
+    alone = [error(network.text_to_image(whole, words, None)[0], target) for words in (keys, null)]
+    hidden, sentences = [], []
+    for view in score_views(TINY):
+        seen = network.image_encoder(pixels[None], view.visible)
+        image = network.text_to_image.keep_image(seen, view.visible)
+        errors = [
+            error(network.text_to_image(view.asked, words, image)[0], target[view.asked]) for words in (keys, null)
+        ]
+        hidden.append(errors[0] - errors[1])
+        sentences.append(network.image_to_text(seen, view.visible)[0])
+    sentences.append(network.image_to_text(features, whole)[0])
+    to_text = [error(predicted, sentence) - sentence.square().mean() for predicted in sentences]
+    return torch.stack([alone[0] - alone[1], torch.stack(hidden).mean(), torch.stack(to_text).mean()])
+
+
+def test_energies_are_errors_with_minus_errors_without_the_other_side(scorer: Scorer, pixels: torch.Tensor) -> None:
+    energies = scorer.energies(pixels, CAPTIONS).stacked()
+    assert energies.shape == (3, 3, 3)
+    for row in range(3):
+        for column, caption in enumerate(CAPTIONS):
+            expected = _plain_energies(scorer.network, pixels[row], scorer.text_encoder.encode([caption]))
+            torch.testing.assert_close(energies[row, column], expected, atol=2e-5, rtol=1e-4)
+
+
+def test_a_pair_scores_the_same_alone_and_among_many(scorer: Scorer) -> None:
+    pixels = 2 * torch.rand(PICTURES_AT_ONCE + 2, 3, 16, 16) - 1
+    captions = [f"thing number {number}" for number in range(CAPTIONS_AT_ONCE)] + CAPTIONS
+    many = scorer.score(pixels, captions)
+    assert many.energy.shape == many.probability.shape == (len(pixels), len(captions))
+    for row, column in ((0, 0), (PICTURES_AT_ONCE, CAPTIONS_AT_ONCE), (5, len(captions) - 2)):
+        alone = scorer.score(pixels[row : row + 1], [captions[column]])
+        torch.testing.assert_close(alone.energy[0, 0], many.energy[row, column], atol=2e-5, rtol=1e-4)
+
+
+def test_the_null_text_gains_nothing(network: TIJepa, pixels: torch.Tensor) -> None:
+    energies = pair_energies(
+        network, picture_features(network, pixels), caption_features(network, network.null_features(2))
+    )
+    torch.testing.assert_close(energies.text_to_image, torch.zeros(3, 2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(energies.text_to_hidden, torch.zeros(3, 2), atol=1e-6, rtol=0)
+
+
+def test_masks_are_fixed_and_ask_only_for_hidden_patches() -> None:
+    views = score_views(TINY)
+    score_views.cache_clear()
+    torch.manual_seed(123)
+    for view, again in zip(views, score_views(TINY), strict=True):
+        assert view.visible.tolist() == again.visible.tolist()
+        assert view.asked.tolist() == again.asked.tolist()
+        assert not set(view.asked.tolist()) & set(view.visible.tolist())
+
+
+def test_probability_falls_with_energy(scorer: Scorer) -> None:
+    probability = scorer.probability(torch.tensor([-2.0, 0.0, 2.0]))
+    assert 1 > probability[0] > probability[1] > probability[2] > 0
+
+
+def test_saved_weights_score_the_same(scorer: Scorer, pixels: torch.Tensor, tmp_path: Path) -> None:
+    save_network(tmp_path / "ti-jepa", scorer.network, scorer.network.config)
+    loaded = Scorer.from_pretrained(tmp_path, device="cpu")
+    assert loaded.image_size == 16
+    torch.testing.assert_close(loaded.score(pixels, CAPTIONS).energy, scorer.score(pixels, CAPTIONS).energy)
+
+
+@pytest.mark.parametrize(
+    ("shape", "captions", "message"),
+    [
+        ((1, 3, 16, 16), [], "0 captions"),
+        ((0, 3, 16, 16), ["a"], "0 pictures"),
+        ((1, 3, 16, 12), ["a"], "have shape"),
+        ((1, 3, 16, 16), ["word " * 400], "word pieces"),
+    ],
+)
+def test_bad_input_is_refused(scorer: Scorer, shape: tuple[int, ...], captions: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        scorer.score(torch.zeros(shape), captions)
+
+
+def test_pictures_that_are_not_finite_are_refused(scorer: Scorer) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        scorer.score(torch.full((1, 3, 16, 16), float("nan")), ["a"])
+
+
+def test_missing_and_swapped_weights_are_refused(network: TIJepa, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"config\.json is missing"):
+        Scorer.from_pretrained(tmp_path)
+    save_network(tmp_path / "ti-jepa", network, JepaTConfig())
+    with pytest.raises(ValueError, match="kind JepaTConfig"):
+        Scorer.from_pretrained(tmp_path)
+
+
+def test_groups_hold_right_pairs_on_the_diagonal(network: TIJepa) -> None:
+    pixels, text = torch.rand(35, 3, 16, 16), TextFeatures(torch.randn(35, 4, 384), torch.ones(35, 4, dtype=torch.bool))
+    order = torch.randperm(35, generator=torch.Generator().manual_seed(0))
+    energies = grouped_energies(network, pixels, text, order)
+    assert energies.shape == (2, 16, 16, 3)
+    row = order[20:21]
+    captions = caption_features(network, TextFeatures(text.tokens[row], text.mask[row]))
+    alone = pair_energies(network, picture_features(network, pixels[row]), captions).stacked()
+    torch.testing.assert_close(energies[1, 4, 4], alone[0, 0], atol=2e-5, rtol=1e-4)
+
+
+def test_logistic_fit_finds_the_probability_it_was_drawn_from() -> None:
+    generator = torch.Generator().manual_seed(0)
+    matched = torch.randn(4000, 3, generator=generator) + torch.tensor([-1.0, 0.0, 0.5])
+    mismatched = torch.randn(8000, 3, generator=generator)
+    weights, offset = fit_logistic(matched, mismatched)
+    # two unit Gaussians: the log odds are exactly x . (difference of means) + half of the difference of squares
+    assert weights[0] == pytest.approx(1.0, abs=0.1)
+    assert weights[1] == pytest.approx(0.0, abs=0.05)
+    assert weights[2] == pytest.approx(
+        0.0, abs=0.05
+    )  # a term that is higher for right pairs is not used against itself
+    assert offset == pytest.approx(-0.5, abs=0.1)
+
+
+def test_calibration_keeps_the_network_and_tells_right_pairs_from_wrong() -> None:
+    generator = torch.Generator().manual_seed(0)
+    energies = torch.randn(20, 16, 16, 3, generator=generator)
+    energies[:, range(16), range(16)] -= 3
+    config = calibrate(TINY, energies)
+    assert sum(config.energy_weights) == pytest.approx(1)
+    assert config.width == TINY.width
+    scorer = Scorer(TIJepa(config), TextEncoder.load())
+    energy = energies @ torch.tensor(config.energy_weights)
+    probability = scorer.probability(energy)
+    right = torch.eye(16, dtype=torch.bool).expand(20, -1, -1)
+    assert probability[right].mean() > 0.95
+    assert probability[~right].mean() < 0.05

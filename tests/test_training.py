@@ -1,0 +1,524 @@
+"""Training: optimizers, moving averages, losses that fall, exact resume, and the command line."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from jepa_app.checkpoint import load_config, load_state
+from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
+from jepa_app.models.jepa_t import JepaT
+from jepa_app.models.text import TextEncoder, TextFeatures
+from jepa_app.models.tokenizer import LinearTokenizer, make_tokenizer
+from jepa_app.pipeline import JepaTPipeline
+from tests.conftest import TINY_JEPA_T, TINY_TI_JEPA, TINY_TOKENIZER, awake
+from tests.limits import largest_file
+from training.bundle import main as bundle
+from training.data import Batch, CaptionedPictures
+from training.ema import Ema
+from training.loop import TrainStep, train
+from training.muon import Muon, make_optimizers, orthogonalise
+from training.objectives import JepaTLoss, JepaTObjective, ask_all_blocks, ask_masked
+from training.recipes import RECIPES, JepaTRecipe, Recipe, Schedule, TIJepaRecipe, TokenizerRecipe, make_recipe
+from training.rendering import Drawing, render, svg_document
+from training.text_cache import TextCache
+from training.tokenizer_objective import signal_to_noise
+from training.train import main
+
+EMOJI = Path(__file__).parent / "fixtures" / "emoji"
+STYLES = ("noto", "twemoji", "fxemoji")
+SCHEDULE = Schedule(steps=6, batch_size=4, warmup=2, validate_steps=6, validate_pictures=4)
+
+
+@pytest.fixture(scope="module")
+def drawings() -> list[tuple[str, Image.Image]]:
+    """Real emoji and their captions."""
+    found = []
+    for style in STYLES:
+        icons = json.loads((EMOJI / style / "icons.json").read_text())
+        for name, icon in icons["icons"].items():
+            width, height = (icon.get(side) or icons.get(side, 16) for side in ("width", "height"))
+            document = svg_document(icon["body"], 0, 0, width, height)
+            picture = render(Drawing(data=document, is_svg=True), 32)
+            found.append((f"{name.replace('-', ' ')}, {style} style", picture))
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(drawings: list[tuple[str, Image.Image]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real emoji as a Hugging Face imagefolder."""
+    out = tmp_path_factory.mktemp("pictures")
+    with (out / "metadata.jsonl").open("w") as lines:
+        for index, (caption, picture) in enumerate(drawings):
+            picture.save(out / f"{index}.png")
+            lines.write(json.dumps({"file_name": f"{index}.png", "text": caption}) + "\n")
+    return out
+
+
+@pytest.fixture(scope="module", autouse=True)
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what data loading caches out of the home folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path) -> CaptionedPictures:
+    return CaptionedPictures.load(folder, 32)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(data: CaptionedPictures) -> LinearTokenizer:
+    tokenizer = make_tokenizer(TINY_TOKENIZER)
+    tokenizer.fit([data.fixed(data.split.train).pixels])
+    assert isinstance(tokenizer, LinearTokenizer)
+    return tokenizer
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# --- optimizers
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 6, 20), (2, 20, 6)], ids=str)
+def test_orthogonalise_keeps_directions_and_levels_strengths(shape: tuple[int, ...]) -> None:
+    matrices = torch.randn(shape, generator=seeded(), dtype=torch.float64)
+    out = orthogonalise(matrices, torch.float64)
+    left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+    inside = left.mT @ out @ right.mT  # diagonal if the singular vectors are kept
+    diagonal = inside.diagonal(dim1=1, dim2=2)
+    assert torch.allclose(inside, torch.diag_embed(diagonal), atol=1e-10)
+    assert diagonal.min() > 0.3
+    assert diagonal.max() < 1.3
+
+
+def test_muon_steps_like_torch_s() -> None:
+    start = {"square": torch.randn(16, 16), "wide": torch.randn(8, 24), "tall": torch.randn(24, 8)}
+    gradients = [{name: torch.randn_like(matrix) for name, matrix in start.items()} for _ in range(4)]
+    results = []
+    for kind in (Muon, torch.optim.Muon):
+        matrices = {name: nn.Parameter(matrix.clone()) for name, matrix in start.items()}
+        options = {} if kind is Muon else {"adjust_lr_fn": "match_rms_adamw"}
+        optimizer = kind(matrices.values(), lr=0.1, weight_decay=0.1, momentum=0.95, **options)
+        for step in gradients:
+            for name, matrix in matrices.items():
+                matrix.grad = step[name].clone()
+            optimizer.step()
+        results.append(matrices)
+    for name, matrix in start.items():
+        ours, theirs = (result[name].detach() - matrix for result in results)
+        assert float((ours - theirs).norm() / theirs.norm()) < 0.03  # theirs works in bfloat16
+
+
+def test_matrices_go_to_muon_and_the_rest_to_adamw() -> None:
+    network = JepaT(TINY_JEPA_T)
+    muon, adam = make_optimizers(network, matrix_lr=1e-3, other_lr=2e-3, weight_decay=0.1)
+    assert isinstance(muon, Muon)
+    parts = [{id(p) for group in optimizer.param_groups for p in group["params"]} for optimizer in (muon, adam)]
+    assert parts[0] == {id(layer.weight) for layer in network.modules() if isinstance(layer, nn.Linear)}
+    assert parts[0] | parts[1] == {id(parameter) for parameter in network.parameters()}
+    assert not parts[0] & parts[1]
+
+
+def test_a_network_without_parameters_cannot_be_trained() -> None:
+    with pytest.raises(ValueError, match=r"nothing to train; set schedule.steps=0"):
+        make_optimizers(nn.Identity(), matrix_lr=1, other_lr=1, weight_decay=0)
+
+
+def test_the_moving_average() -> None:
+    network = nn.Linear(2, 2, bias=False)
+    ema = Ema(network, decay=0.9)
+    expected = network.weight.detach().clone()
+    for step in range(120):
+        with torch.no_grad():
+            network.weight.add_(0.1)
+        ema.update(network, step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * network.weight.detach()
+        assert torch.allclose(ema.network.weight, expected, atol=1e-5)
+    assert (ema.decay_at(0), ema.decay_at(119)) == (0.1, 0.9)
+    assert not ema.train().network.training
+    assert not any(parameter.requires_grad for parameter in ema.parameters())
+    with pytest.raises(ValueError, match=r"ema_decay is 1.0; allowed: 0 to below 1"):
+        Ema(network, decay=1.0)
+
+
+def test_the_learning_rate_rises_holds_and_falls() -> None:
+    schedule = Schedule(steps=1000, warmup=100, decay=0.3)
+    rates = [schedule.rate_at(step) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[49] == pytest.approx(0.5)
+    assert rates[99:701] == [1.0] * 602
+    assert rates[850] == pytest.approx(0.5)
+    assert min(rates[99:]) == rates[-1] == 0.02
+    assert rates[700:] == sorted(rates[700:], reverse=True)
+
+
+# --- objectives
+
+
+def objective_of(
+    config: JepaTConfig, tokenizer: LinearTokenizer, encoder: TextEncoder, **loss: float
+) -> JepaTObjective:
+    torch.manual_seed(0)
+    return JepaTObjective(JepaT(config), tokenizer, TextCache(encoder), ema_decay=0.9, loss=JepaTLoss(**loss))
+
+
+@pytest.mark.parametrize("backbone", ["cached", "bidirectional"])
+@pytest.mark.parametrize("denoising", ["flow", "diffusion"])
+def test_losses_fall_on_a_tiny_batch(
+    backbone: str, denoising: str, data: CaptionedPictures, tokenizer: LinearTokenizer, text_encoder: TextEncoder
+) -> None:
+    config = replace(TINY_JEPA_T, backbone=backbone, denoising=denoising)
+    objective = objective_of(config, tokenizer, text_encoder, denoising_draws=4)
+    optimizers = make_optimizers(objective.network, matrix_lr=5e-3, other_lr=5e-3, weight_decay=0)
+    batch = data.batch(0, 4, 0)
+    history: dict[str, list[float]] = {}
+    for step in range(30):
+        losses = objective(batch, seeded(step))
+        losses["loss"].backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        objective.after_step(step)
+        for name, value in losses.items():
+            history.setdefault(name, []).append(float(value.detach()))
+    assert set(history) == {"loss", "denoising_loss", "prediction_loss"}
+    assert np.isfinite(list(history.values())).all()
+    assert history["loss"][0] == pytest.approx(history["denoising_loss"][0] + history["prediction_loss"][0])
+    for name in ("denoising_loss", "prediction_loss"):
+        assert np.mean(history[name][-5:]) < 0.85 * np.mean(history[name][:5]), name
+    figures = objective.validate(batch, seeded())
+    assert figures["denoising_loss"] == pytest.approx(np.mean([v for k, v in figures.items() if "@" in k]))
+    assert np.isfinite(list(figures.values())).all()
+
+
+def test_the_loss_is_a_pure_function_of_batch_and_seed(
+    data: CaptionedPictures, tokenizer: LinearTokenizer, text_encoder: TextEncoder
+) -> None:
+    objective = objective_of(TINY_JEPA_T, tokenizer, text_encoder)
+    awake(objective.network)
+    first, again, other = (objective(data.batch(0, 4, 0), seeded(seed))["loss"].item() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_without_prediction_weight_the_loss_is_the_denoising_loss(
+    data: CaptionedPictures, tokenizer: LinearTokenizer, text_encoder: TextEncoder
+) -> None:
+    losses = objective_of(TINY_JEPA_T, tokenizer, text_encoder, prediction_weight=0.0)(data.batch(0, 4, 0), seeded())
+    assert set(losses) == {"loss", "denoising_loss"}
+    assert losses["loss"] == losses["denoising_loss"]
+
+
+def test_every_parameter_learns(data: CaptionedPictures, tokenizer: LinearTokenizer, text_encoder: TextEncoder) -> None:
+    for config in (TINY_JEPA_T, replace(TINY_JEPA_T, backbone="bidirectional")):
+        objective = objective_of(config, tokenizer, text_encoder, text_drop=0.5)
+        awake(objective.network)
+        objective(data.batch(0, 4, 0), seeded(3))["loss"].backward()
+        still = [
+            name
+            for name, parameter in objective.network.named_parameters()
+            if parameter.grad is None or not parameter.grad.abs().sum() > 0
+        ]
+        assert still == []
+        assert all(parameter.grad is None for parameter in objective.ema.parameters())
+
+
+def features(seed: int = 1) -> TextFeatures:
+    return TextFeatures(torch.randn(2, 3, 384, generator=seeded(seed)).double(), torch.ones(2, 3, dtype=torch.bool))
+
+
+def test_training_asks_for_every_token_once_with_its_own_clean_value() -> None:
+    network = awake(JepaT(TINY_JEPA_T)).double()
+    tokens = torch.randn(2, 16, 12, generator=seeded(), dtype=torch.float64)
+    asked = ask_all_blocks(network, features(), tokens, seeded(4))
+    assert torch.equal(asked.positions.sort(dim=1).values, torch.arange(16).expand(2, -1))
+    for picture in range(2):
+        assert torch.equal(asked.clean[picture], tokens[picture, asked.positions[picture]])
+
+
+@pytest.mark.parametrize("num_masked", [16, 5])
+def test_the_published_form_is_asked_as_the_sampler_asks(num_masked: int) -> None:
+    config = replace(TINY_JEPA_T, backbone="bidirectional")
+    network = awake(JepaT(config)).double()
+    tokens = torch.randn(2, 16, 12, generator=seeded(), dtype=torch.float64)
+    asked = ask_masked(network, features(), tokens, seeded(4), num_masked)
+    assert asked.positions.shape == (2, num_masked)
+    # the sampler reveals the other tokens in several steps, numbers them by step and asks under the current one
+    order = torch.rand(2, 16, generator=seeded(4)).argsort(dim=1)
+    known = order[:, : 16 - num_masked]
+    context = network.start(features())
+    for step, part in enumerate(known.split(4, dim=1)):
+        clean = tokens.gather(1, part[:, :, None].expand(-1, -1, 12))
+        context = network.extend(context, clean, part, torch.full_like(part, step))
+    expected = network.predict(context, asked.positions, torch.full_like(asked.positions, 9))
+    assert torch.allclose(asked.condition, expected, atol=1e-10)
+
+
+# --- recipes
+
+
+def test_settings_are_parsed_by_type() -> None:
+    recipe = make_recipe(
+        "jepa_t",
+        ["schedule.batch_size=96", "schedule.clip=2", "network.fuse_before_loss=False", "tokenizer=a=b", "init="],
+    )
+    assert isinstance(recipe, JepaTRecipe)
+    assert (recipe.schedule.batch_size, recipe.schedule.clip) == (96, 2.0)
+    assert isinstance(recipe.schedule.clip, float)
+    assert recipe.network.fuse_before_loss is False
+    assert (recipe.tokenizer, recipe.init) == ("a=b", "")
+    vae = make_recipe("tokenizer_vae", ["network.vae_channels=[16, 16]", "network.patch_size=2"])
+    assert vae.network.vae_channels == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("schedule.batch_size", "has no '='; write --set key=value"),
+        ("schedule.batchsize=3", "'batchsize' is unknown; allowed: steps, batch_size"),
+        ("speed=3", "'speed' is unknown; allowed: schedule"),
+        ("schedule=3", "is a group; write schedule.KEY=value"),
+        ("ema_decay.x=3", "is no group"),
+        ("schedule.batch_size=many", "is 'many'; allowed: a int such as 48"),
+        ("schedule.batch_size=1.5", "is '1.5'; allowed: a int"),
+        ("schedule.batch_size=true", "is 'true'; allowed: a int"),
+        ("schedule.matrix_lr=true", "is 'true'; allowed: a float"),
+        ("schedule.batch_size=0", "schedule.batch_size is 0; allowed: 1 or more"),
+        ("schedule.warmup=0", "schedule.warmup is 0; allowed: 1 or more"),
+        ("schedule.validate_steps=0", "schedule.validate_steps is 0"),
+        ("schedule.matrix_lr=NaN", "schedule.matrix_lr is nan"),
+        ("schedule.steps=-1", "schedule.steps is -1; allowed: 0 or more"),
+        ("network.fuse_before_loss=maybe", "is 'maybe'; allowed: a bool"),
+        ("network.num_heads=0", "num_heads is 0"),
+        ("network.backbone=linear", "backbone is 'linear'; allowed"),
+        ("captions.drops=2", "drops"),
+        ("loss.text_drop=1.5", "text_drop is 1.5; allowed: 0 to 1"),
+        ("loss.denoising_draws=0", "denoising_draws is 0; allowed: 1 or more"),
+        ("loss.prediction_weight=-1", "prediction_weight is -1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(setting: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_recipe("jepa_t", [setting])
+
+
+def test_unknown_recipes_are_refused() -> None:
+    with pytest.raises(ValueError, match="recipe is 'gan'; allowed: jepa_t, "):
+        make_recipe("gan")
+    assert all(make_recipe(name) for name in RECIPES)
+
+
+# --- the loop
+
+
+def write_tokenizer(tokenizer: LinearTokenizer, out: Path) -> str:
+    from jepa_app.checkpoint import save_network
+
+    save_network(out, tokenizer, tokenizer.config)
+    return str(out)
+
+
+def recipe_of(family: str, steps: int, tokenizer: LinearTokenizer, out: Path) -> Recipe:
+    schedule = replace(SCHEDULE, steps=steps, decay=0.0)
+    if family.startswith("jepa_t"):
+        network = TINY_JEPA_T if family == "jepa_t" else replace(TINY_JEPA_T, backbone="bidirectional")
+        return JepaTRecipe(schedule=schedule, network=network, tokenizer=write_tokenizer(tokenizer, out / "tokenizer"))
+    if family == "ti_jepa":
+        return TIJepaRecipe(schedule=schedule, network=TINY_TI_JEPA, fitted_captions=30, calibration_pictures=4)
+    if family == "tokenizer_refined":
+        return TokenizerRecipe(schedule=schedule, network=replace(TINY_TOKENIZER, refiner_width=4))
+    vae = TokenizerConfig(kind="vae", image_size=32, patch_size=4, channels=4, vae_channels=(16, 16, 16))
+    return TokenizerRecipe(schedule=schedule, network=vae)
+
+
+def run(recipe: Recipe, data: CaptionedPictures, out: Path, *, resume: bool = False) -> list[TrainStep]:
+    torch.manual_seed(0)
+    return list(train(recipe.build(data), data, recipe.schedule, out, resume=resume))
+
+
+def state_of(out: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint: networks, moving averages and optimizers."""
+    found: dict[str, Tensor] = {}
+
+    def collect(name: str, value: object) -> None:
+        if isinstance(value, Tensor):
+            found[name] = value
+        elif isinstance(value, dict | list):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, item in items:
+                collect(f"{name}/{key}", item)
+
+    from safetensors.torch import load_file
+
+    for path in sorted((out / "checkpoint").iterdir()):
+        if path.suffix == ".safetensors":
+            collect(path.name, load_file(path))
+        elif path.name.startswith("optimizer"):
+            collect(path.name, torch.load(path, weights_only=True))
+    return found
+
+
+FAMILIES = [
+    "jepa_t",
+    pytest.param("jepa_t_bidirectional", marks=pytest.mark.slow),
+    "ti_jepa",
+    "tokenizer_refined",
+    pytest.param("tokenizer_vae", marks=pytest.mark.slow),  # diffusers takes seconds to import
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_resuming_is_exact(family: str, data: CaptionedPictures, tokenizer: LinearTokenizer, tmp_path: Path) -> None:
+    straight = run(recipe_of(family, 6, tokenizer, tmp_path), data, tmp_path / "straight")
+    first = run(recipe_of(family, 3, tokenizer, tmp_path), data, tmp_path / "halves")
+    second = run(recipe_of(family, 6, tokenizer, tmp_path), data, tmp_path / "halves", resume=True)
+    assert [step.step for step in straight] == [step.step for step in first + second] == [1, 2, 3, 4, 5, 6]
+    assert [step.losses for step in straight] == [step.losses for step in first + second]
+    assert straight[-1].validation == second[-1].validation
+    expected, found = state_of(tmp_path / "straight"), state_of(tmp_path / "halves")
+    assert any("optimizer" in name for name in expected)
+    assert any("ema" in name for name in expected)
+    assert expected.keys() == found.keys()
+    assert [name for name, tensor in expected.items() if not torch.equal(tensor, found[name])] == []
+    assert sorted(path.name for path in (tmp_path / "halves").iterdir()) == ["checkpoint", "weights"]
+
+
+def test_a_run_is_neither_overwritten_nor_resumed_from_nothing(
+    data: CaptionedPictures, tokenizer: LinearTokenizer, tmp_path: Path
+) -> None:
+    recipe = recipe_of("jepa_t", 1, tokenizer, tmp_path)
+    with pytest.raises(ValueError, match=r"no checkpoint in .*; leave --resume out"):
+        run(recipe, data, tmp_path / "run", resume=True)
+    run(recipe, data, tmp_path / "run")
+    with pytest.raises(ValueError, match="holds a run already; add --resume"):
+        run(recipe, data, tmp_path / "run")
+    assert isinstance(recipe, JepaTRecipe)
+    wider = replace(recipe, network=replace(recipe.network, width=64))
+    with pytest.raises(ValueError, match=r"cannot be loaded .*; resume with the recipe"):
+        run(wider, data, tmp_path / "run", resume=True)
+
+
+def test_a_disk_that_fills_while_saving_leaves_the_previous_checkpoint(
+    data: CaptionedPictures, tokenizer: LinearTokenizer, tmp_path: Path
+) -> None:
+    run(recipe_of("jepa_t", 2, tokenizer, tmp_path), data, tmp_path / "run")
+    before = state_of(tmp_path / "run")
+    with largest_file(100_000), pytest.raises(OSError, match="what it held before is untouched"):
+        run(recipe_of("jepa_t", 4, tokenizer, tmp_path), data, tmp_path / "run", resume=True)
+    after = state_of(tmp_path / "run")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint", "weights"]
+    steps = run(recipe_of("jepa_t", 4, tokenizer, tmp_path), data, tmp_path / "run", resume=True)
+    assert [step.step for step in steps] == [3, 4]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(
+    data: CaptionedPictures, tokenizer: LinearTokenizer, tmp_path: Path
+) -> None:
+    recipe = recipe_of("jepa_t", 3, tokenizer, tmp_path)
+    objective = recipe.build(data)
+    with torch.no_grad():
+        objective.network.null_text.fill_(torch.nan)
+        objective.network.d_jepa.denoiser.token_out.bias.fill_(torch.nan)
+    with pytest.raises(ValueError, match="the loss is nan; resume from the last checkpoint"):
+        list(train(objective, data, recipe.schedule, tmp_path / "run", resume=False))
+    assert not (tmp_path / "run").exists()
+
+
+def test_signal_to_noise() -> None:
+    black, grey = torch.full((1, 3, 4, 4), -1.0), torch.full((1, 3, 4, 4), -0.8)
+    assert signal_to_noise(black, grey) == pytest.approx(20)  # a tenth of the range everywhere
+
+
+# --- the command line
+
+
+def tiny(config: JepaTConfig | TIJepaConfig, *names: str) -> list[str]:
+    values = config.to_dict()
+    return [word for name in names for word in ("--set", f"network.{name}={json.dumps(values[name])}")]
+
+
+QUICK = ["--set", "schedule.batch_size=4", "--set", "schedule.warmup=2", "--set", "schedule.validate_pictures=4"]
+
+
+def test_from_pictures_to_a_sampled_picture(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    where = ["--data", str(folder)]
+    sizes = ["--set", "network.image_size=32", "--set", "network.channels=12"]
+    assert main(["tokenizer", *where, "--out", str(tmp_path / "tokenizer"), *sizes]) == 0
+    network = tiny(
+        TINY_JEPA_T, "width", "num_heads", "encoder_depth", "predictor_depth", "denoiser_width", "denoiser_depth"
+    )
+    command = ["jepa_t", *where, "--out", str(tmp_path / "run"), *network, *QUICK]
+    command += ["--set", f"tokenizer={tmp_path / 'tokenizer' / 'weights'}"]
+    assert main([*command, "--steps", "2"]) == 0
+    assert main([*command, "--steps", "3", "--resume"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 3]
+    assert rows[-1]["saved"]
+    assert np.isfinite(rows[-1]["validation"]["train/denoising_loss"])
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["schedule"]["steps"] == 3
+    with Image.open(tmp_path / "run" / "samples" / "0000003.png") as grid:
+        assert grid.size == (6 * 34 - 2, 2 * 34 - 2)
+    parts = [f"--jepa-t={tmp_path / 'run' / 'weights'}", f"--tokenizer={tmp_path / 'tokenizer' / 'weights'}"]
+    assert bundle([*parts, f"--ti-jepa={tiny_weights / 'ti-jepa'}", f"--out={tmp_path / 'weights'}"]) == 0
+    pipeline = JepaTPipeline.from_pretrained(tmp_path / "weights")
+    (picture,) = pipeline("red apple, noto style", num_inference_steps=4, generator=seeded()).images
+    assert picture.size == (32, 32)
+    assert load_config(tmp_path / "run" / "weights", JepaTConfig).width == TINY_JEPA_T.width
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load_state(tmp_path / "run" / "weights", JepaT(TINY_JEPA_T))  # another number of buffer tokens
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "{tmp}/none", "--out", "{tmp}/out"], "no folder"),
+        (["--data", "{tmp}", "--out", "{tmp}/out"], "no captioned pictures"),
+        (["--data", "{data}", "--out", "{tmp}/out", "--set", "speed=3"], "'speed' is unknown"),
+        (["--data", "{data}", "--out", "{tmp}/out", "--set", "schedule.steps"], "has no '='"),
+        (["--data", "{data}", "--out", "{tmp}/out", "--set", "tokenizer={tmp}/none"], "no weights in"),
+        (["--data", "{data}", "--out", "{tmp}/out", "--set", "init={tmp}/none"], "cannot be loaded"),
+        (["--data", "{data}", "--out", "{tmp}/out", "--steps", "0"], "schedule.steps is 0; allowed: 1 or more"),
+        (["--data", "{data}", "--out", "{tmp}/out", "--resume"], "no checkpoint in"),
+        (["--data", "{data}", "--out", "{data}/metadata.jsonl"], "is a file; choose a folder"),
+    ],
+)
+def test_mistakes_end_with_one_line_and_status_two(
+    arguments: list[str],
+    message: str,
+    folder: Path,
+    tiny_weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [word.format(tmp=tmp_path, data=folder) for word in arguments]
+    status = main(["jepa_t", *QUICK, "--set", f"tokenizer={tiny_weights / 'tokenizer'}", *words])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert status == 2
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_refused_run_leaves_the_recipe_of_the_earlier_one(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "recipe.json").write_text("{}")
+    where = ["--data", str(folder), "--out", str(tmp_path), "--set", f"tokenizer={tiny_weights / 'tokenizer'}"]
+    assert main(["jepa_t", *where, "--steps", "2"]) == 2
+    assert (tmp_path / "recipe.json").read_text() == "{}"
+
+
+def test_batches_hold_what_the_folder_says(data: CaptionedPictures, drawings: list[tuple[str, Image.Image]]) -> None:
+    batch: Batch = data.fixed(np.arange(len(drawings)))
+    assert sorted(batch.captions) == sorted(caption for caption, _ in drawings)

@@ -1,0 +1,48 @@
+"""Command line that puts trained parts together: `python -m training.bundle --jepa-t RUN/weights --out weights`."""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jepa_app.checkpoint import PARTS, replacing, verify_manifest, write_manifest
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Copy the given parts into the weights folder and write its manifest; exit status 0 done, 2 a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m training.bundle", description=__doc__)
+    for part in PARTS:
+        parser.add_argument(f"--{part}", type=Path, metavar="DIR", help=f"new weights for {part}")
+    parser.add_argument("--out", type=Path, default=Path("weights"), help="weights folder; other parts stay")
+    options = vars(parser.parse_args(arguments))
+    try:
+        bundle({part: options[part.replace("-", "_")] for part in PARTS}, options["out"])
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def bundle(parts: dict[str, Path | None], out: Path) -> None:
+    """Replace parts of a weights folder and write the manifest over all of them.
+
+    Raises:
+        ValueError: a given folder holds no weights, or a part is neither given nor there already.
+    """
+    for part, source in parts.items():
+        if source is not None and not (source / "config.json").is_file():
+            raise ValueError(f"no weights in {source}: config.json is missing; pass the weights folder of a run")
+        if source is None and not (out / part / "config.json").is_file():
+            raise ValueError(f"{out} has no {part} yet; pass --{part} DIR")
+    for part, source in parts.items():
+        if source is not None:
+            with replacing(out / part) as partial:
+                for path in source.iterdir():
+                    shutil.copy2(path, partial)
+    write_manifest(out)
+    verify_manifest(out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

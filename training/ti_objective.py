@@ -1,0 +1,186 @@
+"""What TI-JEPA is trained on: prediction errors in both directions, with averaged targets and without negatives.
+
+paper word -> code: f-bar the image encoder of the moving average, tau `ema_decay`.
+Letters in shapes: B batch, N patches, V visible patches, Q asked patches, T text tokens, D width, S picture side.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import affine_grid, grid_sample, mse_loss
+
+from jepa_app.checkpoint import save_network
+from jepa_app.masking import multi_block_mask
+from jepa_app.models.text import TextFeatures
+from jepa_app.models.ti_jepa import TIJepa
+from jepa_app.scoring import picture_features
+from training.data import Batch
+from training.ema import Ema
+from training.text_cache import TextCache
+from training.ti_calibration import calibrate, grouped_energies
+
+
+@dataclass(frozen=True, kw_only=True)
+class TIJepaLoss:
+    """Weights and shares of the TI-JEPA objective.
+
+    `text_to_image_weight` and `image_to_text_weight` are the weights of the two directions, `text_drop` the probability
+    of the null text, `asked` the number of patches asked for in a picture, `jitter` the largest shift and change of
+    scale of a picture as a share of its side.
+    """
+
+    text_to_image_weight: float = 1.0
+    image_to_text_weight: float = 2.0
+    text_drop: float = 0.15
+    asked: int = 8
+    jitter: float = 0.12
+
+
+class TIJepaObjective(nn.Module):
+    """Network, its moving average and everything needed to turn a batch into a loss.
+
+    `heldout` are pictures that are never trained on, in random order, on which saved weights are calibrated.
+    """
+
+    def __init__(self, network: TIJepa, text: TextCache, heldout: Batch, *, ema_decay: float, loss: TIJepaLoss) -> None:
+        super().__init__()
+        self.network = network
+        self.ema = Ema(network, ema_decay)
+        self.text = text
+        self.heldout = heldout
+        self.settings = loss
+
+    def fit_sentences(self, captions: Sequence[str]) -> None:
+        """Fix the space of sentence features that pictures predict, by the captions to train on."""
+        sentences = self.text.features(captions).pooled()
+        for network in (self.network, self.ema.network):
+            network.sentence_space.fit(sentences)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return "loss" and its parts as scalars.
+
+        Each picture of the batch is seen through one multi-block mask, and whole:
+        - text_to_image: random patches from the caption alone;
+        - text_to_hidden: hidden patches from the caption and the visible patches;
+        - image_to_text: the caption's sentence feature from the visible patches;
+        - whole_to_text: the same from the whole picture.
+        Each is the mean squared error to its target; the two of a direction count half each.
+        """
+        settings, network = self.settings, self.network
+        text = self._text(batch)
+        pixels = jitter(batch.pixels.to(text.tokens.device), settings.jitter, generator)
+        with torch.no_grad():
+            targets = network.image_targets(self.ema.network.whole(pixels)[1])  # (B, N, D)
+            sentences = network.sentence_space(text)  # (B, K)
+        drop = torch.rand(len(pixels), generator=generator, device=generator.device) < settings.text_drop
+        keys = network.caption_keys(network.drop_text(text, drop.to(pixels.device)))
+        visible, hidden, asked = self._draw_places(pixels.device, generator)
+        seen = network.image_encoder(pixels, visible)
+        image = network.text_to_image.keep_image(seen, visible)
+        everything, features = network.whole(pixels)
+        errors = {
+            "text_to_image": mse_loss(network.text_to_image(asked, keys, None), targets[:, asked]),
+            "text_to_hidden": mse_loss(network.text_to_image(hidden, keys, image), targets[:, hidden]),
+            "image_to_text": mse_loss(network.image_to_text(seen, visible), sentences),
+            "whole_to_text": mse_loss(network.image_to_text(features, everything), sentences),
+        }
+        loss = settings.text_to_image_weight * (errors["text_to_image"] + errors["text_to_hidden"]) / 2
+        loss = loss + settings.image_to_text_weight * (errors["image_to_text"] + errors["whole_to_text"]) / 2
+        return {"loss": loss} | {name: error.detach() for name, error in errors.items()}
+
+    def _text(self, batch: Batch) -> TextFeatures:
+        return self.text.features(batch.captions).to(self.network.null_text.device, torch.float32)
+
+    def _draw_places(self, device: torch.device, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw visible positions (V,), hidden ones to ask for (Q,) and any positions to ask for (Q,)."""
+        seed = int(torch.randint(1 << 62, (), generator=generator, device=generator.device))
+        host = torch.Generator().manual_seed(seed)  # masks are drawn on the CPU wherever the network is
+        mask = multi_block_mask(self.network.config.grid, host)
+        order = torch.randperm(len(mask), generator=host)
+        hidden, asked = order[mask[order]][: self.settings.asked], order[: self.settings.asked]
+        return (~mask).nonzero().flatten().to(device), hidden.to(device), asked.to(device)
+
+    def after_step(self, step: int) -> None:
+        """Let the moving average follow the network after step `step`, counted from 0."""
+        self.ema.update(self.network, step)
+
+    @torch.no_grad()
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
+        """Return the averaged network's energies, its ranking of captions, and signs of collapse.
+
+        - `gain_*`: mean energy terms of the right pairs, below zero when text and picture help each other;
+        - `first_of_10_*`: how often the right caption beats 9 others of the batch, by each term alone;
+        - `*_std`, `*_rank`: standard deviation and effective rank of image features and predicted sentences over the
+          batch; both fall, towards 0 and 1, when features collapse.
+        """
+        if len(batch.captions) < 2:
+            return {}  # one pair has no other to be compared with
+        network = self.ema.network
+        text, pixels = self._text(batch), batch.pixels.to(network.null_text.device)
+        order = torch.randperm(len(text), generator=generator, device=generator.device).to(pixels.device)
+        energies = grouped_energies(network, pixels, text, order)
+        figures = {}
+        for term, name in enumerate(("text_to_image", "text_to_hidden", "image_to_text")):
+            energy = energies[..., term]
+            figures[f"gain_{name}"] = float(energy.diagonal(dim1=1, dim2=2).mean())
+            figures[f"first_of_10_{name}"] = mean(first_of(group, 10) for group in energy)
+        pictures = picture_features(network, pixels)
+        for name, values in (("image", pictures.targets.mean(dim=1)), ("sentence", pictures.sentences[-1])):
+            figures[f"{name}_std"] = float(values.std(dim=0).mean())
+            figures[f"{name}_rank"] = effective_rank(values)
+        return figures
+
+    def preview(self) -> None:
+        """Return None: energies have no picture to show."""
+
+    def save(self, folder: Path) -> None:
+        """Write the averaged network, the one to score with, calibrated if there are held-out pictures.
+
+        It is written in half precision: half the size, and energies that differ by less than a thousandth.
+        """
+        network = copy.deepcopy(self.ema.network).half().float()
+        config = network.config
+        if len(self.heldout.captions) > 1:
+            text, pixels = self._text(self.heldout), self.heldout.pixels.to(network.null_text.device)
+            energies = grouped_energies(network, pixels, text, torch.arange(len(text), device=pixels.device))
+            config = calibrate(config, energies)
+        save_network(folder, network.half(), config)
+
+
+def jitter(pixels: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    """Shift and scale pictures (B, 3, S, S) by up to `amount` of their side; what comes in repeats the border."""
+    if amount == 0:
+        return pixels
+    draws = 2 * torch.rand(len(pixels), 3, generator=generator, device=generator.device).to(pixels.device) - 1
+    scale = torch.exp(amount * draws[:, 0])
+    matrix = pixels.new_zeros(len(pixels), 2, 3)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = scale
+    matrix[:, :, 2] = 2 * amount * draws[:, 1:]  # the grid is two wide
+    grid = affine_grid(matrix, list(pixels.shape), align_corners=False)
+    return grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+
+
+def first_of(energy: Tensor, count: int) -> float:
+    """Return how often pair (i, i) of energies (B, B) beats the next count - 1 columns of row i; ties are lost.
+
+    The pictures must be in random order for the others to be random captions.
+    """
+    size = len(energy)
+    rows = torch.arange(size, device=energy.device)
+    columns = (rows[:, None] + torch.arange(1, min(count, size), device=energy.device)) % size  # (B, count - 1)
+    return float((energy.diagonal() < energy.gather(1, columns).amin(dim=1)).float().mean())
+
+
+def effective_rank(features: Tensor) -> float:
+    """Return the exponential of the entropy of the normalised singular values of features (B, D) about their mean.
+
+    Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007; 1 when all features lie on one line.
+    """
+    values = torch.linalg.svdvals(features - features.mean(dim=0))
+    shares = values / values.sum().clamp(min=1e-12)
+    return float(torch.exp(-(shares * shares.clamp(min=1e-12).log()).sum()))

@@ -167,13 +167,13 @@ def _save(accelerator: Accelerator, objective: Objective, out: Path, step: int) 
 
 
 def _load(accelerator: Accelerator, out: Path, resume: bool) -> int:
-    check_checkpoint(out, resume)
+    start = check_checkpoint(out, resume)
     if not resume:
-        return 0
+        return start
     folder = out / CHECKPOINT
     try:
         accelerator.load_state(str(folder))
-        return int(json.loads((folder / STEP_FILE).read_text())["step"])
+        return start
     except (RuntimeError, ValueError, KeyError, EOFError, SafetensorError, UnpicklingError, FileNotFoundError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
@@ -182,14 +182,20 @@ def _load(accelerator: Accelerator, out: Path, resume: bool) -> int:
         ) from error
 
 
-def check_checkpoint(out: Path, resume: bool) -> None:
-    """Refuse to start over a run that can be resumed, and to resume where there is none.
+def check_checkpoint(out: Path, resume: bool) -> int:
+    """Return the step to start from; refuse to start over a run that can be resumed, and to resume where there is none.
 
     Raises:
-        ValueError: there is a checkpoint and `resume` is not asked for, or none and it is.
+        ValueError: there is a checkpoint and `resume` is not asked for, or none or a broken one and it is.
     """
     folder = out / CHECKPOINT
-    if resume and not (folder / STEP_FILE).is_file():
-        raise ValueError(f"there is no checkpoint in {folder}; leave --resume out to start a run")
     if not resume and folder.exists():
         raise ValueError(f"{folder} holds a run already; add --resume to go on with it or choose another --out")
+    if not resume:
+        return 0
+    try:
+        return int(json.loads((folder / STEP_FILE).read_text())["step"])
+    except FileNotFoundError:
+        raise ValueError(f"there is no checkpoint in {folder}; leave --resume out to start a run") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / STEP_FILE} is broken ({error}); start anew in another --out") from error

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("schedule.steps is 0; allowed: 1 or more; only linear tokenizers are fitted without training")
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file; choose a folder")
-    check_checkpoint(options.out, options.resume)  # before anything of an earlier run is overwritten
+    start = check_checkpoint(options.out, options.resume)  # before anything of an earlier run is overwritten
     data = CaptionedPictures.load(options.data, recipe.image_size(), recipe.captions)
     objective = recipe.build(data)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
     if schedule.steps == 0:  # principal components are fitted, not trained
         objective.save(options.out / "weights")
         return
-    bar = tqdm(total=schedule.steps, unit="step")
+    bar = tqdm(total=schedule.steps, initial=start, unit="step")
     with SummaryWriter(options.out / "tensorboard") as writer, (options.out / "log.jsonl").open("a") as log, bar:
         for step in train(objective, data, schedule, options.out, resume=options.resume):
             bar.update(step.step - bar.n)

@@ -1,0 +1,96 @@
+"""What the evaluation writes: a table in Markdown, picture grids and a list of what was judged."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from jepa_app.pipeline import picture_grid, to_pil
+
+SUBSETS = {"": "trained", "_heldout_pairs": "held-out pairs", "_heldout_concepts": "held-out concepts"}
+"""Suffix of a figure's name -> the subset's name in tables."""
+
+_CONCEPT_COLUMNS = {
+    "": "generated",
+    "_other_designs": "generated, own design left out",
+    "_reconstruction": "reconstruction",
+    "_real": "real",
+}
+_CONCEPT_ROWS = {"concept_top1": "right concept first", "concept_top5": "among the first five"}
+_MATCH_ROWS = {
+    "caption_top1_of_10": "right caption first among 10",
+    "recall_at_1_i2t": "picture to caption, R@1",
+    "recall_at_5_i2t": "picture to caption, R@5",
+    "recall_at_1_t2i": "caption to picture, R@1",
+    "recall_at_5_t2i": "caption to picture, R@5",
+    "match_auc_random": "AUC, random captions",
+    "match_auc_same_group": "AUC, captions of the same group and style",
+    "match_auc_attribute": "AUC, another colour",
+    "ece": "calibration error",
+}
+_FRECHET_ROWS = {"frechet": "generated", "frechet_reconstruction": "reconstruction", "frechet_real": "real"}
+
+GRID_COLUMNS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedPictures:
+    """Generated pictures `pixels` (B, 3, S, S) in [-1, 1] of one subset, and what the judge said of each, if asked."""
+
+    suffix: str
+    prompts: Sequence[str]
+    seeds: Sequence[int]
+    pixels: Tensor
+    ranks: Sequence[int] = ()
+    nearest: Sequence[str] = ()
+
+
+def markdown(figures: Mapping[str, float], setting: Mapping[str, object]) -> str:
+    """The figures as Markdown tables; a table or row without figures is left out."""
+    parts = []
+    subsets = [suffix for suffix in SUBSETS if f"concept_top1{suffix}" in figures]
+    if subsets:
+        header = ["concept", "pictures", *_CONCEPT_COLUMNS.values()]
+        rows = [
+            [words, SUBSETS[suffix], *(_number(figures, f"{name}{suffix}{kind}") for kind in _CONCEPT_COLUMNS)]
+            for name, words in _CONCEPT_ROWS.items()
+            for suffix in subsets
+        ]
+        parts.append(_table(header, rows))
+    if "frechet" in figures:
+        rows = [[words, _number(figures, name, 0)] for name, words in _FRECHET_ROWS.items()]
+        parts.append(_table(["pictures", f"Frechet distance, n = {setting['frechet_pictures']}"], rows))
+    subsets = [suffix for suffix in SUBSETS if f"match_auc_random{suffix}" in figures]
+    if subsets:
+        rows = [
+            [words, *(_number(figures, f"{name}{suffix}") for suffix in subsets)]
+            for name, words in _MATCH_ROWS.items()
+            if any(f"{name}{suffix}" in figures for suffix in subsets)
+        ]
+        parts.append(_table(["match", *(SUBSETS[suffix] for suffix in subsets)], rows))
+    return "\n\n".join(parts)
+
+
+def save_evidence(judged: JudgedPictures, folder: Path) -> None:
+    """Write what was judged: `grid<suffix>.png`, and `judged<suffix>.csv` with a line a picture in the grid's order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = min(GRID_COLUMNS, len(judged.prompts))
+    picture_grid(to_pil(judged.pixels), columns).save(folder / f"grid{judged.suffix}.png")
+    with (folder / f"judged{judged.suffix}.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        columns: dict[str, Iterable[object]] = {"prompt": judged.prompts, "seed": judged.seeds}
+        if len(judged.ranks):
+            columns |= {"rank": [rank + 1 for rank in judged.ranks], "nearest": judged.nearest}
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _number(figures: Mapping[str, float], name: str, digits: int = 3) -> str:
+    return f"{figures[name]:.{digits}f}" if name in figures else ""
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

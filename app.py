@@ -1,0 +1,51 @@
+"""The studio in the browser: python app.py [--weights DIR|ID] [--host HOST] [--port PORT] [--share]."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+
+try:  # on a ZeroGPU Space this has to come before torch; elsewhere the package is not installed
+    import spaces
+except ImportError:
+    spaces = None
+
+from jepa_app.studio import DEFAULT_WEIGHTS, Studio
+from jepa_app.ui.page import build_page, serving_options
+
+Work = TypeVar("Work", bound=Callable[..., Any])
+GPU_SECONDS = 30  # what a ZeroGPU Space sets aside for one picture of at most 64 steps
+
+
+def main() -> int:
+    """Load the weights, build the page and serve it until interrupted."""
+    parser = argparse.ArgumentParser(description="The JEPA studio in the browser.")
+    parser.add_argument("--weights", default=DEFAULT_WEIGHTS, help="weights folder or hub id (default: the bundled)")
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for the whole network)")
+    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    parser.add_argument("--share", action="store_true", help="open a public link through gradio.live")
+    options = parser.parse_args()
+    try:
+        studio = Studio.load(options.weights)
+    except ValueError as mistake:
+        print("error:", " ".join(str(mistake).split()), file=sys.stderr)
+        return 2
+    page = build_page(studio, on_gpu)
+    try:
+        page.launch(server_name=options.host, server_port=options.port, share=options.share, **serving_options())
+    except OSError as taken:  # the port is in use, or the host is not this machine's
+        print("error:", " ".join(str(taken).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+def on_gpu(work: Work) -> Work:
+    """Let a callable borrow the GPU of a ZeroGPU Space; anywhere else it stays as it is."""
+    return spaces.GPU(duration=GPU_SECONDS)(work) if spaces else work
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,271 @@
+"""The command line: `python -m jepa_app generate|score|info`, the same code as the studio."""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NoReturn
+
+from transformers.utils import logging as transformers_logging
+
+from jepa_app.pictures import open_picture
+from jepa_app.studio import DEFAULT_WEIGHTS, MAX_CAPTIONS, MAX_SEED, CaptionScore, Frame, GenerateRequest, Studio
+
+MISTAKE = 2  # exit status of a user's mistake; 1 is any other failure
+PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".webp")
+STEP_MILLISECONDS, LAST_MILLISECONDS = 120, 2000  # how long --run shows a step, and the finished picture
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, without the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake in one line and leave with status 2."""
+        self.exit(MISTAKE, f"error: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 2 a user's mistake (told in one line)."""
+    options = build_parser().parse_args(arguments)
+    transformers_logging.disable_progress_bar()  # standard error is for mistakes
+    try:
+        options.run(options)
+    except ValueError as mistake:
+        print("error:", " ".join(str(mistake).split()), file=sys.stderr)
+        return MISTAKE
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The three commands and their options."""
+    parser = OneLineParser(prog="python -m jepa_app", description="Pictures from words, and words for pictures.")
+    commands = parser.add_subparsers(required=True, metavar="generate|score|info", parser_class=OneLineParser)
+    shared = OneLineParser(add_help=False)
+    shared.add_argument("--weights", default=DEFAULT_WEIGHTS, help="weights folder or hub id (default: the bundled)")
+    shared.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    shared.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+    generate = commands.add_parser("generate", parents=[shared], help="a picture from a prompt")
+    generate.set_defaults(run=run_generate)
+    generate.add_argument("prompt", nargs="?", help='what to see, for example "red apple, noto style"')
+    generate.add_argument("--out", type=Path, help="picture to write: .png, .jpg or .webp")
+    generate.add_argument("--prompts", type=Path, help="text file with one prompt a line, instead of PROMPT")
+    generate.add_argument("--out-dir", type=Path, help="folder for 0000.png, 0001.png, ... and run.json")
+    generate.add_argument("--run", dest="run_file", type=Path, help="also write all steps as an animated .webp")
+    generate.add_argument("--negative-prompt", default="", help="what to keep out")
+    generate.add_argument("--steps", type=int, default=16, help="1 to 64 (default: 16)")
+    generate.add_argument("--guidance", type=float, default=3.0, help="0 to 20 (default: 3)")
+    generate.add_argument("--temperature", type=float, default=1.0, help="0 to 2 (default: 1)")
+    generate.add_argument("--seed", type=int, help="with --prompts, picture k uses seed + k (default: random)")
+
+    score = commands.add_parser("score", parents=[shared], help="how well captions fit a picture")
+    score.set_defaults(run=run_score)
+    score.add_argument("picture", nargs="?", type=Path, help="picture file")
+    score.add_argument("captions", nargs="*", metavar="caption", help="words to compare")
+    score.add_argument("--csv", type=Path, help="table with the columns picture, caption, instead of PICTURE")
+    score.add_argument("--out", type=Path, help="table to write: picture, caption, energy, probability")
+
+    info = commands.add_parser("info", parents=[shared], help="weights, device, attention backend, versions")
+    info.set_defaults(run=run_info)
+    return parser
+
+
+def run_generate(options: argparse.Namespace) -> None:
+    """`generate`: one prompt to --out, or a file of prompts to --out-dir."""
+    if (options.prompt is None) == (options.prompts is None):
+        raise ValueError('give either a prompt ("red apple, noto style") or --prompts FILE')
+    if options.prompts is not None:
+        _generate_many(options)
+        return
+    if options.out is None:
+        raise ValueError("--out is missing; name the picture to write, for example --out apple.png")
+    _check_target(options.out, PICTURE_TYPES)
+    if options.run_file is not None:
+        _check_target(options.run_file, (".webp",))
+    request = _request(options, options.prompt, options.seed)
+    record = _generate_one(_load(options), request, options.out, options.run_file)
+    _report(options, record, f"{record['file']}  seed {record['seed']}  {record['seconds']:.1f} s")
+
+
+def run_score(options: argparse.Namespace) -> None:
+    """`score`: captions for one picture, or a table of pairs."""
+    if options.csv is not None:
+        if options.picture is not None or options.out is None:
+            raise ValueError("--csv takes the pairs from a table: give --csv PAIRS --out SCORES, and no picture")
+        _score_table(options)
+        return
+    if options.out is not None:
+        raise ValueError("--out belongs to --csv; for one picture redirect the output of --json")
+    if options.picture is None or not options.captions:
+        raise ValueError('give a picture and at least one caption: score apple.png "red apple" "blue car"')
+    picture = open_picture(options.picture)
+    scores = [_score_record(score) for score in _load(options).score(picture, options.captions)]
+    lines = [f"{row['energy']:9.4f}  {row['probability']:6.1%}  {row['caption']}" for row in scores]
+    _report(options, scores, "\n".join(["   energy  probable  caption (lower energy is better)", *lines]))
+
+
+def run_info(options: argparse.Namespace) -> None:
+    """`info`: what would run here."""
+    facts = _load(options).info()
+    _report(options, facts, "\n".join(f"{name:<11} {_plain(value)}" for name, value in facts.items()))
+
+
+def _generate_many(options: argparse.Namespace) -> None:
+    if options.out is not None or options.run_file is not None or options.out_dir is None:
+        raise ValueError("--prompts writes into a folder: give --out-dir DIR, without --out and --run")
+    prompts = [line.strip() for line in _read_text(options.prompts).splitlines() if line.strip()]
+    if not prompts:
+        raise ValueError(f"{options.prompts} holds no prompt; write one a line")
+    requests = []
+    for number, prompt in enumerate(prompts):
+        seed = None if options.seed is None else (options.seed + number) % (MAX_SEED + 1)
+        requests.append(_request(options, prompt, seed))  # all are checked before the first is run
+    with _writing(options.out_dir):
+        options.out_dir.mkdir(parents=True, exist_ok=True)
+    studio, records = _load(options), []
+    for number, request in enumerate(requests):
+        record = _generate_one(studio, request, options.out_dir / f"{number:04d}.png", None)
+        records.append(record)
+        with _writing(options.out_dir):  # after every picture, so that a broken run keeps its record
+            (options.out_dir / "run.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+        print(f"{number + 1}/{len(requests)}  {record['file']}  {request.prompt}", file=sys.stderr)
+    _report(options, records, f"{len(records)} pictures and run.json in {options.out_dir}")
+
+
+def _generate_one(studio: Studio, request: GenerateRequest, out: Path, run_file: Path | None) -> dict[str, Any]:
+    frames: list[Frame] = list(studio.generate(request))
+    last, facts = frames[-1], studio.info()
+    with _writing(out):
+        last.image.save(out)
+    if run_file is not None:
+        durations = [STEP_MILLISECONDS] * (len(frames) - 1) + [LAST_MILLISECONDS]
+        rest = [frame.image for frame in frames[1:]]
+        with _writing(run_file):
+            frames[0].image.save(
+                run_file, save_all=True, append_images=rest, duration=durations, loop=0, quality=90, method=0
+            )
+    return {
+        "prompt": request.prompt,
+        "seed": last.seed,
+        "steps": last.total,
+        "guidance": request.guidance,
+        "temperature": request.temperature,
+        "file": str(out),
+        "seconds": round(last.seconds, 3),
+        "first_frame_seconds": round(frames[0].seconds, 3),
+        **{name: facts[name] for name in ("weights", "device", "attention")},
+    }
+
+
+def _score_table(options: argparse.Namespace) -> None:
+    """Score a table of pairs; picture paths are relative to the table's folder, rows of one picture run together."""
+    _check_target(options.out, (".csv",))
+    pairs = _read_pairs(options.csv)
+    _write_rows(options.out, [], mode="w")
+    studio = _load(options)
+    records: list[dict[str, Any]] = []
+    for name, captions in _batches(pairs):
+        try:
+            energy, probability = studio.score_matrix([open_picture(options.csv.parent / name)], captions)
+        except ValueError as mistake:
+            raise ValueError(f"{options.csv} row {len(records) + 2}, picture {name!r}: {mistake}") from mistake
+        rows = []
+        for caption, low, likely in zip(captions, energy[0], probability[0], strict=True):
+            score = CaptionScore(caption=caption, energy=low, probability=likely)
+            rows.append({"picture": name, **_score_record(score)})
+        _write_rows(options.out, rows, mode="a")  # as they come, so that a bad row loses nothing already scored
+        records += rows
+    _report(options, records, f"{len(records)} pairs in {options.out}")
+
+
+def _batches(pairs: list[dict[str, str]]) -> Iterator[tuple[str, list[str]]]:
+    """Neighbouring rows of one picture, at most as many as are scored at once."""
+    for name, rows in groupby(pairs, key=lambda pair: pair["picture"]):
+        captions = [row["caption"] for row in rows]
+        for start in range(0, len(captions), MAX_CAPTIONS):
+            yield name, captions[start : start + MAX_CAPTIONS]
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]], mode: str) -> None:
+    with _writing(path), path.open(mode, newline="", encoding="utf-8") as target:
+        writer = csv.DictWriter(target, fieldnames=["picture", "caption", "energy", "probability"])
+        if mode == "w":
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def _read_pairs(path: Path) -> list[dict[str, str]]:
+    rows = list(csv.DictReader(_read_text(path).splitlines()))
+    if not rows or not {"picture", "caption"} <= set(rows[0]):
+        raise ValueError(f"{path} needs a first line 'picture,caption' and at least one row below it")
+    for number, row in enumerate(rows, start=2):
+        if not row["picture"] or not row["caption"]:
+            raise ValueError(f"{path} row {number} lacks a picture or a caption")
+    return rows
+
+
+def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise ValueError(f"no text file at {path}; check the path")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as wrong:
+        raise ValueError(f"{path} is no UTF-8 text ({wrong.reason}); save it as UTF-8") from wrong
+
+
+def _check_target(path: Path, endings: tuple[str, ...]) -> None:
+    """Refuse a file that cannot be written, before any work is done for it."""
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"{path} must end in {' or '.join(endings)}")
+    if not path.parent.is_dir():
+        raise ValueError(f"the folder {path.parent} does not exist; make it first")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as failure:
+        raise ValueError(f"cannot write {path}: {failure.strerror or failure}") from failure
+
+
+def _request(options: argparse.Namespace, prompt: str, seed: int | None) -> GenerateRequest:
+    return GenerateRequest(
+        prompt=prompt,
+        negative_prompt=options.negative_prompt,
+        steps=options.steps,
+        guidance=options.guidance,
+        temperature=options.temperature,
+        seed=seed,
+    )
+
+
+def _score_record(score: CaptionScore) -> dict[str, Any]:
+    return {
+        "caption": score.caption,
+        "energy": round(score.energy, 6),
+        "probability": round(score.probability, 6),
+    }
+
+
+def _load(options: argparse.Namespace) -> Studio:
+    return Studio.load(options.weights, options.device)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" for name, version in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _report(options: argparse.Namespace, document: Any, text: str) -> None:
+    """Print the result: with --json one document and nothing else, otherwise plain text."""
+    print(json.dumps(document, indent=1) if options.json else text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

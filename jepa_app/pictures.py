@@ -1,0 +1,96 @@
+"""The one door for pictures from outside: uploads, command-line files and data URLs become upright RGB pictures."""
+
+import base64
+import binascii
+import io
+import struct
+import zlib
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_PIXELS = 50_000_000  # 150 MB decoded; above any phone camera's usual picture, below Pillow's own warning
+MAX_BYTES = 64 * 1024 * 1024
+# What Pillow's decoders raise on truncated or altered files.
+BROKEN_DATA = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    IndexError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+ALLOWED = f"allowed: {', '.join(FORMATS)}"
+
+
+def open_picture(source: str | Path | bytes, name: str | None = None) -> Image.Image:
+    """Open a picture and return it upright, as RGB, transparency laid on white, animations at frame one.
+
+    `source` is a path or the bytes of a file; `name` is what error messages call it (the file's name unless given).
+    The size is checked before anything is decoded, so a small file that claims a huge picture costs no memory.
+
+    Raises:
+        ValueError: the file is missing, too large, no picture of an allowed format, or damaged.
+    """
+    name = name or ("the picture" if isinstance(source, bytes) else Path(source).name)
+    data = source if isinstance(source, bytes) else _read(Path(source), name)
+    if not data:
+        raise ValueError(f"{name} is empty; {ALLOWED}")
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{name} has {len(data) / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are read: reduce it")
+    try:
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as bomb:
+        raise ValueError(f"{name} has too many pixels; at most {MAX_PIXELS:,} are read: reduce it") from bomb
+    except UnidentifiedImageError as unknown:
+        raise ValueError(f"{name} is no picture that can be read; {ALLOWED}") from unknown
+    except BROKEN_DATA as broken:
+        raise ValueError(f"{name} is damaged ({broken}); save it again as PNG or JPEG") from broken
+    with picture:
+        width, height = picture.size
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"{name} is {width} x {height}; at most {MAX_PIXELS:,} pixels are read: reduce it")
+        try:
+            picture.load()
+            return _upright_rgb(picture)
+        except BROKEN_DATA as broken:
+            raise ValueError(f"{name} is damaged ({broken}); save it again as PNG or JPEG") from broken
+
+
+def open_base64(text: str, name: str = "the picture") -> Image.Image:
+    """Open a picture from base64 text, with or without a leading `data:image/...;base64,`.
+
+    Raises:
+        ValueError: the text is no base64, or its bytes are refused by `open_picture`.
+    """
+    encoded = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as wrong:
+        raise ValueError(f"{name} is no base64 text ({wrong}); send the bytes of a picture file as base64") from wrong
+    return open_picture(data, name)
+
+
+def _read(path: Path, name: str) -> bytes:
+    if not path.is_file():
+        raise ValueError(f"no picture file at {path}; check the path")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"{name} has {size / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are read: reduce it")
+    return path.read_bytes()
+
+
+def _upright_rgb(picture: Image.Image) -> Image.Image:
+    """Turn a loaded picture by its EXIF orientation and convert it to RGB, transparency composited on white."""
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I;16"):  # Pillow clips 16-bit grey to 255 when it converts; the high byte is meant
+        upright = upright.point(lambda value: value / 256, "L")
+    if upright.has_transparency_data:
+        layered = upright.convert("RGBA")
+        white = Image.new("RGBA", layered.size, "white")
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return upright.convert("RGB")

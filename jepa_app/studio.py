@@ -1,0 +1,243 @@
+"""All that the page and the command line may call: requests in, small frozen results out."""
+
+import platform
+import secrets
+import threading
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from jepa_app.pipeline import JepaTPipeline, to_pil
+from jepa_app.scoring import Scorer
+from jepa_app.styles import STYLES
+
+DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
+MAX_PROMPT_CHARACTERS = 1_000
+MAX_CAPTIONS = 20
+MAX_SEED = 2**31 - 1
+STEPS, GUIDANCE, TEMPERATURE = (1, 64), (0.0, 20.0), (0.0, 2.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRequest:
+    """One picture asked for. `seed=None` draws a fresh seed; the frames tell which.
+
+    `guidance` 1 is the plain model, 0 ignores the prompt; `temperature` scales the noise each token starts from.
+
+    Raises:
+        ValueError: a value is of the wrong kind or outside its range; the message says what is allowed.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    steps: int = 16
+    guidance: float = 3.0
+    temperature: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        check_words("prompt", self.prompt)
+        if not isinstance(self.negative_prompt, str) or self.negative_prompt.strip():
+            check_words("negative prompt", self.negative_prompt)
+        _check_whole("steps", self.steps, *STEPS)
+        _check_real("guidance", self.guidance, *GUIDANCE)
+        _check_real("temperature", self.temperature, *TEMPERATURE)
+        if self.seed is not None:
+            _check_whole("seed", self.seed, 0, MAX_SEED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """The picture after one step.
+
+    `index` counts from 0 to `total` - 1; `revealed` are the row-major positions of the tokens that this step made
+    known, on a board of `grid` x `grid` tokens; `seconds` have passed since the run began.
+    """
+
+    index: int
+    total: int
+    image: Image.Image
+    revealed: tuple[int, ...]
+    grid: int
+    seed: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionScore:
+    """How one caption fits a picture: `energy` is better when lower, `probability` is in [0, 1]."""
+
+    caption: str
+    energy: float
+    probability: float
+
+
+class Studio:
+    """The two models behind one lock, held for one step of a generation at a time: nothing waits for a whole run."""
+
+    def __init__(self, pipeline: JepaTPipeline, scorer: Scorer, weights: Path | str) -> None:
+        self._pipeline = pipeline
+        self._scorer = scorer
+        self._weights = str(weights)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, weights: Path | str = DEFAULT_WEIGHTS, device: str = "auto") -> "Studio":
+        """Load the generator and the scorer from a weights folder or hub id; `device` is auto, cpu, cuda or cuda:N.
+
+        Raises:
+            ValueError: the weights are missing, damaged or do not fit together, or the device is not there.
+        """
+        chosen = _checked_device(device)
+        pipeline = JepaTPipeline.from_pretrained(weights, device=chosen)
+        return cls(pipeline, Scorer.from_pretrained(weights, device=chosen), weights)
+
+    def generate(self, request: GenerateRequest) -> Generator[Frame, None, None]:
+        """Yield the growing picture, one frame a step; closing the iterator ends the work before the next step.
+
+        Raises:
+            ValueError: the prompt has more tokens than the text encoder reads, or the numbers ran out of range.
+        """
+        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+        started = time.perf_counter()
+        steps = self._pipeline.stream(
+            request.prompt,
+            num_inference_steps=request.steps,
+            guidance_scale=float(request.guidance),
+            negative_prompt=request.negative_prompt.strip() or None,
+            temperature=float(request.temperature),
+            generator=torch.Generator().manual_seed(seed),
+        )
+        while True:
+            with self._lock:
+                step = next(steps, None)
+            if step is None:
+                return
+            yield Frame(
+                index=step.index,
+                total=step.total,
+                image=_to_picture(step.image),
+                revealed=tuple(step.revealed[0].tolist()),
+                grid=self._pipeline.grid,
+                seed=seed,
+                seconds=time.perf_counter() - started,
+            )
+
+    def generate_image(self, request: GenerateRequest) -> Image.Image:
+        """Run a request to its end and return the finished picture."""
+        *_, last = self.generate(request)
+        return last.image
+
+    def score(self, picture: Image.Image, captions: Sequence[str]) -> list[CaptionScore]:
+        """Rank captions for a picture, best first (its central square is looked at).
+
+        Raises:
+            ValueError: there is no caption, there are more than 20, or one is empty or too long.
+        """
+        energy, probability = self.score_matrix([picture], captions)
+        scores = [
+            CaptionScore(caption=caption, energy=energy[0][row], probability=probability[0][row])
+            for row, caption in enumerate(captions)
+        ]
+        return sorted(scores, key=lambda score: score.energy)
+
+    def score_matrix(
+        self, pictures: Sequence[Image.Image], captions: Sequence[str]
+    ) -> tuple[list[list[float]], list[list[float]]]:
+        """Return the energies and the probabilities of M pictures x K captions, each as M rows of K numbers.
+
+        Raises:
+            ValueError: as `score`, and when there is no picture or more than 20.
+        """
+        check_captions(captions)
+        if not 1 <= len(pictures) <= MAX_CAPTIONS:
+            raise ValueError(f"got {len(pictures)} pictures; allowed: 1 to {MAX_CAPTIONS} at once")
+        size = self._scorer.image_size
+        pixels = torch.stack([_to_pixels(picture, size) for picture in pictures])  # (M, 3, S, S)
+        with self._lock:
+            scores = self._scorer.score(pixels, [caption.strip() for caption in captions])
+        return scores.energy.tolist(), scores.probability.tolist()
+
+    def info(self) -> dict[str, Any]:
+        """What runs here: weights, device, attention backend, picture size, styles and versions."""
+        packages = ("torch", "gradio", "diffusers", "transformers", "pillow")
+        return {
+            "weights": self._weights,
+            "device": str(self._pipeline.device),
+            "attention": self._pipeline.attention_backend,
+            "image_size": self._pipeline.image_size,
+            "tokens": self._pipeline.grid**2,
+            "styles": [style.words for style in STYLES.values()],
+            "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
+        }
+
+
+def check_captions(captions: Sequence[str]) -> None:
+    """Refuse no captions, more than 20, and captions that are empty or too long.
+
+    Raises:
+        ValueError: the message names the caption and the limit.
+    """
+    if not 1 <= len(captions) <= MAX_CAPTIONS:
+        raise ValueError(f"got {len(captions)} captions; allowed: 1 to {MAX_CAPTIONS} at once")
+    for number, caption in enumerate(captions, start=1):
+        check_words(f"caption {number}", caption)
+
+
+def check_words(name: str, text: object) -> None:
+    """Refuse text that is missing, blank, too long or not Unicode; any language and emoji are fine.
+
+    Raises:
+        ValueError: the message begins with `name`.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"{name} is {type(text).__name__}; it must be text")
+    if not text.strip():
+        raise ValueError(f'{name} is empty; say in a few words what to see, for example "red apple, noto style"')
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise ValueError(f"{name} has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are allowed")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"{name} holds half a character (a lone surrogate); type it again as proper Unicode text")
+
+
+def _check_whole(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}; allowed: a whole number from {low} to {high}")
+
+
+def _check_real(name: str, value: object, low: float, high: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high:  # type: ignore[operator]  # NaN is in no range
+        raise ValueError(f"{name} is {value!r}; allowed: a number from {low:g} to {high:g}")
+
+
+def _checked_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as unknown:
+        raise ValueError(f"device is {name!r}; allowed: auto, cpu, cuda or cuda:N") from unknown
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device is {name!r}, but {torch.cuda.device_count()} CUDA devices are here; use --device cpu")
+    return device
+
+
+def _to_picture(pixels: torch.Tensor) -> Image.Image:
+    """Pixels (1, 3, S, S) in [-1, 1] as an RGB picture."""
+    if not torch.isfinite(pixels).all():
+        raise ValueError("the picture ran out of the range of numbers; use less guidance or a lower temperature")
+    return to_pil(pixels)[0]
+
+
+def _to_pixels(picture: Image.Image, size: int) -> torch.Tensor:
+    """The central square of a picture, reduced as in training, as pixels (3, size, size) in [-1, 1]."""
+    square = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 127.5 - 1  # (3, S, S)

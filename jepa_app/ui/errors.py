@@ -1,0 +1,31 @@
+"""The one place where mistakes become messages on the page."""
+
+import html
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gradio as gr
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def shown_to_user() -> Iterator[None]:
+    """Turn a user's mistake (`ValueError`) into a message on the page; anything else is logged and apologised for.
+
+    The message is shown as HTML by the page, so what the user typed is escaped.
+    """
+    try:
+        yield
+    except gr.Error:
+        raise
+    except ValueError as mistake:
+        message = html.escape(str(mistake), quote=False)
+        raise gr.Error(message, print_exception=False) from mistake
+    except Exception as failure:  # the edge: without it the page would show an empty error
+        log.exception("an event failed")
+        raise gr.Error(
+            "Something went wrong on the server; its log tells what. Your inputs are kept, please try again.",
+            print_exception=False,
+        ) from failure

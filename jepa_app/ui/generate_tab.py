@@ -1,0 +1,208 @@
+"""The Generate tab: words in, a picture that grows step by step."""
+
+import json
+import uuid
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from jepa_app.studio import GUIDANCE, STEPS, TEMPERATURE, Frame, GenerateRequest
+from jepa_app.ui import texts
+from jepa_app.ui.errors import shown_to_user
+from jepa_app.ui.player import delta, make_player
+
+MODEL_QUEUE = "model"  # the concurrency id of all heavy events: they wait in one line
+DEFAULTS = GenerateRequest(prompt="-")
+
+ADD_STYLE = """(style, prompt) => {
+  const bare = prompt.replace(/,?\\s*(%s) style\\s*$/i, '').trim();
+  return !style ? bare : bare ? `${bare}, ${style} style` : `${style} style`;
+}"""
+FIND_STYLE = """(prompt) => (prompt.match(/(?:^|[,\\s])(%s) style\\s*$/i) ?? ['', ''])[1].toLowerCase()"""
+# Tells the player that a run starts or ends, and makes the Stop button follow.
+TELL_PLAYER = """() => {
+  document.dispatchEvent(new CustomEvent('jepa:run', { detail: '%s' }));
+  return { __type__: 'update', interactive: %s };
+}"""
+START, END = TELL_PLAYER % ("start", "true"), TELL_PLAYER % ("end", "false")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateControls:
+    """The input components of a request, in the order of the handlers' arguments."""
+
+    prompt: gr.Textbox
+    negative_prompt: gr.Textbox
+    steps: gr.Slider
+    guidance: gr.Slider
+    temperature: gr.Slider
+    seed: gr.Number
+
+    def all(self) -> list[gr.components.Component]:
+        """The components as an event's `inputs`."""
+        return [self.prompt, self.negative_prompt, self.steps, self.guidance, self.temperature, self.seed]
+
+
+def build_generate_tab(
+    make_frames: Callable[[GenerateRequest], Generator[Frame, None, None]],
+    make_image: Callable[[GenerateRequest], Image.Image],
+    styles: Sequence[str],
+    num_tokens: int,
+) -> gr.HTML:
+    """Lay out the tab, wire it to the two callables and return the player, for other tabs to listen to.
+
+    `num_tokens` of a picture are the most steps there can be: each reveals one at least.
+    """
+    with gr.Row(elem_id="generate-board"):
+        with gr.Column(elem_id="compose"):
+            prompt, run, stop, style, examples = _compose(styles)
+        with gr.Column(elem_id="stage"):
+            player = make_player()
+        with gr.Column(elem_id="settings"):
+            controls, dice = _settings(prompt, min(STEPS[1], num_tokens))
+
+    _wire_words(prompt, style, examples, styles)
+    _wire_seed(player, controls.seed, dice)
+
+    def generate(
+        prompt: str,
+        negative_prompt: str | None,
+        steps: int,
+        guidance: float,
+        temperature: float,
+        seed: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Stream a picture for a prompt: one small delta a step, with the picture so far as base64."""
+        with shown_to_user():
+            request = _request(prompt, negative_prompt, steps, guidance, temperature, seed)
+            job = uuid.uuid4().hex[:12]
+            with closing(make_frames(request)) as frames:
+                for frame in frames:
+                    yield delta(job, request.prompt, frame)
+
+    def generate_image(
+        prompt: str,
+        negative_prompt: str | None,
+        steps: int,
+        guidance: float,
+        temperature: float,
+        seed: int | None = None,
+    ) -> Image.Image:
+        """Make a picture for a prompt and return it as one PNG. Leave `seed` empty for a random one."""
+        with shown_to_user():
+            return make_image(_request(prompt, negative_prompt, steps, guidance, temperature, seed))
+
+    inputs = controls.all()
+    asked = [run.click, prompt.submit]
+    gr.on(asked, None, outputs=[stop], js=START, api_visibility="private")
+    running = gr.on(
+        asked,
+        generate,
+        inputs=inputs,
+        outputs=[player],
+        preprocess=False,  # the request checks itself; components would refuse with words of their own
+        show_progress="hidden",
+        api_name="generate",
+        concurrency_id=MODEL_QUEUE,
+        concurrency_limit=1,
+    )
+    running.then(None, outputs=[stop], js=END, api_visibility="private")  # also after a stop
+    running.failure(None, outputs=[stop], js=END, api_visibility="private")  # an error does not count as "then"
+    stop.click(None, cancels=[running], api_visibility="private")
+    gr.Button(visible=False).click(
+        generate_image,
+        inputs=inputs,
+        outputs=[gr.Image(visible=False, format="png")],
+        preprocess=False,
+        api_name="generate_image",
+        concurrency_id=MODEL_QUEUE,
+        concurrency_limit=1,
+    )
+    return player
+
+
+def _request(
+    prompt: str, negative_prompt: str | None, steps: int, guidance: float, temperature: float, seed: int | None
+) -> GenerateRequest:
+    return GenerateRequest(
+        prompt=prompt,
+        negative_prompt="" if negative_prompt is None else negative_prompt,  # a box never opened holds None
+        steps=steps,
+        guidance=guidance,
+        temperature=temperature,
+        seed=seed,
+    )
+
+
+def _compose(styles: Sequence[str]) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.Radio, list[gr.Button]]:
+    """Prompt, the two large buttons, style chips and examples."""
+    prompt = gr.Textbox(
+        label="What should the picture show?",
+        placeholder=texts.PROMPT_PLACEHOLDER,
+        lines=1,
+        max_lines=4,
+        elem_id="prompt",
+        autofocus=True,
+        html_attributes=gr.InputHTMLAttributes(enterkeyhint="go", spellcheck=True),
+    )
+    with gr.Row(elem_id="go"):
+        run = gr.Button("Generate", variant="primary", size="lg", elem_id="run", scale=3)
+        stop = gr.Button(
+            "Stop", variant="secondary", size="lg", elem_id="stop", scale=1, min_width=90, interactive=False
+        )
+    choices = [("any", ""), *((words, words) for words in styles)]
+    style = gr.Radio(choices, value="", label="Style", elem_id="styles", elem_classes="chips")
+    with gr.Column(elem_id="examples"):
+        gr.HTML("<span class='small-label'>Try one of these</span>", apply_default_css=False)
+        with gr.Row(elem_classes="chips"):
+            examples = [gr.Button(example, size="sm", min_width=0, scale=0) for example in texts.EXAMPLES]
+    return prompt, run, stop, style, examples
+
+
+def _settings(prompt: gr.Textbox, max_steps: int) -> tuple[GenerateControls, gr.Button]:
+    """Seed, sliders and the negative prompt."""
+    with gr.Row(elem_id="seed-row"):
+        seed = gr.Number(None, label="Seed", placeholder="random", step=1, elem_id="seed", scale=3, min_width=120)
+        dice = gr.Button("🎲 Random", size="sm", elem_id="dice", scale=1, min_width=90)
+    usual_steps = min(DEFAULTS.steps, max_steps)
+    steps = gr.Slider(STEPS[0], max_steps, usual_steps, step=1, label="Steps", info=texts.STEPS_INFO, elem_id="steps")
+    guidance = gr.Slider(
+        *GUIDANCE, DEFAULTS.guidance, step=0.1, label="Guidance", info=texts.GUIDANCE_INFO, elem_id="guidance"
+    )
+    temperature = gr.Slider(
+        *TEMPERATURE, DEFAULTS.temperature, step=0.05, label="Temperature", info=texts.TEMPERATURE_INFO, elem_id="heat"
+    )
+    with gr.Accordion("Negative prompt", open=False, elem_id="negative"):
+        negative_prompt = gr.Textbox(
+            "", label="What to keep out", placeholder=texts.NEGATIVE_PLACEHOLDER, max_lines=3, elem_id="negative-prompt"
+        )
+    controls = GenerateControls(
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        steps=steps,
+        guidance=guidance,
+        temperature=temperature,
+        seed=seed,
+    )
+    return controls, dice
+
+
+def _wire_words(prompt: gr.Textbox, style: gr.Radio, examples: list[gr.Button], styles: Sequence[str]) -> None:
+    """Chips and examples write into the prompt, and the prompt moves the chip; all in the browser."""
+    pattern = "|".join(styles)
+    style.input(None, [style, prompt], [prompt], js=ADD_STYLE % pattern, api_visibility="private")
+    prompt.change(None, [prompt], [style], js=FIND_STYLE % pattern, api_visibility="private")
+    for button, example in zip(examples, texts.EXAMPLES, strict=True):
+        button.click(None, outputs=[prompt], js=f"() => {json.dumps(example)}", api_visibility="private")
+
+
+def _wire_seed(player: gr.HTML, seed: gr.Number, dice: gr.Button) -> None:
+    """The dice empties the seed (a new one for every run); the player's button puts back the one it shows."""
+    dice.click(None, outputs=[seed], js="() => [null]", api_visibility="private")
+    # Without triggers: when the page loads. Gradio shows an empty number as 0 until it is emptied.
+    gr.on(None, None, outputs=[seed], js="() => [null]", api_visibility="private")
+    player.reuse(None, [player, seed], [seed], js="(last, seed) => last?.seed ?? seed", api_visibility="private")

@@ -1,0 +1,115 @@
+"""The Match tab: one picture and several captions in, the captions ranked by how well they fit."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from jepa_app.pictures import open_base64, open_picture
+from jepa_app.studio import CaptionScore
+from jepa_app.ui import texts
+from jepa_app.ui.errors import shown_to_user
+from jepa_app.ui.generate_tab import MODEL_QUEUE
+
+HERE = Path(__file__).parent
+Upload = dict[str, Any]  # Gradio's FileData: path, url, orig_name, ...
+Matrix = tuple[list[list[float]], list[list[float]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchTab:
+    """The components that other tabs fill."""
+
+    picture: gr.Image
+    captions: gr.Textbox
+
+
+def build_match_tab(
+    rank_captions: Callable[[Image.Image, Sequence[str]], list[CaptionScore]],
+    score_pairs: Callable[[Sequence[Image.Image], Sequence[str]], Matrix],
+) -> MatchTab:
+    """Lay out the tab, wire it to the two callables and return what other tabs may fill."""
+    with gr.Row(elem_id="match-board"):
+        with gr.Column(elem_id="match-inputs"):
+            picture = gr.Image(
+                label="Picture", sources=["upload", "clipboard"], height=300, elem_id="match-picture", buttons=[]
+            )
+            captions = gr.Textbox(
+                label="Captions, one a line (up to 20)",
+                placeholder=texts.CAPTIONS_PLACEHOLDER,
+                lines=5,
+                max_lines=20,
+                elem_id="captions",
+            )
+            run = gr.Button("Rank the captions", variant="primary", size="lg", elem_id="rank")
+        with gr.Column(elem_id="match-results"):
+            ranking = gr.HTML(
+                html_template=(HERE / "ranking.html").read_text(encoding="utf-8"),
+                js_on_load=(HERE / "ranking.js").read_text(encoding="utf-8"),
+                apply_default_css=False,
+                elem_id="ranking",
+            )
+            gr.Markdown(texts.MATCH_HELP, elem_id="match-help")
+
+    def on_upload(picture: Upload | None) -> None:
+        with shown_to_user():
+            open_upload(picture)
+
+    def score(picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
+        """Rank captions (one a line) for a picture, best first; lower energy is better."""
+        with shown_to_user():
+            scores = rank_captions(open_upload(picture), caption_lines(captions))
+            return [asdict(result) | {"words": texts.verdict(result.probability)} for result in scores]
+
+    def score_matrix(pictures: list[Upload] | None, captions: str | None) -> dict[str, Any]:
+        """Score every picture against every caption (one a line): M rows of K energies and probabilities."""
+        with shown_to_user():
+            lines = caption_lines(captions)
+            energy, probability = score_pairs([open_upload(picture) for picture in pictures or []], lines)
+            return {"captions": lines, "energy": energy, "probability": probability}
+
+    # Without preprocessing an upload arrives unopened: Gradio would decode it before its size is known to be sane.
+    picture.upload(  # a bad file is told at once, not only when it is ranked
+        on_upload, [picture], None, preprocess=False, show_progress="hidden", api_visibility="private"
+    )
+    run.click(
+        score,
+        [picture, captions],
+        [ranking],
+        preprocess=False,
+        show_progress_on=[run],
+        api_name="score",
+        concurrency_id=MODEL_QUEUE,
+        concurrency_limit=1,
+    )
+    gr.Button(visible=False).click(
+        score_matrix,
+        inputs=[gr.File(visible=False, file_count="multiple"), gr.Textbox(visible=False)],
+        outputs=[gr.JSON(visible=False)],
+        preprocess=False,
+        api_name="score_matrix",
+        concurrency_id=MODEL_QUEUE,
+        concurrency_limit=1,
+    )
+    return MatchTab(picture=picture, captions=captions)
+
+
+def open_upload(upload: Upload | None) -> Image.Image:
+    """Open an upload as the browser or an API client sent it: a file in Gradio's cache, or a data URL.
+
+    Raises:
+        ValueError: there is none, or it is refused by `pictures.open_picture`.
+    """
+    if not upload:
+        raise ValueError("no picture yet; upload one, or send one over from the Generate tab")
+    if upload.get("path"):
+        return open_picture(upload["path"], upload.get("orig_name"))
+    return open_base64(str(upload.get("url") or ""))
+
+
+def caption_lines(text: str | None) -> list[str]:
+    """The captions in a text with one a line; blank lines do not count, and a box never touched holds None."""
+    return [line.strip() for line in (text or "").splitlines() if line.strip()]

@@ -1,0 +1,41 @@
+"""The words of the page, and the sentences that numbers turn into."""
+
+TITLE = "JEPA studio"
+
+EXAMPLES = (
+    "red apple, twemoji style",
+    "joyful cat face, noto style",
+    "blue heart, fluent flat style",
+    "pizza, openmoji style",
+    "rocket, fluent 3d style",
+    "sunflower, blob style",
+)
+
+PROMPT_PLACEHOLDER = "red apple, noto style"
+NEGATIVE_PLACEHOLDER = "for example: blue, square"
+STEPS_INFO = "More steps predict fewer tokens at a time."
+GUIDANCE_INFO = "How strictly the words are followed."
+TEMPERATURE_INFO = "Lower is calmer and more alike."
+CAPTIONS_PLACEHOLDER = "red apple\ngreen apple\ntomato\nfire engine"
+
+MATCH_HELP = (
+    "**How to read this.** TI-JEPA predicts, inside the network, the picture from the caption and the caption from the "
+    "picture. The *energy* is the error that is left, minus the error without the other side: **lower is better**, and "
+    "below zero the caption helps to predict the picture. The bar turns it into the *probability* that words and "
+    "picture belong together, measured against pictures with captions of other pictures. The model has seen emoji "
+    "only: trust it little on photographs. Of a picture that is not square, the central square is looked at."
+)
+
+# (probability from which on it applies, words), highest first
+VERDICTS = (
+    (0.85, "fits very well"),
+    (0.60, "fits well"),
+    (0.40, "may fit"),
+    (0.15, "probably not"),
+    (0.0, "does not fit"),
+)
+
+
+def verdict(probability: float) -> str:
+    """Plain words for a match probability in [0, 1]."""
+    return next(words for threshold, words in VERDICTS if probability >= threshold)

@@ -1,0 +1,63 @@
+"""A real Chromium for the tests of the page and for its screenshots."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE_MS = 60_000  # for anything on a busy machine
+
+
+def find_chromium() -> str | None:
+    """The path of the installed Chromium (or of $CHROMIUM), None if there is none."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextmanager
+def chromium(path: str) -> Iterator[Browser]:
+    """Run a headless Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def open_page(
+    browser: Browser,
+    address: str,
+    width: int = 1280,
+    dark: bool = False,
+    calm: bool = False,
+    watch: Callable[[Page], None] = lambda _: None,
+) -> Page:
+    """Open the studio in a window of its own and wait until it can be used; `watch` sees the page before it loads."""
+    height = 844 if width < 500 else 860
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        reduced_motion="reduce" if calm else "no-preference",
+        accept_downloads=True,
+    )
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    watch(page)
+    page.goto(address)
+    page.wait_for_selector("#player .tiles i")
+    page.wait_for_function("document.fonts.status === 'loaded'")
+    return page
+
+
+def generate(page: Page, prompt: str, steps: int = 4) -> None:
+    """Type a prompt, press Generate and wait for the finished picture."""
+    page.fill("#steps input[type=number]", str(steps))
+    page.fill("#prompt textarea", prompt)
+    page.click("#run")
+    wait_for_status(page, "Finished")
+
+
+def wait_for_status(page: Page, start: str) -> None:
+    """Wait until the player's status line begins with these words."""
+    page.wait_for_function("start => document.querySelector('.status').textContent.startsWith(start)", arg=start)

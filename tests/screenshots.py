@@ -1,0 +1,65 @@
+"""Screenshots of the studio for the README: python -m tests.screenshots --out DIR [--weights DIR|ID]."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page
+
+from jepa_app.studio import DEFAULT_WEIGHTS, Studio
+from tests.browser import chromium, find_chromium, generate, open_page
+from tests.studio_server import served
+
+PROMPT, SEED, STEPS = "red apple, twemoji style", 7, 16
+CAPTIONS = ("red apple, twemoji style", "green apple", "red heart", "tomato", "fire engine", "sleeping cat")
+WIDTHS = {"desktop": 1280, "phone": 390}
+
+
+def main() -> int:
+    """Serve the studio, use it as a person would and keep what it looks like."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("--weights", default=DEFAULT_WEIGHTS, help="weights folder or hub id (default: the bundled)")
+    options = parser.parse_args()
+    path = find_chromium()
+    if path is None:
+        print("error: no Chromium is installed (Debian: apt-get install chromium)", file=sys.stderr)
+        return 2
+    options.out.mkdir(parents=True, exist_ok=True)
+    with served(Studio.load(options.weights)) as (address, _), chromium(path) as browser:
+        for name, width in WIDTHS.items():
+            for dark in (False, True):
+                take(browser, address, options.out / f"{name}-{'dark' if dark else 'light'}", width, dark)
+    return 0
+
+
+def take(browser: Browser, address: str, stem: Path, width: int, dark: bool) -> None:
+    """Save the empty page, a run half done, the finished picture and the ranked captions."""
+    page = open_page(browser, address, width=width, dark=dark, calm=True)
+    save(page, stem, "empty")
+    page.fill("#seed input", str(SEED))
+    generate(page, PROMPT, STEPS)
+    page.mouse.move(0, 0)
+    save(page, stem, "finished")
+    page.evaluate("document.querySelector('.timeline').focus()")
+    for _ in range(STEPS // 2 - 2):
+        page.keyboard.press("ArrowLeft")
+    page.evaluate("document.activeElement.blur()")
+    save(page, stem, "halfway")
+    page.click(".to-match")
+    page.wait_for_selector("#match-picture img")
+    page.fill("#captions textarea", "\n".join(CAPTIONS))
+    page.click("#rank")
+    page.wait_for_selector(f".match:nth-child({len(CAPTIONS)})")
+    page.mouse.move(0, 0)
+    save(page, stem, "match")
+    page.context.close()
+
+
+def save(page: Page, stem: Path, what: str) -> None:
+    """Write the whole page as STEM-WHAT.png."""
+    page.screenshot(path=stem.with_name(f"{stem.name}-{what}.png"), full_page=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

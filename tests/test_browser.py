@@ -1,0 +1,310 @@
+"""The page in a real Chromium: what a person sees and does, on desktop and phone, in light and dark."""
+
+import io
+import os
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page
+
+from jepa_app.studio import GenerateRequest, Studio
+from tests.browser import chromium, find_chromium, generate, open_page, wait_for_status
+from tests.studio_server import PATIENCE, Gate, loaded, served
+
+# "default": the server's own libraries warn in this process
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+OpenPage = Callable[..., Page]
+
+# Contrast of an element's text against the nearest opaque background, by the formula of WCAG 2.2.
+CONTRAST = """(selector) => {
+  const channels = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (c) => { c /= 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
+  const luminance = ([r, g, b]) => 0.2126 * light(r) + 0.7152 * light(g) + 0.0722 * light(b);
+  const element = document.querySelector(selector);
+  let behind = element, background;
+  do {
+    background = channels(getComputedStyle(behind).backgroundColor);
+    behind = behind.parentElement;
+  } while (background.length === 4 && background[3] < 1 && behind);
+  const pair = [luminance(channels(getComputedStyle(element).color)), luminance(background)].sort((a, b) => b - a);
+  return (pair[0] + 0.05) / (pair[1] + 0.05);
+}"""
+TEXTS = (
+    "h1", ".masthead p", "#run", "#styles label.selected span", "#styles label:not(.selected) span", "#examples button",
+    ".status", ".tokens", ".counter", ".prompt-shown", ".to-match", ".reuse", ".download", "#steps label span",
+)  # fmt: skip
+MATCH_TEXTS = (".match-caption", ".match-words", ".match-facts", "#match-help p", "#rank")
+
+
+@pytest.fixture(scope="module")
+def studio(tiny_weights: Path) -> Studio:
+    return loaded(tiny_weights)
+
+
+@pytest.fixture(scope="module")
+def server(studio: Studio) -> Iterator[tuple[str, Gate]]:
+    with served(studio) as address_and_gate:
+        yield address_and_gate
+
+
+@pytest.fixture
+def gate(server: tuple[str, Gate]) -> Gate:
+    return server[1]
+
+
+@pytest.fixture(scope="module")
+def browser(server: tuple[str, Gate]) -> Iterator[Browser]:  # after the server, which needs a thread without a loop
+    path = find_chromium()
+    if path is None and os.environ.get("CI_REQUIRE_BROWSER") == "1":
+        pytest.fail("CI_REQUIRE_BROWSER is 1, but no Chromium is installed")
+    if path is None:
+        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
+    with chromium(path) as running:
+        yield running
+
+
+@pytest.fixture
+def open_studio(browser: Browser, server: tuple[str, Gate]) -> Iterator[OpenPage]:
+    """Opens pages; afterwards none may have logged an error or asked another host for anything."""
+    pages: list[Page] = []
+    errors: list[str] = []
+    strangers: list[str] = []
+    address = server[0]
+
+    def open_watched(**options: Any) -> Page:
+        pages.append(open_page(browser, address, watch=watch, **options))
+        return pages[-1]
+
+    def watch(page: Page) -> None:
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: strangers.append(request.url) if is_strange(request.url) else None)
+
+    def is_strange(url: str) -> bool:
+        return not url.startswith((address, "data:", "blob:"))
+
+    yield open_watched
+    for page in pages:
+        page.context.close()
+    assert not errors
+    assert not strangers
+
+
+def counter(page: Page) -> str:
+    return page.inner_text(".counter")
+
+
+def shown_picture(page: Page) -> Image.Image:
+    source = page.get_attribute(".picture", "src") or ""
+    return Image.open(io.BytesIO(b64decode(source.partition(",")[2])))
+
+
+def sideways_scroll(page: Page) -> int:
+    return page.evaluate("document.documentElement.scrollWidth - innerWidth")
+
+
+def test_a_prompt_becomes_frames_and_a_picture(open_studio: OpenPage, gate: Gate, studio: Studio) -> None:
+    page = open_studio()
+    assert page.title() == "JEPA studio"
+    assert page.is_disabled("#stop")
+    gate.hold(3)
+    page.fill("#prompt textarea", "red apple, noto style")
+    page.press("#prompt textarea", "Enter")
+    wait_for_status(page, "Step 3 of 16")
+    assert counter(page) == "3 / 16"
+    assert page.is_enabled("#stop")
+    assert 0 < page.locator(".tiles .unknown").count() < 16
+    assert page.locator(".tiles .new").count() > 0
+    assert page.get_attribute(".picture", "alt") == 'Picture of "red apple, noto style", step 3 of 16'
+    gate.released.set()
+    wait_for_status(page, "Finished")
+    assert counter(page) == "16 / 16"
+    assert page.locator(".tiles .unknown").count() == 0
+    assert page.inner_text(".tokens").endswith("16 of 16 tokens known")
+    page.wait_for_function("document.getElementById('stop').disabled")
+    seed = int(page.inner_text(".seed"))
+    made = studio.generate_image(GenerateRequest(prompt="red apple, noto style", seed=seed))
+    assert shown_picture(page).tobytes() == made.tobytes()
+
+
+def test_stop_keeps_the_picture_so_far(open_studio: OpenPage, gate: Gate) -> None:
+    page = open_studio()
+    gate.hold(5)
+    page.fill("#prompt textarea", "red apple")
+    page.click("#run")
+    wait_for_status(page, "Step 5 of 16")
+    page.click("#stop")
+    page.wait_for_timeout(500)
+    gate.released.set()
+    assert gate.ended.wait(PATIENCE)
+    assert gate.frames <= 6
+    wait_for_status(page, "Stopped at step")
+    assert counter(page) in ("5 / 16", "6 / 16")
+    assert shown_picture(page).size == (32, 32)
+    generate(page, "blue car")  # and the next run starts
+    assert page.inner_text(".prompt-shown") == "blue car"
+
+
+def test_a_closed_tab_ends_its_run(open_studio: OpenPage, gate: Gate) -> None:
+    page = open_studio()
+    gate.hold(5)
+    page.fill("#prompt textarea", "red apple")
+    page.click("#run")
+    wait_for_status(page, "Step 5 of 16")
+    page.close()
+    time.sleep(2)  # the server notices while the model is at work on the next step
+    gate.released.set()
+    assert gate.ended.wait(PATIENCE)
+    assert gate.frames <= 7
+
+
+def test_scrubbing_needs_no_traffic(open_studio: OpenPage) -> None:
+    page = open_studio()
+    generate(page, "red apple", steps=6)
+    final = page.get_attribute(".picture", "src")
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.focus(".timeline")
+    page.keyboard.press("Home")
+    assert counter(page) == "1 / 6"
+    assert page.locator(".tiles .unknown").count() > 0
+    page.keyboard.press("ArrowRight")
+    assert counter(page) == "2 / 6"
+    assert page.get_attribute(".timeline", "aria-valuetext") == "step 2 of 6"
+    page.click(".play")  # plays on from here
+    page.wait_for_function("document.querySelector('.counter').textContent === '6 / 6'")
+    assert page.get_attribute(".picture", "src") == final
+    page.focus(".play")
+    page.keyboard.press("ArrowLeft")
+    assert counter(page) == "5 / 6"
+    page.click(".tiles-toggle")
+    assert page.locator(".tiles .unknown").count() == 0
+    with page.expect_download() as download:
+        page.click(".download")
+    assert download.value.suggested_filename.endswith(".png")
+    assert not [url for url in requests if not url.startswith("data:")]
+
+
+def test_the_stream_of_a_run_is_two_requests(open_studio: OpenPage) -> None:
+    page = open_studio()
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    generate(page, "red apple", steps=16)
+    assert len([url for url in requests if "/queue/" in url]) <= 3  # join, data, and at most one for the stream's end
+    assert not [url for url in requests if "/file=" in url]
+
+
+def test_chips_and_examples_write_the_prompt(open_studio: OpenPage) -> None:
+    page = open_studio()
+    prompt = page.locator("#prompt textarea")
+    prompt.fill("sunflower")
+    for style, written in (("blob", "sunflower, blob style"), ("fluent 3d", "sunflower, fluent 3d style")):
+        page.get_by_role("radio", name=style, exact=True).check(force=True)
+        page.wait_for_function("text => document.querySelector('#prompt textarea').value === text", arg=written)
+    page.get_by_role("radio", name="any").check(force=True)
+    page.wait_for_function("document.querySelector('#prompt textarea').value === 'sunflower'")
+    page.locator("#examples button").first.click()
+    page.wait_for_function("document.querySelector('#styles input:checked')?.value === 'twemoji'")
+    assert prompt.input_value() == "red apple, twemoji style"
+
+
+def test_the_seed_can_be_put_back_and_rolled_again(open_studio: OpenPage) -> None:
+    page = open_studio()
+    assert page.input_value("#seed input") == ""
+    generate(page, "red apple")
+    seed, first = page.inner_text(".seed"), shown_picture(page).tobytes()
+    page.click(".reuse")
+    page.wait_for_function("seed => document.querySelector('#seed input').value === seed", arg=seed)
+    page.click("#run")
+    page.wait_for_function("document.querySelector('.status').textContent.startsWith('Waiting')")
+    wait_for_status(page, "Finished")
+    assert page.inner_text(".seed") == seed
+    assert shown_picture(page).tobytes() == first
+    page.click("#dice")
+    page.wait_for_function("document.querySelector('#seed input').value === ''")
+    generate(page, "red apple")
+    assert page.inner_text(".seed") != seed
+
+
+def test_a_mistake_is_told_and_inputs_are_kept(open_studio: OpenPage) -> None:
+    page = open_studio()
+    page.fill("#seed input", "1.5")
+    page.fill("#prompt textarea", "red apple")
+    page.click("#run")
+    page.get_by_text("seed is 1.5; allowed: a whole number from 0 to 2147483647").wait_for()
+    page.wait_for_function("document.getElementById('stop').disabled")
+    assert page.input_value("#prompt textarea") == "red apple"
+    assert page.input_value("#seed input") == "1.5"
+    assert page.inner_text(".status") == ""
+    page.fill("#seed input", "")
+    generate(page, "red apple")
+
+
+def test_a_bad_upload_is_told_and_captions_are_kept(open_studio: OpenPage, tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("no picture")
+    page = open_studio()
+    page.get_by_role("tab", name="Match").click()
+    page.fill("#captions textarea", "red apple\nblue car")
+    page.set_input_files("#match-picture input[type=file]", tmp_path / "notes.png")
+    page.get_by_text("notes.png is no picture that can be read").first.wait_for()
+    page.click("#rank")
+    page.get_by_text("notes.png is no picture that can be read").nth(1).wait_for()
+    assert page.input_value("#captions textarea") == "red apple\nblue car"
+    assert page.locator(".match").count() == 0
+
+
+def test_a_made_picture_goes_to_match_and_is_ranked(open_studio: OpenPage) -> None:
+    page = open_studio()
+    generate(page, "red apple")
+    page.click(".to-match")
+    page.wait_for_selector("#match-picture img")
+    page.wait_for_function("document.querySelector('#captions textarea').value === 'red apple'")
+    evil = "<img src=x onerror=alert(1)>"
+    page.fill("#captions textarea", f"red apple\n{evil}\nblue car")
+    page.click("#rank")
+    page.wait_for_selector(".match:nth-child(3)")
+    assert sorted(page.locator(".match-caption").all_inner_texts()) == sorted(["red apple", evil, "blue car"])
+    assert page.locator("#ranking img").count() == 0
+    facts = page.locator(".match-facts").all_inner_texts()
+    energies = [float(text.rpartition(" ")[2]) for text in facts]
+    assert energies == sorted(energies)
+
+
+def test_a_prompt_is_never_markup(open_studio: OpenPage) -> None:
+    page = open_studio()
+    evil = '"><img src=x onerror=alert(1)>'
+    generate(page, evil, steps=1)
+    assert page.inner_text(".prompt-shown") == evil
+    assert page.locator("#player img").count() == 1
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_it_reads_well_everywhere(open_studio: OpenPage, width: int, dark: bool) -> None:
+    page = open_studio(width=width, dark=dark, calm=True)
+    assert sideways_scroll(page) <= 0
+    generate(page, "red apple " * 20 + "x" * 120)
+    assert sideways_scroll(page) <= 0
+    assert (page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 20, 18)") == dark
+    pale = {text: page.evaluate(CONTRAST, text) for text in TEXTS}
+    page.click(".to-match")
+    page.wait_for_selector("#match-picture img")
+    page.click("#rank")
+    page.wait_for_selector(".match")
+    assert sideways_scroll(page) <= 0
+    pale |= {text: page.evaluate(CONTRAST, text) for text in MATCH_TEXTS}
+    assert {text: ratio for text, ratio in pale.items() if ratio < 4.5} == {}
+    assert page.evaluate("getComputedStyle(document.querySelector('.play')).transitionDuration") == "0s"
+
+
+def test_the_mode_button_switches_and_remembers(open_studio: OpenPage) -> None:
+    page = open_studio()
+    page.click(".mode")
+    assert page.evaluate("document.body.classList.contains('dark')")
+    page.reload()
+    page.wait_for_function("document.body.classList.contains('dark')")

@@ -1,0 +1,157 @@
+"""Every picture that people bring: odd but good ones open as RGB, broken ones are refused in words."""
+
+import base64
+import io
+import struct
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jepa_app import pictures
+from jepa_app.pictures import open_base64, open_picture
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def encoded(picture: Image.Image, format_name: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format_name, **options)
+    return buffer.getvalue()
+
+
+def png_that_claims(width: int, height: int, depth: int = 8, rows: bytes = b"") -> bytes:
+    """A valid PNG header for a grey picture of any size, with `rows` (a byte of filter, then pixels) behind it."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_every_allowed_format_opens_as_rgb(format_name: str) -> None:
+    opened = open_picture(encoded(Image.new("RGB", (20, 10), RED), format_name))
+    assert (opened.mode, opened.size) == ("RGB", (20, 10))
+    assert np.abs(np.array(opened, dtype=int) - np.array(RED)).max() <= 3
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I;16"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    made = Image.new("RGB", (4, 4), WHITE).convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        made = Image.fromarray(np.full((4, 4), 65535, np.uint16))
+    opened = open_picture(encoded(made, "JPEG" if mode in ("CMYK", "YCbCr") else "PNG"))
+    assert opened.mode == "RGB"
+    assert np.array(opened).min() >= 250
+
+
+def test_sixteen_bit_grey_keeps_its_greys() -> None:
+    opened = open_picture(encoded(Image.fromarray(np.full((2, 2), 128 * 256, np.uint16))))
+    assert opened.getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_transparency_lies_on_white() -> None:
+    assert open_picture(encoded(Image.new("RGBA", (2, 2), (255, 0, 0, 0)))).getpixel((0, 0)) == WHITE
+    assert open_picture(encoded(Image.new("RGBA", (2, 2), (255, 0, 0, 128)))).getpixel((0, 0)) == (255, 127, 127)
+
+
+def test_palette_with_transparency_lies_on_white() -> None:
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([*RED, *BLUE])
+    palette.putpixel((1, 0), 1)
+    opened = open_picture(encoded(palette, transparency=0))
+    assert [opened.getpixel((x, 0)) for x in (0, 1)] == [WHITE, BLUE]
+
+
+@pytest.mark.parametrize("format_name", ["GIF", "WEBP", "PNG"])
+def test_of_an_animation_the_first_frame_counts(format_name: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
+    data = encoded(frames[0], format_name, save_all=True, append_images=frames[1:], duration=100)
+    assert open_picture(data).getpixel((4, 4))[0] > 240
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise
+    made = Image.new("RGB", (16, 8), BLUE)
+    made.paste(RED, (0, 0, 8, 8))
+    opened = open_picture(encoded(made, "JPEG", exif=exif, quality=95))
+    assert opened.size == (8, 16)
+    assert opened.getpixel((4, 2))[0] > 200  # the red left half is on top now
+
+
+def test_one_pixel_is_a_picture() -> None:
+    assert open_picture(encoded(Image.new("RGB", (1, 1), RED))).getpixel((0, 0)) == RED
+
+
+def test_a_path_opens_like_its_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "red.png"
+    file.write_bytes(encoded(Image.new("RGB", (3, 3), RED)))
+    assert open_picture(file).getpixel((1, 1)) == RED
+
+
+def test_base64_opens_with_and_without_its_header() -> None:
+    text = base64.b64encode(encoded(Image.new("RGB", (3, 3), RED))).decode()
+    for form in (text, "data:image/png;base64," + text):
+        assert open_base64(form).getpixel((1, 1)) == RED
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "empty"),
+        (b"just some words, no picture", "no picture that can be read; allowed: PNG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "no picture that can be read"),
+        (encoded(Image.effect_noise((64, 64), 50))[:900], "damaged"),
+        (encoded(Image.effect_noise((64, 64), 50), "JPEG")[:700], "damaged"),
+        (encoded(Image.effect_noise((64, 64), 50), "GIF")[:1500], "damaged"),
+        (encoded(Image.effect_noise((64, 64), 50), "WEBP")[:500], "(damaged|no picture)"),
+        (encoded(Image.new("RGB", (9, 9)))[:20], "(damaged|no picture)"),
+        (png_that_claims(40, 40), "damaged"),
+    ],
+)
+def test_broken_files_are_refused_in_words(data: bytes, told: str) -> None:
+    with pytest.raises(ValueError, match=f"^upload.png .*{told}"):
+        open_picture(data, "upload.png")
+
+
+@pytest.mark.parametrize("side", [8_000, 10_000, 20_000, 60_000])
+def test_a_huge_picture_is_refused_before_any_memory_is_taken(side: int) -> None:
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"at most 50,000,000 (pixels )?are read"):
+        open_picture(png_that_claims(side, side))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_a_real_picture_of_20000_by_20000_is_refused() -> None:
+    data = png_that_claims(20_000, 20_000, depth=1, rows=bytes(20_000 * (1 + 20_000 // 8)))
+    assert len(data) < 100_000
+    with pytest.raises(ValueError, match="too many pixels"):
+        open_picture(data)
+
+
+def test_a_large_file_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MAX_BYTES", 1000)
+    file = tmp_path / "large.png"
+    file.write_bytes(bytes(1001))
+    for source in (file, bytes(1001)):
+        with pytest.raises(ValueError, match="at most"):
+            open_picture(source)
+
+
+def test_missing_files_and_folders_are_told(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(ValueError, match="no picture file"):
+            open_picture(path)
+
+
+def test_text_that_is_no_base64_is_told() -> None:
+    with pytest.raises(ValueError, match="no base64"):
+        open_base64("<not base64>")

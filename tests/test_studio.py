@@ -1,0 +1,224 @@
+"""Requests check themselves, and the studio runs the two models as it promises."""
+
+import math
+import threading
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jepa_app.studio import MAX_CAPTIONS, MAX_SEED, GenerateRequest, Studio
+from tests.studio_server import loaded
+
+PROMPTS = (
+    "red apple",
+    "cat face, noto style",
+    "😀",
+    "красное яблоко",
+    "赤いりんご",
+    "تفاحة حمراء",
+    "  apple \n",
+    "a\x00b",
+)
+
+
+@pytest.fixture(scope="module")
+def studio(tiny_weights: Path) -> Studio:
+    return loaded(tiny_weights)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_any_language_is_a_prompt(studio: Studio, prompt: str) -> None:
+    picture = studio.generate_image(GenerateRequest(prompt=prompt, steps=1, seed=0))
+    assert picture.size == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"prompt": ""}, "prompt is empty; say"),
+        ({"prompt": " \n\t "}, "prompt is empty"),
+        ({"prompt": "a" * 1001}, "prompt has 1,001 characters; at most 1,000"),
+        ({"prompt": "a" * 10_000}, "at most 1,000"),
+        ({"prompt": None}, "prompt is NoneType; it must be text"),
+        ({"prompt": 7}, "prompt is int"),
+        ({"prompt": "\ud800"}, "lone surrogate"),
+        ({"negative_prompt": "b" * 1001}, "negative prompt has 1,001"),
+        ({"negative_prompt": None}, "negative prompt is NoneType"),
+        ({"steps": 0}, "steps is 0; allowed: a whole number from 1 to 64"),
+        ({"steps": 65}, "steps is 65"),
+        ({"steps": 16.5}, "steps is 16.5"),
+        ({"steps": True}, "steps is True"),
+        ({"steps": "16"}, "steps is '16'"),
+        ({"guidance": math.nan}, "guidance is nan; allowed: a number from 0 to 20"),
+        ({"guidance": math.inf}, "guidance is inf"),
+        ({"guidance": -1}, "guidance is -1"),
+        ({"guidance": 10**400}, "guidance is 1000"),
+        ({"guidance": None}, "guidance is None"),
+        ({"temperature": 2.5}, "temperature is 2.5; allowed: a number from 0 to 2"),
+        ({"temperature": False}, "temperature is False"),
+        ({"seed": -1}, "seed is -1; allowed: a whole number from 0 to 2147483647"),
+        ({"seed": 2**31}, "seed is 2147483648"),
+        ({"seed": 1.0}, "seed is 1.0"),
+    ],
+)
+def test_a_wrong_request_is_refused_in_words(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError) as refusal:
+        GenerateRequest(**({"prompt": "apple"} | values))
+    assert str(refusal.value).startswith(told) or told in str(refusal.value)
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    GenerateRequest(prompt="a" * 1000, negative_prompt=" ", steps=1, guidance=0, temperature=0, seed=0)
+    GenerateRequest(prompt="a", steps=64, guidance=20.0, temperature=2, seed=MAX_SEED)
+
+
+def test_frames_reveal_every_token_once(studio: Studio) -> None:
+    frames = list(studio.generate(GenerateRequest(prompt="red apple", steps=5, seed=3)))
+    assert [(frame.index, frame.total) for frame in frames] == [(step, 5) for step in range(5)]
+    assert sorted(position for frame in frames for position in frame.revealed) == list(range(16))
+    assert all((frame.grid, frame.seed, frame.image.mode) == (4, 3, "RGB") for frame in frames)
+    assert all(before.seconds < after.seconds for before, after in pairwise(frames))
+
+
+def test_tokens_once_shown_keep_their_pixels(studio: Studio) -> None:
+    frames = list(studio.generate(GenerateRequest(prompt="red apple", steps=4, seed=3)))
+    for before, after in pairwise(frames):
+        for position in before.revealed:
+            left, top = position % 4 * 8, position // 4 * 8
+            box = (left, top, left + 8, top + 8)
+            assert before.image.crop(box).tobytes() == after.image.crop(box).tobytes()
+
+
+def test_the_same_seed_gives_the_same_picture(studio: Studio) -> None:
+    request = GenerateRequest(prompt="red apple", steps=4, seed=7)
+    one, two = studio.generate_image(request), studio.generate_image(request)
+    other = studio.generate_image(GenerateRequest(prompt="red apple", steps=4, seed=8))
+    assert one.tobytes() == two.tobytes()
+    assert one.tobytes() != other.tobytes()
+
+
+def test_without_a_seed_one_is_drawn_and_told(studio: Studio) -> None:
+    request = GenerateRequest(prompt="red apple", steps=1)
+    first, second = next(studio.generate(request)), next(studio.generate(request))
+    assert first.seed != second.seed
+    again = studio.generate_image(GenerateRequest(prompt="red apple", steps=1, seed=first.seed))
+    assert again.tobytes() == first.image.tobytes()
+
+
+def test_guidance_temperature_and_negative_prompt_reach_the_model(studio: Studio) -> None:
+    base = {"prompt": "red apple", "steps": 2, "seed": 1}
+    variants: list[dict[str, Any]] = [{}, {"guidance": 9.0}, {"temperature": 0.2}, {"negative_prompt": "leaf"}]
+    pictures = {studio.generate_image(GenerateRequest(**base, **variant)).tobytes() for variant in variants}
+    assert len(pictures) == len(variants)
+
+
+def test_more_steps_than_tokens_are_refused(studio: Studio) -> None:
+    with pytest.raises(ValueError, match="steps is 17; allowed: 1 to 16"):
+        studio.generate_image(GenerateRequest(prompt="red apple", steps=17))
+
+
+def test_a_prompt_of_too_many_tokens_is_refused(studio: Studio) -> None:
+    with pytest.raises(ValueError, match="402 word pieces; allowed: 128"):
+        studio.generate_image(GenerateRequest(prompt="a " * 400, steps=1))
+
+
+def test_a_generation_lets_others_in_between_its_steps(studio: Studio) -> None:
+    request = GenerateRequest(prompt="red apple", steps=4, seed=5)
+    alone = studio.generate_image(request)
+    run, other = studio.generate(request), studio.generate(GenerateRequest(prompt="blue car", steps=4, seed=6))
+    frames = []
+    for _ in range(4):
+        frames.append(next(run))
+        next(other)
+        studio.score(frames[-1].image, ["red apple"])
+    assert frames[-1].image.tobytes() == alone.tobytes()
+
+
+def test_an_abandoned_run_leaves_the_studio_usable(studio: Studio) -> None:
+    run = studio.generate(GenerateRequest(prompt="red apple", steps=8, seed=5))
+    next(run)
+    run.close()
+    assert next(run, None) is None
+    next(studio.generate(GenerateRequest(prompt="red apple", steps=8, seed=5)))  # never closed, never finished
+    assert studio.score(Image.new("RGB", (9, 9)), ["red apple"])
+
+
+def test_many_threads_get_their_own_pictures(studio: Studio) -> None:
+    requests = [GenerateRequest(prompt="red apple", steps=3, seed=seed) for seed in range(4)]
+    alone = [studio.generate_image(request).tobytes() for request in requests]
+    together: dict[int, bytes] = {}
+
+    def run(place: int) -> None:
+        together[place] = studio.generate_image(requests[place]).tobytes()
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [together[place] for place in range(4)] == alone
+
+
+def test_scores_come_best_first(studio: Studio) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
+    captions = ["red apple", "a blue car", "😀", "cat"]
+    scores = studio.score(noise, captions)
+    assert sorted(score.caption for score in scores) == sorted(captions)
+    assert [score.energy for score in scores] == sorted(score.energy for score in scores)
+    assert all(0 <= score.probability <= 1 for score in scores)
+
+
+def test_a_matrix_agrees_with_its_single_scores(studio: Studio) -> None:
+    pictures = [Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue")]
+    captions = ["red apple", "sky"]
+    energy, probability = studio.score_matrix(pictures, captions)
+    assert np.array(energy).shape == np.array(probability).shape == (3, 2)
+    for row, picture in zip(energy, pictures, strict=True):
+        single = {score.caption: score.energy for score in studio.score(picture, captions)}
+        np.testing.assert_allclose(row, [single[caption] for caption in captions], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("captions", "told"),
+    [
+        ([], "got 0 captions; allowed: 1 to 20"),
+        (["a"] * (MAX_CAPTIONS + 1), "got 21 captions"),
+        (["a", " "], "caption 2 is empty"),
+        (["b" * 1001], "caption 1 has 1,001 characters"),
+    ],
+)
+def test_wrong_captions_are_refused(studio: Studio, captions: list[str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        studio.score(Image.new("RGB", (8, 8)), captions)
+
+
+def test_a_matrix_without_pictures_is_refused(studio: Studio) -> None:
+    with pytest.raises(ValueError, match="got 0 pictures"):
+        studio.score_matrix([], ["a"])
+
+
+def test_info_tells_what_runs(studio: Studio, tiny_weights: Path) -> None:
+    facts = studio.info()
+    assert (facts["weights"], facts["device"], facts["image_size"], facts["tokens"]) == (
+        str(tiny_weights),
+        "cpu",
+        32,
+        16,
+    )
+    assert "noto" in facts["styles"]
+    assert {"python", "torch", "gradio"} <= set(facts["versions"])
+
+
+@pytest.mark.parametrize(("device", "told"), [("toaster", "allowed: auto, cpu"), ("cuda:99", "CUDA devices are here")])
+def test_a_device_that_is_not_there_is_refused(tiny_weights: Path, device: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Studio.load(tiny_weights, device)
+
+
+def test_missing_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"weights|manifest"):
+        Studio.load(tmp_path, "cpu")

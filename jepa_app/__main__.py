@@ -10,8 +10,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
 
-from transformers.utils import logging as transformers_logging
-
 from jepa_app.pictures import open_picture
 from jepa_app.studio import DEFAULT_WEIGHTS, MAX_CAPTIONS, MAX_SEED, CaptionScore, Frame, GenerateRequest, Studio
 
@@ -31,7 +29,6 @@ class OneLineParser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 2 a user's mistake (told in one line)."""
     options = build_parser().parse_args(arguments)
-    transformers_logging.disable_progress_bar()  # standard error is for mistakes
     try:
         options.run(options)
     except ValueError as mistake:

@@ -37,6 +37,8 @@ def save_network(folder: Path, network: nn.Module, config: Config) -> None:
         text = json.dumps({"config": type(config).__name__, **config.to_dict()}, indent=2)
         (partial / "config.json").write_text(text + "\n")
         save_torch_model(network, partial, max_shard_size=MAX_SHARD_SIZE)
+        for path in partial.iterdir():
+            path.chmod(0o644)  # safetensors writes files that only their owner may read
 
 
 @contextmanager

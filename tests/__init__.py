@@ -1,1 +1,1 @@
-"""Tests, and the benchmarks below `tests.benchmarks`."""
+"""Tests of everything, and what they share."""

@@ -76,7 +76,8 @@ def markdown(figures: Mapping[str, float], setting: Mapping[str, object]) -> str
 def save_evidence(judged: JudgedPictures, folder: Path) -> None:
     """Write what was judged: `grid<suffix>.png`, and `judged<suffix>.csv` with a line a picture in the grid's order."""
     folder.mkdir(parents=True, exist_ok=True)
-    picture_grid(to_pil(judged.pixels), min(GRID_COLUMNS, len(judged.prompts))).save(folder / f"grid{judged.suffix}.png")
+    width = min(GRID_COLUMNS, len(judged.prompts))
+    picture_grid(to_pil(judged.pixels), width).save(folder / f"grid{judged.suffix}.png")
     with (folder / f"judged{judged.suffix}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         columns: dict[str, Iterable[object]] = {"prompt": judged.prompts, "seed": judged.seeds}

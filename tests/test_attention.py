@@ -54,6 +54,7 @@ def test_packed_sequences_equal_each_alone() -> None:
     assert torch.allclose(packed, alone, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_packed_sequences_equal_the_mask_that_xformers_means() -> None:
     bias = pytest.importorskip("xformers.ops.fmha.attn_bias", reason="xformers is not installed")
     query, key, value = heads(1, 8, 0), heads(1, 13, 1), heads(1, 13, 2)

@@ -158,6 +158,7 @@ def test_one_generator_state_gives_one_loss() -> None:
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_learns_to_rank_captions_in_every_term_and_does_not_collapse() -> None:
     objective = _objective()
     optimizers = make_optimizers(objective.network, matrix_lr=1e-2, other_lr=1e-2, weight_decay=0.0)

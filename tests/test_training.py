@@ -408,6 +408,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_from_nothing(
         run(wider, data, tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_while_saving_leaves_the_previous_checkpoint(
     data: CaptionedPictures, tokenizer: LinearTokenizer, tmp_path: Path
 ) -> None:

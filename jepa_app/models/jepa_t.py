@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from jepa_app.config import JepaTConfig
 from jepa_app.models.blocks import CrossAttention, initialise
 from jepa_app.models.d_jepa import Context, DJepa
-from jepa_app.models.text import TextFeatures
+from jepa_app.models.text import TextFeatures, drop_text, null_features
 
 
 class JepaT(nn.Module):
@@ -46,8 +46,7 @@ class JepaT(nn.Module):
 
     def null_features(self, batch_size: int) -> TextFeatures:
         """Return the learned null text: one token a picture, (B, 1, W)."""
-        tokens = self.null_text.expand(batch_size, 1, -1)
-        return TextFeatures(tokens, torch.ones(batch_size, 1, dtype=torch.bool, device=tokens.device))
+        return null_features(self.null_text, batch_size)
 
     def drop_text(self, text: TextFeatures, drop: Tensor) -> TextFeatures:
         """Replace the text of some pictures by the null text.
@@ -56,9 +55,7 @@ class JepaT(nn.Module):
             text: features (B, T, W).
             drop: (B,) bool.
         """
-        first = torch.arange(text.mask.shape[1], device=drop.device) == 0  # (T,)
-        tokens = torch.where((drop[:, None] & first)[:, :, None], self.null_text.to(text.tokens.dtype), text.tokens)
-        return TextFeatures(tokens, torch.where(drop[:, None], first, text.mask))
+        return drop_text(text, drop, self.null_text)
 
     def start(self, text: TextFeatures) -> Context:
         """Begin a batch of pictures: encode the prefix, and keep what the fusion reads from the text."""

@@ -50,6 +50,19 @@ def join_features(parts: Sequence[TextFeatures]) -> TextFeatures:
     return TextFeatures(torch.cat([tokens for tokens, _ in padded]), torch.cat([mask for _, mask in padded]))
 
 
+def null_features(null_text: Tensor, batch_size: int) -> TextFeatures:
+    """Return a learned null text (W,) for every picture of a batch: one token each, (B, 1, W)."""
+    tokens = null_text.expand(batch_size, 1, -1)
+    return TextFeatures(tokens, torch.ones(batch_size, 1, dtype=torch.bool, device=tokens.device))
+
+
+def drop_text(text: TextFeatures, drop: Tensor, null_text: Tensor) -> TextFeatures:
+    """Replace the text (B, T, W) of the pictures where drop (B,) bool is True by the null text (W,)."""
+    first = torch.arange(text.mask.shape[1], device=drop.device) == 0  # (T,)
+    tokens = torch.where((drop[:, None] & first)[:, :, None], null_text.to(text.tokens.dtype), text.tokens)
+    return TextFeatures(tokens, torch.where(drop[:, None], first, text.mask))
+
+
 def spell_symbols(prompt: str) -> str:
     """Replace emoji and other pictographs by their Unicode names, which the encoder's vocabulary can read."""
 

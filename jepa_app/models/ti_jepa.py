@@ -20,7 +20,7 @@ from torch.nn.functional import layer_norm, pixel_unshuffle
 
 from jepa_app.config import TIJepaConfig
 from jepa_app.models.blocks import Block, GridPositions, KeyValue, QueryBlock, Rotary, initialise
-from jepa_app.models.text import TextFeatures
+from jepa_app.models.text import TextFeatures, drop_text, null_features
 
 Layers = tuple[KeyValue, ...]  # keys and values for each layer of a predictor
 
@@ -230,14 +230,11 @@ class TIJepa(nn.Module):
 
     def null_features(self, batch_size: int) -> TextFeatures:
         """Return the learned null text: one token a picture, (B, 1, W)."""
-        tokens = self.null_text.expand(batch_size, 1, -1)
-        return TextFeatures(tokens, torch.ones(batch_size, 1, dtype=torch.bool, device=tokens.device))
+        return null_features(self.null_text, batch_size)
 
     def drop_text(self, text: TextFeatures, drop: Tensor) -> TextFeatures:
         """Replace the captions (B, T, W) of the pictures where drop (B,) bool is True by the null text."""
-        first = torch.arange(text.mask.shape[1], device=drop.device) == 0  # (T,)
-        tokens = torch.where((drop[:, None] & first)[:, :, None], self.null_text.to(text.tokens.dtype), text.tokens)
-        return TextFeatures(tokens, torch.where(drop[:, None], first, text.mask))
+        return drop_text(text, drop, self.null_text)
 
 
 def _keep(layers: Iterable[nn.Module], features: Tensor, rotary: Rotary) -> Layers:

@@ -22,6 +22,10 @@ class KeyValue(NamedTuple):
         """Return these keys and values followed by later ones."""
         return KeyValue(torch.cat([self.key, later.key], dim=1), torch.cat([self.value, later.value], dim=1))
 
+    def repeat(self, times: int) -> "KeyValue":
+        """Return the batch repeated `times` times."""
+        return KeyValue(self.key.repeat(times, 1, 1, 1), self.value.repeat(times, 1, 1, 1))
+
 
 class Rotary(NamedTuple):
     """Cosine and sine of each token's rotary angles, (B, L, 1, E / 2) each."""

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -84,7 +85,8 @@ def run_generate(options: argparse.Namespace) -> None:
     if options.run_file is not None:
         _check_target(options.run_file, (".webp",))
     request = _request(options, options.prompt, options.seed)
-    record = _generate_one(_load(options), request, options.out, options.run_file)
+    studio = _load(options)
+    record = _keep(studio, request, list(studio.generate(request)), options.out, options.run_file)
     _report(options, record, f"{record['file']}  seed {record['seed']}  {record['seconds']:.1f} s")
 
 
@@ -124,8 +126,9 @@ def _generate_many(options: argparse.Namespace) -> None:
     with _writing(options.out_dir):
         options.out_dir.mkdir(parents=True, exist_ok=True)
     studio, records = _load(options), []
-    for number, request in enumerate(requests):
-        record = _generate_one(studio, request, options.out_dir / f"{number:04d}.png", None)
+    for number, group in groupby(studio.generate_each(requests), key=itemgetter(0)):
+        request, frames = requests[number], [frame for _, frame in group]
+        record = _keep(studio, request, frames, options.out_dir / f"{number:04d}.png", None)
         records.append(record)
         with _writing(options.out_dir):  # after every picture, so that a broken run keeps its record
             (options.out_dir / "run.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
@@ -133,8 +136,9 @@ def _generate_many(options: argparse.Namespace) -> None:
     _report(options, records, f"{len(records)} pictures and run.json in {options.out_dir}")
 
 
-def _generate_one(studio: Studio, request: GenerateRequest, out: Path, run_file: Path | None) -> dict[str, Any]:
-    frames: list[Frame] = list(studio.generate(request))
+def _keep(
+    studio: Studio, request: GenerateRequest, frames: list[Frame], out: Path, run_file: Path | None
+) -> dict[str, Any]:
     last, facts = frames[-1], studio.info()
     with _writing(out):
         last.image.save(out)

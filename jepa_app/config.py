@@ -100,7 +100,7 @@ class DJepaConfig(Config):
     `condition_width` is the width of the prompt features that enter as a prefix (text tokens or a class embedding).
     """
 
-    backbone: Literal["cached", "bidirectional"] = "cached"
+    backbone: Literal["cached", "bidirectional", "bidirectional_subset"] = "cached"
     num_tokens: int = 64
     channels: int = 48
     condition_width: int = TEXT_WIDTH
@@ -114,7 +114,7 @@ class DJepaConfig(Config):
     denoising: Literal["flow", "diffusion"] = "flow"
 
     def __post_init__(self) -> None:
-        backbones, denoisings = ("cached", "bidirectional"), ("flow", "diffusion")
+        backbones, denoisings = ("cached", "bidirectional", "bidirectional_subset"), ("flow", "diffusion")
         self._require(self.backbone in backbones, f"backbone is {self.backbone!r}; allowed: {backbones}")
         self._require(self.denoising in denoisings, f"denoising is {self.denoising!r}; allowed: {denoisings}")
         self._require_positive("num_tokens", "channels", "condition_width", "width", "num_heads", "denoiser_width")

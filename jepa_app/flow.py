@@ -1,44 +1,86 @@
 """Denoising of one token at a time: flow matching and Gaussian diffusion behind the same two calls, loss and sample.
 
 paper word -> here: x_1 clean token, x_t noisy token, z condition, tau `temperature`, epsilon `noise`.
-Letters in shapes: M tokens, C token channels, D width. Time t is in [0, 1].
+Letters in shapes: M tokens, C token channels, D width, W width of the denoiser. Time t is in [0, 1].
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x (M, C), t (M,), condition (M, D)) -> (M, C)
+Predict = Callable[[Tensor, int], Tensor]  # (x (M, C), index of the time) -> (M, C), conditions inside
 Draw = Callable[[], Tensor]  # -> (M, C) standard normal noise
+Solver = Literal["euler", "midpoint", "heun", "multistep"]
+
+
+Steering = tuple[Tensor, ...]
+STEERED_ROWS = 4096  # tokens x times whose steering is computed and kept at once
+
+
+class SteeredNetwork(Protocol):
+    """A denoiser in parts, so that what does not depend on the tokens is computed once for many times."""
+
+    def condition_in(self, condition: Tensor) -> Tensor:
+        """Embed conditions (M, D): (M, W)."""
+
+    def steer(self, embedded: Tensor) -> list[Steering]:
+        """Turn embedded times and conditions (K, M, W) into the steering (K, M, W) of each layer."""
+
+    def denoise(self, x: Tensor, steering: Sequence[Steering]) -> Tensor:
+        """Predict for x (M, C) under the steering (M, W) of each layer: (M, C)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """Classifier-free guidance: a second condition and how far to move away from it.
+    """Classifier-free guidance of the first G of M tokens: second conditions and how far to move away from them.
 
     Attributes:
-        null_condition: (M, D) condition of the null text or the negative prompt.
-        scale: 1 means no guidance.
+        null_condition: (G, D) conditions of the null text or the negative prompt.
+        scale: (G, 1); 1 means no guidance.
     """
 
     null_condition: Tensor
-    scale: float
+    scale: Tensor
 
 
-def guided(network: Network, x: Tensor, time: Tensor, condition: Tensor, guidance: Guidance | None) -> Tensor:
-    """Evaluate the network, moved from the null condition towards the prompt by the guidance scale: (M, C).
+def conditioned(network: SteeredNetwork, times: Tensor, condition: Tensor, guidance: Guidance | None = None) -> Predict:
+    """Return the network for fixed embedded times (K, W) and conditions (M, D), with guidance.
 
-    null + scale * (prompt - null): the one place of this formula. `guidance=None` runs the prompt alone, which equals
+    null + scale * (prompt - null): the one place of this formula. `guidance=None` runs the prompts alone, which equals
     a scale of 1 at half the cost.
     """
     if guidance is None:
-        return network(x, time, condition)
-    both = torch.cat([condition, guidance.null_condition])
-    prompt, null = network(x.repeat(2, 1), time.repeat(2), both).chunk(2)
-    return torch.lerp(null, prompt, guidance.scale)
+        return _steered(network, times, network.condition_in(condition))
+    null_condition, scale = guidance.null_condition, guidance.scale
+    tokens, num_guided = len(condition), len(null_condition)
+    both = _steered(network, times, network.condition_in(torch.cat([condition, null_condition])))
+
+    def predict(x: Tensor, index: int) -> Tensor:
+        out = both(torch.cat([x, x[:num_guided]]), index)
+        moved = torch.lerp(out[tokens:], out[:num_guided], scale.to(out.dtype))
+        return moved if num_guided == tokens else torch.cat([moved, out[num_guided:tokens]])
+
+    return predict
+
+
+def _steered(network: SteeredNetwork, times: Tensor, embedded: Tensor) -> Predict:
+    at_once = max(1, STEERED_ROWS // len(embedded))
+    kept: dict[int, list[Steering]] = {}  # the steering of the current group of times
+
+    def predict(x: Tensor, index: int) -> Tensor:
+        group = index // at_once
+        if group not in kept:
+            kept.clear()
+            part = times[group * at_once : (group + 1) * at_once]
+            kept[group] = network.steer(embedded + part[:, None])  # (times of the group, M, W)
+        return network.denoise(x, [tuple(one[index % at_once] for one in layer) for layer in kept[group]])
+
+    return predict
 
 
 class Denoising(Protocol):
@@ -47,17 +89,16 @@ class Denoising(Protocol):
     def loss(self, network: Network, condition: Tensor, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss of each token (M,) at a random time."""
 
+    def times(self, num_steps: int) -> list[float]:
+        """Return the times in [0, 1] at which `sample` evaluates the network: one a step."""
+
     def sample(
-        self,
-        network: Network,
-        condition: Tensor,
-        draw: Draw,
-        *,
-        num_steps: int,
-        temperature: float = 1.0,
-        guidance: Guidance | None = None,
+        self, predict: Predict, noise: Tensor, *, num_steps: int, temperature: float | Tensor = 1.0, draw: Draw
     ) -> Tensor:
-        """Return clean tokens (M, C)."""
+        """Return clean tokens (M, C) from noise (M, C) with `num_steps` evaluations.
+
+        `temperature` is a number or (M, 1); `draw` gives more noise where the process is random.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +107,18 @@ class FlowMatching:
 
     The loss is that of the velocity x_1 - noise = (x_1 - x_t) / (1 - t), with the denominator at least
     `min_denominator`. Times are logit-normal: t = sigmoid(mean + std * normal).
+
+    `solver` integrates dx/dt = velocity: Euler's method; the midpoint rule and Heun's method, of second order with two
+    evaluations an interval (Heun's last interval takes one); or the two-step Adams-Bashforth method ("multistep"), of
+    second order with one. A `shift` above 1 moves the times towards the noise: t = u / (u + shift (1 - u)) on an even
+    grid of u (as in Stable Diffusion 3, arXiv 2403.03206, whose time runs the other way).
     """
 
     time_mean: float = -0.4
     time_std: float = 1.0
     min_denominator: float = 0.05
+    solver: Solver = "multistep"
+    shift: float = 2.0
 
     def loss(self, network: Network, condition: Tensor, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Return the mean squared velocity error of each token (M,) at a random time."""
@@ -81,21 +129,47 @@ class FlowMatching:
         remaining = (1 - time).clamp(min=self.min_denominator)[:, None]
         return ((network(noisy, time, condition) - clean) / remaining).square().mean(dim=1)
 
+    def times(self, num_steps: int) -> list[float]:
+        """Return the times at which `sample` evaluates the network: one a step."""
+        grid = self._grid(num_steps)
+        if self.solver == "midpoint":
+            return [time for t, u in itertools.pairwise(grid) for time in (t, (t + u) / 2)]
+        if self.solver == "heun":
+            return grid[:1] + [time for time in grid[1:-1] for _ in range(2)]
+        return grid[:-1]
+
+    def _grid(self, num_steps: int) -> list[float]:
+        intervals = {"midpoint": num_steps / 2, "heun": (num_steps + 1) / 2}.get(self.solver, num_steps)
+        if intervals != int(intervals):
+            kind = "even" if self.solver == "midpoint" else "odd"
+            raise ValueError(f"denoising_steps is {num_steps}; allowed with {self.solver}: an {kind} number")
+        even = [index / int(intervals) for index in range(int(intervals) + 1)]
+        return [u / (u + self.shift * (1 - u)) for u in even]
+
     def sample(
-        self,
-        network: Network,
-        condition: Tensor,
-        draw: Draw,
-        *,
-        num_steps: int,
-        temperature: float = 1.0,
-        guidance: Guidance | None = None,
+        self, predict: Predict, noise: Tensor, *, num_steps: int, temperature: float | Tensor = 1.0, draw: Draw
     ) -> Tensor:
-        """Integrate the flow from noise scaled by `temperature` to clean tokens (M, C) with Euler's method."""
-        x = draw() * temperature
-        for index in range(num_steps):
-            predicted = guided(network, x, x.new_full((len(x),), index / num_steps), condition, guidance)
-            x = torch.lerp(x, predicted, 1 / (num_steps - index))  # velocity (x_1 - x_t) / (1 - t), times dt
+        """Integrate the flow from noise scaled by `temperature` to clean tokens (M, C)."""
+        del draw  # the flow is deterministic
+        x, grid = noise * temperature, self._grid(num_steps)
+
+        def velocity(x: Tensor, time: float, index: int) -> Tensor:
+            return (predict(x, index) - x) / (1 - time)
+
+        before, index = x, 0
+        for step, (t, u) in enumerate(itertools.pairwise(grid)):
+            now, last = velocity(x, t, index), u == 1
+            index += 1
+            if self.solver == "midpoint":
+                now = velocity(x + (u - t) / 2 * now, (t + u) / 2, index)
+                index += 1
+            elif self.solver == "heun" and not last:
+                now = (now + velocity(x + (u - t) * now, u, index)) / 2
+                index += 1
+            slope = now
+            if self.solver == "multistep" and step:
+                slope = torch.lerp(before, now, 1 + (u - t) / (2 * (t - grid[step - 1])))
+            x, before = torch.add(x, slope, alpha=u - t), now
         return x
 
 
@@ -125,24 +199,19 @@ class GaussianDiffusion:
         noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
         return (network(noisy, time, condition) - noise).square().mean(dim=1)
 
+    def times(self, num_steps: int) -> list[float]:
+        """Return the times at which `sample` evaluates the network, from noise to clean."""
+        return [1 - index / num_steps for index in range(num_steps)]
+
     def sample(
-        self,
-        network: Network,
-        condition: Tensor,
-        draw: Draw,
-        *,
-        num_steps: int,
-        temperature: float = 1.0,
-        guidance: Guidance | None = None,
+        self, predict: Predict, noise: Tensor, *, num_steps: int, temperature: float | Tensor = 1.0, draw: Draw
     ) -> Tensor:
         """Run the ancestral sampler over `num_steps` times; `temperature` scales the noise added at every step."""
-        x = draw()
-        times = torch.linspace(1, 0, num_steps + 1)
-        signals = self.signal(times).tolist()
+        x = noise
+        signals = self.signal(torch.tensor([*self.times(num_steps), 0.0])).tolist()
         for index in range(num_steps):
             now, after = signals[index], signals[index + 1]
-            noise = guided(network, x, x.new_full((len(x),), float(times[index])), condition, guidance)
-            clean = (x - (1 - now) ** 0.5 * noise) / now**0.5
+            clean = (x - (1 - now) ** 0.5 * predict(x, index)) / now**0.5
             step_signal = now / after  # alpha of this (respaced) step
             mean = after**0.5 * (1 - step_signal) / (1 - now) * clean + step_signal**0.5 * (1 - after) / (1 - now) * x
             variance = (1 - after) / (1 - now) * (1 - step_signal)

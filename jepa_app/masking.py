@@ -87,6 +87,15 @@ def masked_count(num_tokens: int, generator: torch.Generator, *, minimum: float 
     return max(1, min(num_tokens, math.ceil(num_tokens * ratio)))
 
 
+def subset_counts(num_tokens: int, generator: torch.Generator) -> tuple[int, int]:
+    """Draw how many tokens are hidden, evenly from 1 to N, and how many of these are asked for, evenly from 1 to that.
+
+    For a bidirectional backbone that is to answer a few positions at any revealed fraction.
+    """
+    masked = int(torch.randint(1, num_tokens + 1, (), generator=generator, device=generator.device))
+    return masked, int(torch.randint(1, masked + 1, (), generator=generator, device=generator.device))
+
+
 def block_mask(grid: int, generator: torch.Generator, *, scale: tuple[float, float] = (0.15, 0.2)) -> Tensor:
     """Draw one rectangular target block, as I-JEPA does (aspect ratio 0.75 to 1.5).
 

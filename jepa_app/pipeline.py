@@ -15,13 +15,15 @@ from PIL import Image
 from torch import Tensor
 
 from jepa_app.checkpoint import load_config, load_state, resolve_weights, save_network, verify_manifest, write_manifest
+from jepa_app.compute import choose_dtype, lay_out_for_few_rows
 from jepa_app.config import JepaTConfig, TokenizerConfig
 from jepa_app.flow import make_denoising
 from jepa_app.models.attention import choose_backend
 from jepa_app.models.jepa_t import JepaT
-from jepa_app.models.text import TextEncoder, TextFeatures, join_features
+from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.tokenizer import Tokenizer, make_tokenizer
-from jepa_app.sampling import SamplingSettings, TokenStep, sample
+from jepa_app.sampling import sample
+from jepa_app.unmasking import DENOISING_STEPS, SamplingSettings
 
 UNKNOWN_GREY = 0.0  # pixel value, in [-1, 1], of patches that are not yet predicted
 
@@ -83,9 +85,15 @@ class JepaTPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, source: Path | str = "weights", device: torch.device | str | None = None, text_encoder: str | None = None
+        cls,
+        source: Path | str = "weights",
+        device: torch.device | str | None = None,
+        text_encoder: str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Self:
         """Load the weights from a folder (with tokenizer/, jepa-t/ and manifest.json) or a hub id, strictly.
+
+        `dtype` is that of the network; None chooses what the device computes fastest. The tokenizer stays in float32.
 
         Raises:
             ValueError: weights are missing, broken, swapped or do not fit together.
@@ -102,7 +110,11 @@ class JepaTPipeline:
                 f"{folder}: the tokenizer makes {made[0]} tokens of {made[1]} channels, the network takes "
                 f"{wanted[0]} of {wanted[1]}; use the tokenizer that it was trained with"
             )
-        return cls(tokenizer, network, TextEncoder.load(text_encoder)).to(device or "cpu")
+        device = torch.device(device or "cpu")
+        network.to(dtype or choose_dtype(device))
+        if device.type == "cpu":
+            lay_out_for_few_rows(network)
+        return cls(tokenizer, network, TextEncoder.load(text_encoder)).to(device)
 
     def save_pretrained(self, save_directory: Path | str) -> None:
         """Write tokenizer, network and manifest in the layout that `from_pretrained` reads."""
@@ -161,6 +173,7 @@ class JepaTPipeline:
         guidance_scale: float = 3.0,
         negative_prompt: str | None = None,
         temperature: float = 1.0,
+        denoising_steps: int = DENOISING_STEPS,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
     ) -> Iterator[SampleStep]:
         """Sample pictures, yielding after every step.
@@ -176,20 +189,29 @@ class JepaTPipeline:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         generators = _one_each(generator, len(prompts))
         settings = SamplingSettings(
-            num_steps=num_inference_steps, guidance_scale=guidance_scale, temperature=temperature
+            num_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            temperature=temperature,
+            denoising_steps=denoising_steps,
         )
         text = self.encode_prompts(prompts)
         negative = None
         if negative_prompt and negative_prompt.strip():
-            negative = join_features([self.encode_prompts([negative_prompt])] * len(prompts))
-        for step in sample(self.network, self.denoising, text, negative, settings, generators):
-            yield SampleStep(step.index, step.total, step.tokens, step.known, step.revealed, self._picture(step))
+            negative = self.encode_prompts([negative_prompt])
+        for steps in sample(self.network, self.denoising, text, negative, settings, generators):
+            tokens, known, revealed = (
+                torch.stack([getattr(step, name) for step in steps]) for name in ("tokens", "known", "revealed")
+            )
+            index, total = steps[0].index, steps[0].total
+            yield SampleStep(index, total, tokens, known, revealed, self.decode(tokens, known))
 
     @torch.no_grad()
-    def _picture(self, step: TokenStep) -> Tensor:
-        pixels = self.image_tokenizer.decode(step.tokens)
-        side = self.grid
-        known = step.known.view(-1, 1, side, side).to(pixels.dtype)
+    def decode(self, tokens: Tensor, known: Tensor) -> Tensor:
+        """Return the pictures (B, 3, S, S) in [-1, 1] of tokens (B, N, C), mid grey where `known` (B, N) is False."""
+        if bool(known.all()):
+            return self.image_tokenizer.decode(tokens.float())
+        pixels, side = self.image_tokenizer.preview(tokens.float()), self.grid
+        known = known.view(-1, 1, side, side).to(pixels.dtype)
         patch = self.image_tokenizer.config.patch_size
         known = known.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)  # (B, 1, S, S)
         return torch.lerp(torch.full_like(pixels, UNKNOWN_GREY), pixels, known)
@@ -203,6 +225,7 @@ class JepaTPipeline:
         negative_prompt: str | None = None,
         num_images_per_prompt: int = 1,
         temperature: float = 1.0,
+        denoising_steps: int = DENOISING_STEPS,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: Literal["pil", "np", "pt"] = "pil",
         callback_on_step_end: Callable[["JepaTPipeline", int, int, dict], dict] | None = None,
@@ -222,6 +245,7 @@ class JepaTPipeline:
             guidance_scale=guidance_scale,
             negative_prompt=negative_prompt,
             temperature=temperature,
+            denoising_steps=denoising_steps,
             generator=generator,
         ):
             last = step

@@ -1,68 +1,135 @@
-"""Progressive autoregressive unmasking: JEPA-T's generalised next-token sampling as a generator of token steps.
+"""Progressive autoregressive unmasking: JEPA-T's generalised next-token sampling, many pictures at a time.
 
-Source: sampling of MAR and D-JEPA (arXiv 2406.11838, 2410.03755): random order, cosine schedule, one denoising run for
-the tokens of each step, linear guidance. paper word -> code: AR step `step`, tau `temperature`, w `guidance_scale`.
-Letters in shapes: B pictures, N image tokens, K tokens of this step, C token channels, D width.
+`Sampler` advances all its pictures by one step of their own each time: prompts, lengths, steps and guidance may differ.
+With the cached backbone the tokens of all pictures share each forward pass, laid end to end; a step encodes the tokens
+of the step before and asks for those of this one, so a picture costs one pass over its tokens. A bidirectional backbone
+encodes its context again at every step, one picture after the other.
+Letters in shapes: B pictures, N image tokens, C token channels, D width, M asked tokens, G of them with guidance.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from jepa_app.flow import Denoising, Guidance
-from jepa_app.masking import cosine_schedule, random_orders
+from jepa_app.conditions import Conditions, PackedConditions, SeparateConditions, Start
+from jepa_app.flow import Denoising, Guidance, Predict, conditioned
 from jepa_app.models.jepa_t import JepaT
-from jepa_app.models.text import TextFeatures, join_features
-
-DENOISING_STEPS = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingSettings:
-    """How to sample.
-
-    `guidance_scale` is reached at the last step, rising linearly with the revealed share from 1; 1 is no guidance.
-    `temperature` scales the noise that tokens are denoised from. `denoising_steps` are the steps of one token's flow.
-
-    Raises:
-        ValueError: a value is out of its range.
-    """
-
-    num_steps: int = 16
-    guidance_scale: float = 3.0
-    temperature: float = 1.0
-    denoising_steps: int = DENOISING_STEPS
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("guidance_scale", 0.0, 20.0), ("temperature", 0.0, 2.0)):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"{name} is {value}; allowed: {low} to {high}")
-        if not 1 <= self.denoising_steps <= 1000:
-            raise ValueError(f"denoising_steps is {self.denoising_steps}; allowed: 1 to 1000")
+from jepa_app.models.text import TextFeatures
+from jepa_app.unmasking import Picture, SamplingSettings, TokenStep
 
 
-@dataclass(frozen=True)
-class TokenStep:
-    """State after one step.
+class Sampler:
+    """Pictures at different steps, advanced together; they join before any step and leave after any."""
 
-    Attributes:
-        index: step, counted from 0; total: number of steps.
-        tokens: (B, N, C), zeros where not yet known.
-        known: (B, N) bool.
-        revealed: (B, K) long, positions that this step revealed.
-    """
+    def __init__(self, network: JepaT, denoising: Denoising) -> None:
+        self.network = network
+        self._denoising = denoising
+        is_cached = network.config.backbone == "cached"
+        self._conditions: Conditions = PackedConditions(network) if is_cached else SeparateConditions(network)
+        self._times: dict[int, Tensor] = {}  # embedded times of each number of denoising steps
+        self._null: Start | None = None
+        self.pictures: list[Picture] = []
 
-    index: int
-    total: int
-    tokens: Tensor
-    known: Tensor
-    revealed: Tensor
+    @torch.no_grad()
+    def start(self, text: TextFeatures) -> list[Start]:
+        """Encode prompts, each for any number of pictures to begin from."""
+        return self._conditions.start(text)
+
+    @property
+    def null(self) -> Start:
+        """The learned null text, encoded once."""
+        if self._null is None:
+            self._null = self.start(self.network.null_features(1))[0]
+        return self._null
+
+    def add(self, picture: Picture, prompt: Start, negative: Start | None = None) -> None:
+        """Let a picture take part from the next step on; `negative` None moves away from the null text."""
+        null = (negative or self.null) if picture.is_guided else None
+        self._conditions.add(picture, prompt, null)
+        self.pictures.append(picture)
+        self.pictures.sort(key=lambda one: not one.is_guided)  # as guidance wants them
+
+    def remove(self, picture: Picture) -> None:
+        """Drop a picture that is not done."""
+        self.pictures.remove(picture)
+        self._conditions.remove(picture)
+
+    @torch.no_grad()
+    def step(self) -> list[tuple[Picture, TokenStep]]:
+        """Advance every picture by one step; those that are done leave."""
+        pictures = list(self.pictures)
+        if not pictures:
+            return []
+        condition, null = self._conditions.predict(pictures)
+        clean = self._denoise(pictures, condition, null)
+        lengths = [len(picture.asked) for picture in pictures]
+        steps = [(picture, picture.reveal(part)) for picture, part in zip(pictures, clean.split(lengths), strict=True)]
+        for picture in pictures:
+            if picture.is_done:
+                self.remove(picture)
+        if self.pictures:
+            self._conditions.extend(self.pictures)
+        return steps
+
+    def _denoise(self, pictures: list[Picture], condition: Tensor, null: Tensor | None) -> Tensor:
+        """Denoise the asked tokens of all pictures (M, C), together where they take equally many denoising steps."""
+        steps = {picture.settings.denoising_steps for picture in pictures}
+        if len(steps) == 1:
+            return self._denoise_alike(pictures, condition, null)
+        lengths = [len(picture.asked) for picture in pictures]
+        prompts = dict(zip(pictures, condition.split(lengths), strict=True))
+        guided = [picture for picture in pictures if picture.is_guided]
+        nulls: dict[Picture, Tensor] = {}
+        if null is not None:
+            nulls = dict(zip(guided, null.split([len(picture.asked) for picture in guided]), strict=True))
+        clean: dict[Picture, Tensor] = {}
+        for number in steps:
+            group = [picture for picture in pictures if picture.settings.denoising_steps == number]
+            away = [nulls[picture] for picture in group if picture.is_guided]
+            part = self._denoise_alike(
+                group, torch.cat([prompts[picture] for picture in group]), torch.cat(away) if away else None
+            )
+            clean |= zip(group, part.split([len(picture.asked) for picture in group]), strict=True)
+        return torch.cat([clean[picture] for picture in pictures])
+
+    def _denoise_alike(self, pictures: list[Picture], condition: Tensor, null: Tensor | None) -> Tensor:
+        noise = torch.cat([picture.noise[picture.asked] for picture in pictures])
+
+        def column(values: Sequence[float], of: Sequence[Picture]) -> Tensor:
+            rows = [value for value, picture in zip(values, of, strict=True) for _ in range(len(picture.asked))]
+            return torch.tensor(rows, device=noise.device)[:, None]
+
+        guidance = None
+        if null is not None:
+            guided = [picture for picture in pictures if picture.is_guided]
+            guidance = Guidance(null_condition=null, scale=column([picture.scale for picture in guided], guided))
+        temperature = column([picture.settings.temperature for picture in pictures], pictures)
+        number = pictures[0].settings.denoising_steps
+        predict = conditioned(self.network.denoiser, self._embedded_times(number), condition, guidance)
+
+        def draw() -> Tensor:
+            parts = [torch.randn(len(one.asked), noise.shape[1], generator=one.generator) for one in pictures]
+            return torch.cat(parts).to(noise.device)
+
+        predict = _in_float32(predict, condition.dtype)
+        return self._denoising.sample(predict, noise, num_steps=number, temperature=temperature, draw=draw)
+
+    def _embedded_times(self, number: int) -> Tensor:
+        if number not in self._times:
+            null_text = self.network.null_text
+            times = torch.tensor(self._denoising.times(number), device=null_text.device, dtype=null_text.dtype)
+            self._times[number] = self.network.denoiser.embed_times(times)
+        return self._times[number]
 
 
-@torch.no_grad()
+def _in_float32(predict: Predict, dtype: torch.dtype) -> Predict:
+    """Let the solver keep its state in float32 whatever type the network computes in."""
+    if dtype == torch.float32:
+        return predict
+    return lambda x, index: predict(x.to(dtype), index).float()
+
+
 def sample(
     network: JepaT,
     denoising: Denoising,
@@ -70,56 +137,24 @@ def sample(
     negative: TextFeatures | None,
     settings: SamplingSettings,
     generators: Sequence[torch.Generator],
-) -> Iterator[TokenStep]:
-    """Sample pictures step by step.
+) -> Iterator[list[TokenStep]]:
+    """Sample pictures with the same settings, yielding a step of each, in order, every time.
 
     Args:
         text: prompt features of B pictures.
-        negative: features to move away from; None for the learned null text.
+        negative: features to move away from, one or B; None for the learned null text.
         generators: one CPU generator a picture; order and noise come from it alone, so a picture does not depend on
             the others of its batch.
 
     Raises:
         ValueError: the number of steps is not between 1 and N.
     """
-    config, batch = network.config, len(text)
-    counts = cosine_schedule(config.num_tokens, settings.num_steps)
-    device, dtype = text.tokens.device, text.tokens.dtype
-    order = random_orders(config.num_tokens, generators).to(device)
-    is_guided = settings.guidance_scale != 1
-    if is_guided:
-        text = join_features([text, negative or network.null_features(batch)])
-    context = network.start(text)
-    tokens = torch.zeros(batch, config.num_tokens, config.channels, device=device, dtype=dtype)
-    known = torch.zeros(batch, config.num_tokens, dtype=torch.bool, device=device)
-    copies = 2 if is_guided else 1  # with guidance the null copies follow the prompted ones in the batch
-    done = 0
-    for index, count in enumerate(counts):
-        asked = order[:, done:] if network.asks_all_masked else order[:, done : done + count]
-        now = torch.full((batch * copies, asked.shape[1]), index, device=device)
-        condition = network.predict(context, asked.repeat(copies, 1), now)[:, :count].flatten(0, 1)  # (copies B K, D)
-        done += count
-        guidance = None
-        if is_guided:
-            condition, null = condition.chunk(2)
-            scale = 1 + (settings.guidance_scale - 1) * done / config.num_tokens
-            guidance = Guidance(null_condition=null, scale=scale)
-
-        def draw(count: int = count) -> Tensor:
-            noise = [torch.randn(count, config.channels, generator=generator) for generator in generators]
-            return torch.cat(noise).to(device, dtype)
-
-        clean = denoising.sample(
-            network.denoiser,
-            condition,
-            draw,
-            num_steps=settings.denoising_steps,
-            temperature=settings.temperature,
-            guidance=guidance,
-        ).unflatten(0, (batch, count))  # (B, K, C)
-        revealed = order[:, done - count : done]
-        tokens = tokens.scatter(1, revealed[:, :, None].expand_as(clean), clean)
-        known = known.scatter(1, revealed, True)
-        yield TokenStep(index, len(counts), tokens, known, revealed)
-        if done < config.num_tokens:
-            context = network.extend(context, clean.repeat(copies, 1, 1), revealed.repeat(copies, 1), now[:, :count])
+    sampler = Sampler(network, denoising)
+    pictures = [Picture.begin(network, settings, generator) for generator in generators]
+    prompts = sampler.start(text)
+    away = sampler.start(negative) if negative is not None else [None]
+    for index, picture in enumerate(pictures):
+        sampler.add(picture, prompts[index], away[index if len(away) > 1 else 0])
+    while sampler.pictures:
+        steps = dict(sampler.step())
+        yield [steps[picture] for picture in pictures]

@@ -1,10 +1,12 @@
 """All that the page and the command line may call: requests in, small frozen results out."""
 
+import itertools
 import platform
 import secrets
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections import deque
+from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,9 +17,11 @@ import torch
 from PIL import Image, ImageOps
 from transformers.utils import logging as transformers_logging
 
+from jepa_app.engine import Engine, EngineRequest, Run
 from jepa_app.pipeline import JepaTPipeline, to_pil
 from jepa_app.scoring import Scorer
 from jepa_app.styles import STYLES
+from jepa_app.unmasking import SamplingSettings, TokenStep
 
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
 MAX_PROMPT_CHARACTERS = 1_000
@@ -81,13 +85,14 @@ class CaptionScore:
 
 
 class Studio:
-    """The two models behind one lock, held for one step of a generation at a time: nothing waits for a whole run."""
+    """The two models: all pictures in the making share the engine's forward passes, scores take turns at a lock."""
 
-    def __init__(self, pipeline: JepaTPipeline, scorer: Scorer, weights: Path | str) -> None:
-        self._pipeline = pipeline
+    def __init__(self, engine: Engine, scorer: Scorer, weights: Path | str) -> None:
+        self._engine = engine
+        self._pipeline = engine.pipeline
         self._scorer = scorer
         self._weights = str(weights)
-        self._lock = threading.Lock()
+        self._scoring = threading.Lock()
 
     @classmethod
     def load(cls, weights: Path | str = DEFAULT_WEIGHTS, device: str = "auto") -> "Studio":
@@ -98,39 +103,73 @@ class Studio:
         """
         transformers_logging.disable_progress_bar()  # standard error is for mistakes
         chosen = _checked_device(device)
-        pipeline = JepaTPipeline.from_pretrained(weights, device=chosen)
-        return cls(pipeline, Scorer.from_pretrained(weights, device=chosen), weights)
+        engine = Engine(JepaTPipeline.from_pretrained(weights, device=chosen))
+        engine.tune()
+        return cls(engine, Scorer.from_pretrained(weights, device=chosen), weights)
 
-    def generate(self, request: GenerateRequest) -> Generator[Frame, None, None]:
+    def generate(self, request: GenerateRequest, client: Hashable = None) -> Generator[Frame, None, None]:
         """Yield the growing picture, one frame a step; closing the iterator ends the work before the next step.
 
+        Requests of one `client` wait for one another, those of different clients take turns.
+
         Raises:
-            ValueError: the prompt has more tokens than the text encoder reads, or the numbers ran out of range.
+            ValueError: the prompt has more tokens than the text encoder reads, the numbers ran out of range, or too
+                many requests wait.
         """
-        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-        started = time.perf_counter()
-        steps = self._pipeline.stream(
-            request.prompt,
-            num_inference_steps=request.steps,
-            guidance_scale=float(request.guidance),
-            negative_prompt=request.negative_prompt.strip() or None,
-            temperature=float(request.temperature),
-            generator=torch.Generator().manual_seed(seed),
+        run, started = self._submit(request, client), time.perf_counter()
+        steps = iter(run)
+        try:
+            for step in steps:
+                yield self._frame(run, step, started)
+        finally:
+            run.cancel()
+
+    def generate_each(self, requests: Sequence[GenerateRequest]) -> Generator[tuple[int, Frame], None, None]:
+        """Yield (number of the request, frame) of one request after the other, while all are being worked on.
+
+        Raises:
+            ValueError: as `generate`.
+        """
+        runs: deque[tuple[int, Run, float]] = deque()
+        rest = enumerate(requests)
+        try:
+            while True:
+                for number, request in itertools.islice(rest, self._engine.max_active - len(runs)):
+                    runs.append((number, self._submit(request, None), time.perf_counter()))
+                if not runs:
+                    return
+                number, run, started = runs[0]
+                for step in run:
+                    yield number, self._frame(run, step, started)
+                runs.popleft()
+        finally:
+            for _, run, _ in runs:
+                run.cancel()
+
+    def _submit(self, request: GenerateRequest, client: Hashable) -> Run:
+        settings = SamplingSettings(
+            num_steps=request.steps, guidance_scale=float(request.guidance), temperature=float(request.temperature)
         )
-        while True:
-            with self._lock:
-                step = next(steps, None)
-            if step is None:
-                return
-            yield Frame(
-                index=step.index,
-                total=step.total,
-                image=_to_picture(step.image),
-                revealed=tuple(step.revealed[0].tolist()),
-                grid=self._pipeline.grid,
-                seed=seed,
-                seconds=time.perf_counter() - started,
+        return self._engine.submit(
+            EngineRequest(
+                prompt=request.prompt,
+                negative_prompt=request.negative_prompt.strip() or None,
+                settings=settings,
+                seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
+                client=client,
             )
+        )
+
+    def _frame(self, run: Run, step: TokenStep, started: float) -> Frame:
+        return Frame(
+            index=step.index,
+            total=step.total,
+            image=_to_picture(self._pipeline.decode(step.tokens[None], step.known[None])),
+            revealed=tuple(step.revealed.tolist()),
+            grid=self._pipeline.grid,
+            seed=run.request.seed,
+            seconds=time.perf_counter() - started,
+        )
 
     def generate_image(self, request: GenerateRequest) -> Image.Image:
         """Run a request to its end and return the finished picture."""
@@ -163,7 +202,7 @@ class Studio:
             raise ValueError(f"got {len(pictures)} pictures; allowed: 1 to {MAX_CAPTIONS} at once")
         size = self._scorer.image_size
         pixels = torch.stack([_to_pixels(picture, size) for picture in pictures])  # (M, 3, S, S)
-        with self._lock:
+        with self._scoring:
             scores = self._scorer.score(pixels, [caption.strip() for caption in captions])
         return scores.energy.tolist(), scores.probability.tolist()
 
@@ -173,6 +212,8 @@ class Studio:
         return {
             "weights": self._weights,
             "device": str(self._pipeline.device),
+            "dtype": str(self._pipeline.dtype).removeprefix("torch."),
+            "threads": self._engine.num_threads,
             "attention": self._pipeline.attention_backend,
             "image_size": self._pipeline.image_size,
             "tokens": self._pipeline.grid**2,

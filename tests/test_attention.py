@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jepa_app.models.attention import attend, attend_packed, choose_backend
+from jepa_app.models.attention import Packing, attend, choose_backend
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -43,24 +43,37 @@ def test_hidden_keys_have_no_influence() -> None:
     assert torch.allclose(attend(query, key, value, mask), attend(query, key[:, :4], value[:, :4]), atol=1e-6)
 
 
-QUERY_LENGTHS, KEY_LENGTHS = (3, 1, 4), (5, 2, 6)
+ALIKE, DIFFERENT = (2, 2, 2), (3, 1, 4)  # queries of each row
+KEY_LENGTHS, SLOT = (5, 2, 6), 9  # keys of each row, in slots of this length
 
 
-def test_packed_sequences_equal_each_alone() -> None:
-    query, key, value = heads(1, 8, 0)[0], heads(1, 13, 1)[0], heads(1, 13, 2)[0]
-    packed = attend_packed(query, key, value, QUERY_LENGTHS, KEY_LENGTHS)
-    parts = zip(query.split(QUERY_LENGTHS), key.split(KEY_LENGTHS), value.split(KEY_LENGTHS), strict=True)
-    alone = torch.cat([attend(q[None], k[None], v[None])[0] for q, k, v in parts])
-    assert torch.allclose(packed, alone, atol=1e-6)
+def packed(lengths: tuple[int, ...], device: torch.device = CPU, dtype: torch.dtype = torch.float32) -> tuple:
+    """Queries end to end, keys and values in slots (one more than there are rows), and the packing."""
+    query = heads(1, sum(lengths), 0, width=16).to(device, dtype)
+    key, value = (heads(4, SLOT, seed, width=16).to(device, dtype) for seed in (1, 2))
+    return query, key, value, Packing.of(lengths, KEY_LENGTHS, query)
+
+
+@pytest.mark.parametrize("lengths", [ALIKE, DIFFERENT])
+def test_packed_rows_equal_each_alone(lengths: tuple[int, ...]) -> None:
+    query, key, value, packing = packed(lengths)
+    parts = zip(query[0].split(lengths), key, value, KEY_LENGTHS, strict=False)
+    alone = torch.cat([written_out(q[None], k[None, :n], v[None, :n], None)[0] for q, k, v, n in parts])
+    out = attend(query, key, value, packing)
+    assert out.shape == query.shape
+    assert torch.allclose(out[0], alone, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_packed_sequences_equal_the_mask_that_xformers_means() -> None:
+@pytest.mark.parametrize("lengths", [ALIKE, DIFFERENT])
+def test_packed_rows_equal_the_mask_that_xformers_means(lengths: tuple[int, ...]) -> None:
     bias = pytest.importorskip("xformers.ops.fmha.attn_bias", reason="xformers is not installed")
-    query, key, value = heads(1, 8, 0), heads(1, 13, 1), heads(1, 13, 2)
-    mask = bias.BlockDiagonalMask.from_seqlens(list(QUERY_LENGTHS), list(KEY_LENGTHS)).materialize((8, 13))
-    packed = attend_packed(query[0], key[0], value[0], QUERY_LENGTHS, KEY_LENGTHS)
-    assert torch.allclose(packed, attend(query, key, value, (mask == 0)[None])[0], atol=1e-6)
+    query, key, value, packing = packed(lengths)
+    meant = bias.BlockDiagonalPaddedKeysMask.from_seqlens(lengths, kv_padding=SLOT, kv_seqlen=KEY_LENGTHS)
+    mask = meant.materialize((sum(lengths), 3 * SLOT)) == 0
+    flat_key, flat_value = key[:3].flatten(0, 1)[None], value[:3].flatten(0, 1)[None]
+    expected = written_out(query, flat_key, flat_value, mask[None])
+    assert torch.allclose(attend(query, key, value, packing), expected, atol=1e-6)
 
 
 def test_the_backend_follows_device_and_type() -> None:
@@ -80,7 +93,7 @@ def test_forcing_a_kernel_where_it_cannot_run_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'xformers' needs CUDA.*got cpu, torch.float32; use 'sdpa'"):
         attend(query, query, query, backend="xformers")
     with pytest.raises(ValueError, match="use 'sdpa'"):
-        attend_packed(query[0], query[0], query[0], [2], [2], backend="xformers")
+        attend(query, query, query, Packing.of([2], [2], query), backend="xformers")
     with pytest.raises(ValueError, match="'flash'; allowed: xformers, sdpa"):
         choose_backend(CPU, torch.float32, "flash")
 
@@ -94,6 +107,6 @@ def test_xformers_equals_sdpa_on_a_gpu(dtype: torch.dtype) -> None:
     for mask in (None, some_mask(2, 5, 13).to(CUDA)):
         ours, theirs = (attend(query, key, value, mask, backend=backend) for backend in ("xformers", "sdpa"))
         assert torch.allclose(ours, theirs, atol=2e-2)
-    packed = (query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), [5, 5], [13, 13])
-    ours, theirs = (attend_packed(*packed, backend=backend) for backend in ("xformers", "sdpa"))
-    assert torch.allclose(ours, theirs, atol=2e-2)
+    for lengths in (ALIKE, DIFFERENT):
+        ours, theirs = (attend(*packed(lengths, CUDA, dtype), backend=backend) for backend in ("xformers", "sdpa"))
+        assert torch.allclose(ours, theirs, atol=2e-2)

@@ -10,16 +10,17 @@ from torch.nn.functional import gelu
 
 from jepa_app.config import JepaTConfig
 from jepa_app.masking import block_ids, cosine_schedule
-from jepa_app.models.blocks import Attention, Block, CrossAttention, GridPositions, KeyValue, Rotary, initialise, turn
-from jepa_app.models.d_jepa import Context
+from jepa_app.models.blocks import Attention, Block, CrossAttention, GridPositions, Rotary, initialise, rms_norm, turn
+from jepa_app.models.context import Context, Prefix, Slots
 from jepa_app.models.denoiser import Denoiser, time_features
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures, join_features
 from tests.conftest import TINY_JEPA_T, awake
 
-BACKBONES = [TINY_JEPA_T, replace(TINY_JEPA_T, backbone="bidirectional")]
+KINDS = ("cached", "bidirectional", "bidirectional_subset")
+BACKBONES = [replace(TINY_JEPA_T, backbone=kind) for kind in KINDS]
 BY_BACKBONE = pytest.mark.parametrize("config", BACKBONES, ids=lambda config: config.backbone)
-CACHED, BIDIRECTIONAL = BACKBONES
+CACHED, BIDIRECTIONAL, _ = BACKBONES
 LENGTHS = (5, 2, 3)  # real text tokens of the three prompts
 N, C = TINY_JEPA_T.num_tokens, TINY_JEPA_T.channels
 
@@ -60,13 +61,23 @@ def step_by_step(network: JepaT, text: TextFeatures, counts: tuple[int, ...]) ->
 # --- blocks
 
 
-def test_a_block_equals_torch_s_encoder_layer() -> None:
+@pytest.fixture
+def no_norm_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queries and keys as torch's own layers have them, without a norm."""
+    monkeypatch.setattr("jepa_app.models.blocks.rms_norm", lambda x, _: x)
+
+
+def test_the_norm_of_queries_and_keys_equals_torch_s() -> None:
+    x, weight = torch.randn(2, 3, 5, 16, dtype=torch.float64), torch.rand(16, dtype=torch.float64)
+    assert torch.allclose(rms_norm(x, weight), torch.nn.functional.rms_norm(x, (16,), weight, 0.0), atol=1e-9)
+
+
+def test_a_block_equals_torch_s_encoder_layer(no_norm_of_keys: None) -> None:
     width, num_heads = 16, 4
     theirs = nn.TransformerEncoderLayer(
         width, num_heads, 4 * width, 0.0, partial(gelu, approximate="tanh"), 1e-6, batch_first=True, norm_first=True
     )
     ours = Block(width, num_heads)
-    ours.attention.query_norm = ours.attention.key_norm = nn.Identity()  # torch's layer normalises neither
     pairs = {
         "attention_norm": theirs.norm1,
         "feed_forward_norm": theirs.norm2,
@@ -104,12 +115,6 @@ def test_kept_keys_equal_one_pass_over_all_tokens() -> None:
     assert kept.key.shape == (2, 6, 2, 8)
 
 
-def test_keys_can_be_repeated_for_copies_of_the_batch() -> None:
-    keys = KeyValue(torch.randn(2, 3, 1, 4), torch.randn(2, 3, 1, 4)).repeat(2)
-    assert torch.equal(keys.key[:2], keys.key[2:])
-    assert torch.equal(keys.value[:2], keys.value[2:])
-
-
 def test_rotary_attention_depends_on_distance_alone() -> None:
     positions = GridPositions(8, 16).double()
     query, key = torch.randn(2, 1, 1, 1, 16, dtype=torch.float64)
@@ -141,10 +146,10 @@ def test_attention_normalises_queries_and_keys() -> None:
         assert torch.allclose(tensor.square().mean(dim=-1), torch.ones(1, 3, 2), atol=1e-4)
 
 
-def test_cross_attention_equals_torch_s() -> None:
+def test_cross_attention_equals_torch_s(no_norm_of_keys: None) -> None:
     width, prompt_width, num_heads = 16, 12, 4
     ours = CrossAttention(width, prompt_width, num_heads)
-    ours.norm = ours.query_norm = ours.key_norm = nn.Identity()
+    ours.norm = nn.Identity()
     awake(ours)
     theirs = nn.MultiheadAttention(width, num_heads, kdim=prompt_width, vdim=prompt_width, batch_first=True)
     key, value = ours.key_value.weight.chunk(2)
@@ -155,7 +160,7 @@ def test_cross_attention_equals_torch_s() -> None:
     x, prompt = torch.randn(2, 5, width), torch.randn(2, 7, prompt_width)
     mask = torch.arange(7) < torch.tensor([[7], [3]])
     expected, _ = theirs(x, prompt, prompt, key_padding_mask=~mask)
-    assert torch.allclose(ours(x, ours.keep(prompt), mask), x + expected, atol=1e-5)
+    assert torch.allclose(ours(x, ours.keep(prompt), mask[:, None]), x + expected, atol=1e-5)
 
 
 def test_blocks_start_as_the_identity() -> None:
@@ -281,6 +286,67 @@ def test_extending_encodes_the_new_tokens_only() -> None:
         network.predict(context, order[:, 12:], torch.full((3, N - 12), 3))
     handle.remove()
     assert encoded == [3, 4, 5]
+
+
+# --- slots
+
+
+def slots_of(network: JepaT, num_slots: int = 1) -> Slots:
+    return Slots(network.config, num_slots=num_slots, prompt_length=5, device=torch.device("cpu"), dtype=torch.float64)
+
+
+def prefixes(network: JepaT) -> list[Prefix]:
+    context = network.start(some_text())
+    return [Prefix.of(context, row) for row in range(3)]
+
+
+@torch.no_grad()
+def test_slots_at_different_steps_equal_each_picture_alone() -> None:
+    network, (clean, order) = network_of(CACHED), some_tokens()
+    schedules = [(1, 3, 5, N - 9), (4, N - 4), (2, 2, 2, 2, N - 8)]  # tokens of each step, for each picture
+    expected = [step_by_step(network, some_text(), counts)[row] for row, counts in enumerate(schedules)]
+    slots, done, got = slots_of(network), [0, 0, 0], [[], [], []]
+    inside: list[int] = []  # the picture in each slot
+    for time, joins in enumerate([[0], [2], [1], [], [], []]):
+        for row in joins:
+            assert slots.add(prefixes(network)[row]) == len(inside)
+            inside.append(row)
+        steps = [time - [0, 2, 1][row] for row in inside]
+        here = [slice(done[row], done[row] + schedules[row][step]) for row, step in zip(inside, steps, strict=True)]
+        counts = [part.stop - part.start for part in here]
+        positions = torch.cat([order[row, part] for row, part in zip(inside, here, strict=True)])[None]
+        conditions = network.predict(slots.turn(counts), positions)[0].split(counts)
+        for row, part, condition in zip(inside, here, conditions, strict=True):
+            got[row].append(condition)
+            done[row] = part.stop
+        tokens = torch.cat([clean[row, part] for row, part in zip(inside, here, strict=True)])[None]
+        network.extend(slots.turn(counts), tokens, positions)
+        for row in [row for row in inside if done[row] == N]:
+            slot = inside.index(row)
+            moved = slots.remove(slot)
+            inside[slot] = inside[moved]
+            inside.pop()
+    assert slots.used == 0
+    for row in range(3):
+        assert torch.allclose(torch.cat(got[row]), expected[row], atol=1e-10)
+
+
+@torch.no_grad()
+def test_a_slot_forgets_what_was_there_before() -> None:
+    network, (clean, order) = network_of(CACHED), some_tokens()
+    slots = slots_of(network)
+    begin = prefixes(network)[0]
+
+    def first_conditions() -> Tensor:
+        return network.predict(slots.turn([2]), order[:1, :2])
+
+    slots.add(begin)
+    before = first_conditions()
+    network.extend(slots.turn([N - 2]), clean[1:2, 2:], order[1:2, 2:])
+    assert not torch.allclose(first_conditions(), before, atol=1e-3)
+    slots.remove(0)
+    slots.add(begin)
+    assert torch.equal(first_conditions(), before)
 
 
 @BY_BACKBONE

@@ -10,17 +10,17 @@ from torch import Tensor
 
 from jepa_app.config import JepaTConfig
 from jepa_app.flow import make_denoising
-from jepa_app.masking import cosine_schedule, random_orders
+from jepa_app.masking import cosine_schedule
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures, join_features
-from jepa_app.sampling import SamplingSettings, TokenStep, sample
+from jepa_app.sampling import Sampler, sample
+from jepa_app.unmasking import Picture, SamplingSettings, TokenStep
+from tests.benchmarks.published import euler, published_sample
 from tests.conftest import TINY_JEPA_T, awake
 
-KINDS = [
-    replace(TINY_JEPA_T, backbone=backbone, denoising=denoising)
-    for backbone in ("cached", "bidirectional")
-    for denoising in ("flow", "diffusion")
-]
+BACKBONES = [replace(TINY_JEPA_T, backbone=kind) for kind in ("cached", "bidirectional", "bidirectional_subset")]
+KINDS = [replace(config, denoising=denoising) for config in BACKBONES for denoising in ("flow", "diffusion")]
+BY_BACKBONE = pytest.mark.parametrize("config", BACKBONES, ids=lambda config: config.backbone)
 BY_KIND = pytest.mark.parametrize("config", KINDS, ids=lambda config: f"{config.backbone} {config.denoising}")
 FAST = SamplingSettings(num_steps=4, denoising_steps=3)
 
@@ -42,29 +42,32 @@ def run(
     text: TextFeatures | None = None,
     negative: TextFeatures | None = None,
     seeds: Sequence[int] = (7,),
-) -> list[TokenStep]:
+) -> list[list[TokenStep]]:
+    """The steps of each picture."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     text = text or join_features([text_of(4)] * len(seeds))
-    return list(sample(network, make_denoising(network.config.denoising), text, negative, settings, generators))
+    denoising = make_denoising(network.config.denoising)
+    return list(map(list, zip(*sample(network, denoising, text, negative, settings, generators), strict=True)))
 
 
 def tokens(network: JepaT, **arguments: object) -> Tensor:
-    return run(network, **arguments)[-1].tokens
+    """Final tokens (B, N, C)."""
+    return torch.stack([steps[-1].tokens for steps in run(network, **arguments)])
 
 
 @BY_KIND
 def test_steps_reveal_every_token_once_and_never_change_it(config: JepaTConfig) -> None:
-    steps = run(network_of(config), seeds=(7, 8))
-    assert [(step.index, step.total) for step in steps] == [(0, 4), (1, 4), (2, 4), (3, 4)]
-    assert tuple(step.revealed.shape[1] for step in steps) == cosine_schedule(16, 4)
-    order = torch.cat([step.revealed for step in steps], dim=1)
-    assert torch.equal(order, random_orders(16, [torch.Generator().manual_seed(seed) for seed in (7, 8)]))
-    for before, after in itertools.pairwise(steps):
-        assert torch.equal(after.tokens[before.known], before.tokens[before.known])
-        assert bool((before.tokens[~before.known] == 0).all())
-        assert torch.equal((after.known ^ before.known).sum(dim=1), torch.full((2,), after.revealed.shape[1]))
-    assert bool(steps[-1].known.all())
-    assert bool(torch.isfinite(steps[-1].tokens).all())
+    for seed, steps in zip((7, 8), run(network_of(config), seeds=(7, 8)), strict=True):
+        assert [(step.index, step.total) for step in steps] == [(0, 4), (1, 4), (2, 4), (3, 4)]
+        assert tuple(len(step.revealed) for step in steps) == cosine_schedule(16, 4)
+        order = torch.cat([step.revealed for step in steps])
+        assert torch.equal(order, torch.randperm(16, generator=torch.Generator().manual_seed(seed)))
+        for before, after in itertools.pairwise(steps):
+            assert torch.equal(after.tokens[before.known], before.tokens[before.known])
+            assert bool((before.tokens[~before.known] == 0).all())
+            assert int((after.known ^ before.known).sum()) == len(after.revealed)
+        assert bool(steps[-1].known.all())
+        assert bool(torch.isfinite(steps[-1].tokens).all())
 
 
 @BY_KIND
@@ -74,29 +77,100 @@ def test_the_same_seed_gives_the_same_bits(config: JepaTConfig) -> None:
     assert not torch.allclose(tokens(network), tokens(network, seeds=(8,)), atol=0.1)
 
 
+@pytest.mark.parametrize("config", BACKBONES[:2], ids=lambda config: config.backbone)
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_sampling_equals_the_published_sampler(config: JepaTConfig, guidance_scale: float) -> None:
+    network = network_of(config).double()
+    settings = SamplingSettings(num_steps=5, guidance_scale=guidance_scale, denoising_steps=4, temperature=0.9)
+    texts = [text_of(6, seed).to(torch.device("cpu"), torch.float64) for seed in (0, 1)]
+    text = join_features(texts)
+    seeds = [torch.Generator().manual_seed(seed) for seed in (7, 8)]
+    torch.set_default_dtype(torch.float64)  # both draw their noise in the default type
+    try:
+        expected = list(published_sample(network, lambda: text, settings, seeds))
+        seeds = [torch.Generator().manual_seed(seed) for seed in (7, 8)]
+        ours = list(sample(network, euler(), text, None, settings, seeds))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for theirs, steps in zip(expected, ours, strict=True):
+        assert torch.allclose(torch.stack([step.tokens for step in steps]), theirs, atol=1e-6)
+
+
+REQUESTS = [  # prompts, guidance, steps, temperatures and denoising steps all differ
+    (SamplingSettings(num_steps=4, denoising_steps=3), text_of(4), None),
+    (SamplingSettings(num_steps=16, denoising_steps=2, guidance_scale=1.0), text_of(9, seed=1), None),
+    (SamplingSettings(num_steps=1, denoising_steps=3, temperature=0.5), text_of(2, seed=2), text_of(7, seed=5)),
+    (SamplingSettings(num_steps=7, denoising_steps=2, guidance_scale=6.0), text_of(3, seed=3), None),
+    (SamplingSettings(num_steps=5, denoising_steps=3, guidance_scale=0.0), text_of(5, seed=4), text_of(2, seed=6)),
+]
+
+
 @BY_KIND
-def test_a_picture_does_not_depend_on_the_others_of_its_batch(config: JepaTConfig) -> None:
+def test_pictures_that_join_at_any_step_equal_each_alone(config: JepaTConfig) -> None:
     network = network_of(config)
-    texts = [text_of(4), text_of(9, seed=1), text_of(2, seed=2)]
-    together = tokens(network, text=join_features(texts), seeds=(7, 8, 9))
-    for index, text in enumerate(texts):
-        alone = tokens(network, text=text, seeds=(7 + index,))
-        assert torch.allclose(together[index], alone[0], atol=2 / 255)
+    denoising = make_denoising(config.denoising)
+    sampler = Sampler(network, denoising)
+    pictures, results = [], {}
+    for number, (settings, text, negative) in enumerate(REQUESTS):
+        picture = Picture.begin(network, settings, torch.Generator().manual_seed(number))
+        sampler.add(picture, sampler.start(text)[0], sampler.start(negative)[0] if negative else None)
+        pictures.append(picture)
+        results |= sampler.step()
+    while sampler.pictures:
+        results |= sampler.step()
+    for number, (settings, text, negative) in enumerate(REQUESTS):
+        alone = tokens(network, settings=settings, text=text, negative=negative, seeds=(number,))[0]
+        together = results[pictures[number]]
+        assert (together.index, together.total) == (settings.num_steps - 1, settings.num_steps)
+        assert torch.allclose(together.tokens, alone, atol=2 / 255)
+
+
+def test_a_picture_whose_slots_change_places_stays_the_same() -> None:
+    network = network_of(TINY_JEPA_T)
+    sampler = Sampler(network, make_denoising("flow"))
+    prompt = sampler.start(text_of(4))[0]
+    short = Picture.begin(network, replace(FAST, num_steps=1, guidance_scale=1.0), torch.Generator().manual_seed(1))
+    long = Picture.begin(network, FAST, torch.Generator().manual_seed(7))
+    for picture in (short, long):
+        sampler.add(picture, prompt)
+    results = dict(sampler.step())
+    assert long.slots == [1, 0]  # the null text's has moved into the gap
+    while sampler.pictures:
+        results |= sampler.step()
+    assert torch.allclose(results[long].tokens, tokens(network)[0], atol=1e-4)
+
+
+@BY_BACKBONE
+def test_a_picture_that_is_dropped_leaves_the_others_as_they_are(config: JepaTConfig) -> None:
+    network = network_of(config)
+    sampler = Sampler(network, make_denoising("flow"))
+    prompt = sampler.start(text_of(4))[0]
+    pictures = [Picture.begin(network, FAST, torch.Generator().manual_seed(seed)) for seed in range(4)]
+    for picture in pictures:
+        sampler.add(picture, prompt)
+    results = dict(sampler.step())
+    for dropped in (pictures[0], pictures[2]):
+        sampler.remove(dropped)
+    while sampler.pictures:
+        results |= sampler.step()
+    assert [results[picture].index for picture in pictures] == [0, 3, 0, 3]
+    for seed in (1, 3):
+        assert torch.allclose(results[pictures[seed]].tokens, tokens(network, seeds=(seed,))[0], atol=1e-4)
 
 
 @BY_KIND
 def test_sampling_asks_the_denoiser_with_the_conditions_of_predict(config: JepaTConfig) -> None:
     network = network_of(config)
     used: list[Tensor] = []
-    handle = network.denoiser.register_forward_pre_hook(lambda _, arguments: used.append(arguments[2]))
-    steps = run(network, SamplingSettings(num_steps=4, guidance_scale=1.0, denoising_steps=1))
+    handle = network.denoiser.condition_in.register_forward_pre_hook(lambda _, arguments: used.append(arguments[0]))
+    (steps,) = run(network, SamplingSettings(num_steps=4, guidance_scale=1.0, denoising_steps=1))
     handle.remove()
-    order = torch.cat([step.revealed for step in steps], dim=1)
-    clean, done = steps[-1].tokens[:, order[0]], 0
+    order = torch.cat([step.revealed for step in steps])[None]
+    clean, done = steps[-1].tokens[order], 0
     for step, condition in zip(steps, used, strict=True):
-        count = step.revealed.shape[1]
+        count = len(step.revealed)
         known, asked = order[:, :done], order[:, done:]
-        blocks = torch.repeat_interleave(torch.arange(4), torch.tensor([s.revealed.shape[1] for s in steps]))[None]
+        blocks = torch.repeat_interleave(torch.arange(4), torch.tensor([len(s.revealed) for s in steps]))[None]
         context = network.extend(network.start(text_of(4)), clean[:, :done], known, blocks[:, :done])
         now = torch.full_like(asked, step.index)
         here = slice(None) if network.asks_all_masked else slice(count)
@@ -105,20 +179,28 @@ def test_sampling_asks_the_denoiser_with_the_conditions_of_predict(config: JepaT
         done += count
 
 
-def test_without_guidance_there_is_no_null_pass() -> None:
+def test_a_picture_costs_one_pass_over_its_tokens() -> None:
     network = network_of(TINY_JEPA_T)
-    sizes: dict[float, set[int]] = {}
+    passed: dict[float, dict[str, int]] = {}
     for scale in (1.0, 3.0):
-        seen: set[int] = set()
+        seen = {"encoder": 0, "predictor": 0}
+
+        def count(name: str, seen: dict[str, int] = seen) -> object:
+            return lambda _, arguments: seen.__setitem__(name, seen[name] + arguments[0].shape[:2].numel())
+
+        backbone = network.d_jepa.backbone
         handles = [
-            network.d_jepa.backbone.context_encoder.register_forward_pre_hook(lambda _, a, s=seen: s.add(len(a[0]))),
-            network.d_jepa.backbone.predictor[0].register_forward_pre_hook(lambda _, a, s=seen: s.add(len(a[0]))),
+            backbone.context_encoder.register_forward_pre_hook(count("encoder")),
+            backbone.predictor[0].register_forward_pre_hook(count("predictor")),
         ]
         run(network, replace(FAST, guidance_scale=scale))
         for handle in handles:
             handle.remove()
-        sizes[scale] = seen
-    assert sizes == {1.0: {1}, 3.0: {2}}
+        passed[scale] = seen
+    last = cosine_schedule(16, 4)[-1]  # nobody asks for what the last tokens change
+    prefix, null = 2 + 4, 2 + 1
+    assert passed[1.0] == {"encoder": prefix + 16 - last, "predictor": 16}
+    assert passed[3.0] == {"encoder": prefix + null + 2 * (16 - last), "predictor": 2 * 16}
 
 
 def test_guidance_rises_linearly_with_what_is_revealed() -> None:
@@ -127,9 +209,8 @@ def test_guidance_rises_linearly_with_what_is_revealed() -> None:
     nearly = tokens(network, settings=replace(FAST, guidance_scale=1.0001))
     off = tokens(network, settings=replace(FAST, guidance_scale=1.0))
     assert torch.allclose(nearly, off, atol=1e-2)
-    strong = run(network, replace(FAST, guidance_scale=8.0))
-    plain = run(network, replace(FAST, guidance_scale=1.0))
-    moved = [float((a.tokens - b.tokens)[:, a.revealed[0]].abs().mean()) for a, b in zip(strong, plain, strict=True)]
+    (strong,), (plain,) = (run(network, replace(FAST, guidance_scale=scale)) for scale in (8.0, 1.0))
+    moved = [float((a.tokens - b.tokens)[a.revealed].abs().mean()) for a, b in zip(strong, plain, strict=True)]
     assert moved[0] < moved[-1]
 
 

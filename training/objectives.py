@@ -18,7 +18,7 @@ from torch.nn.functional import smooth_l1_loss
 
 from jepa_app.checkpoint import save_network
 from jepa_app.flow import make_denoising
-from jepa_app.masking import masked_count, random_blocks
+from jepa_app.masking import masked_count, random_blocks, subset_counts
 from jepa_app.models.d_jepa import ContextEncoder
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures
@@ -74,15 +74,31 @@ def ask_all_blocks(network: JepaT, text: TextFeatures, tokens: Tensor, generator
 
 
 def ask_masked(
-    network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator, num_masked: int | None = None
+    network: JepaT,
+    text: TextFeatures,
+    tokens: Tensor,
+    generator: torch.Generator,
+    num_masked: int,
+    num_asked: int | None = None,
 ) -> Asked:
-    """Bidirectional backbone: reveal some tokens, ask for all others; `num_masked` is drawn unless given."""
+    """Bidirectional backbone: reveal all but `num_masked` tokens, ask for `num_asked` of these (None: for all)."""
+    num_asked = num_masked if num_asked is None else num_asked
     batch, num_tokens, _ = tokens.shape
-    masked = masked_count(num_tokens, generator) if num_masked is None else num_masked
     order = random_orders(batch, num_tokens, generator)
-    known, asked = order[:, : num_tokens - masked], order[:, num_tokens - masked :]
+    known, asked = order.split([num_tokens - num_masked, num_masked], dim=1)
+    asked = asked[:, :num_asked]
     context = network.extend(network.start(text), take(tokens, known), known, torch.zeros_like(known))
     return Asked(network.predict(context, asked, torch.ones_like(asked)), take(tokens, asked), asked)
+
+
+def ask(network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator) -> Asked:
+    """Reveal and ask what the network's backbone is trained on."""
+    if network.config.backbone == "cached":
+        return ask_all_blocks(network, text, tokens, generator)
+    if network.asks_all_masked:
+        return ask_masked(network, text, tokens, generator, masked_count(tokens.shape[1], generator))
+    masked, asked = subset_counts(tokens.shape[1], generator)
+    return ask_masked(network, text, tokens, generator, masked, asked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +150,6 @@ class JepaTObjective(nn.Module):
         tokens, text = self._inputs(batch)
         drop = torch.rand(len(tokens), generator=generator, device=generator.device) < self.settings.text_drop
         text = self.network.drop_text(text, drop)
-        ask = ask_masked if self.network.asks_all_masked else ask_all_blocks
         asked = ask(self.network, text, tokens, generator)
         denoising = self._denoising_loss(self.network, asked, generator, self.settings.denoising_draws).mean()
         losses = {"loss": denoising, "denoising_loss": denoising.detach()}

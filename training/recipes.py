@@ -187,6 +187,7 @@ _VAE = Schedule(steps=6000, batch_size=32, matrix_lr=1e-3, other_lr=1e-3, weight
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "jepa_t": JepaTRecipe,
     "jepa_t_bidirectional": lambda: JepaTRecipe(network=JepaTConfig(backbone="bidirectional")),
+    "jepa_t_bidirectional_subset": lambda: JepaTRecipe(network=JepaTConfig(backbone="bidirectional_subset")),
     "jepa_t_diffusion": lambda: JepaTRecipe(network=JepaTConfig(denoising="diffusion")),
     "ti_jepa": TIJepaRecipe,
     "tokenizer": TokenizerRecipe,

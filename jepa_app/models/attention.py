@@ -1,11 +1,12 @@
 """The one door to attention kernels: xformers on CUDA in half precision, PyTorch's own elsewhere.
 
-Letters in shapes: B batch, Q queries, K keys, H heads, E width of a head.
+Letters in shapes: B batch, Q queries, K keys, H heads, E width of a head; packed: P queries end to end, R rows.
 """
 
 import functools
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -38,25 +39,77 @@ def choose_backend(device: torch.device, dtype: torch.dtype, forced: Backend | N
     return forced or ("xformers" if fits else "sdpa")
 
 
+@dataclass(frozen=True)
+class Packing:
+    """Queries of several rows laid end to end, each row with a slot of keys of its own: nothing is padded.
+
+    Attributes:
+        query_lengths: queries of each row, 1 or more.
+        key_lengths: keys of each row, counted from the begin of its slot.
+        rows: (P,) long, the row of each query.
+        places: (P,) long, the place of each query among those of its row.
+        mask: (R, 1, longest key_lengths), 0 on a row's keys and -inf elsewhere.
+    """
+
+    query_lengths: tuple[int, ...]
+    key_lengths: tuple[int, ...]
+    rows: Tensor
+    places: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, query_lengths: Sequence[int], key_lengths: Sequence[int], like: Tensor) -> "Packing":
+        """Lay out rows of so many queries and keys, for tensors of the device and type of `like`."""
+        rows = [row for row, length in enumerate(query_lengths) for _ in range(length)]
+        places = [place for length in query_lengths for place in range(length)]
+        both = torch.tensor([rows, places], device=like.device)
+        keys = torch.tensor(key_lengths, device=like.device)[:, None]
+        hidden = torch.arange(max(key_lengths), device=like.device) >= keys
+        mask = like.new_zeros(hidden.shape).masked_fill_(hidden, float("-inf"))
+        return cls(tuple(query_lengths), tuple(key_lengths), both[0], both[1], mask[:, None])
+
+
+Visibility = Tensor | Packing | None  # which keys a query may look at; None: all
+
+
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, backend: Backend | None = None
+    query: Tensor, key: Tensor, value: Tensor, mask: Visibility = None, *, backend: Backend | None = None
 ) -> Tensor:
     """Scaled dot-product attention.
 
     Args:
-        query: (B, Q, H, E).
-        key, value: (B, K, H, E).
-        mask: (B, Q, K) bool, True where a query may look; None for everywhere. Every query needs one visible key.
+        query: (B, Q, H, E); with a packing (1, P, H, E).
+        key, value: (B, K, H, E); with a packing (R, slot, H, E), of which each row uses the first of its key lengths.
+        mask: (B, Q or 1, K) bool, True where a query may look; a packing, where queries look at all keys of their row;
+            None for everywhere. Every query needs one visible key.
         backend: forces a kernel; None chooses by device and type.
 
     Returns:
-        (B, Q, H, E).
+        As query.
     """
-    if choose_backend(query.device, query.dtype, backend) == "xformers":
-        return _attend_xformers(query, key, value, mask)
+    chosen = choose_backend(query.device, query.dtype, backend)
+    if isinstance(mask, Packing):
+        return (_packed_xformers if chosen == "xformers" else _packed_sdpa)(query, key, value, mask)
+    return (_attend_xformers if chosen == "xformers" else _attend_sdpa)(query, key, value, mask)
+
+
+def _attend_sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))  # (B, H, L, E)
     out = scaled_dot_product_attention(query, key, value, attn_mask=None if mask is None else mask[:, None])
     return out.transpose(1, 2)  # (B, Q, H, E)
+
+
+def _packed_sdpa(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
+    """Pad the queries of each row to the longest; the linear layers around see no padding."""
+    rows, longest, used = len(packing.query_lengths), max(packing.query_lengths), packing.mask.shape[2]
+    key, value = key[:rows, :used], value[:rows, :used]
+    if rows * longest == query.shape[1]:  # all rows ask equally many: laid end to end is padded already
+        padded = query.view(rows, longest, *query.shape[2:])
+        return _attend_sdpa(padded, key, value, packing.mask).reshape_as(query)
+    where = packing.rows * longest + packing.places
+    padded = query.new_zeros(rows * longest, *query.shape[2:]).index_copy_(0, where, query[0])
+    out = _attend_sdpa(padded.unflatten(0, (rows, longest)), key, value, packing.mask)
+    return out.flatten(0, 1).index_select(0, where)[None]
 
 
 def _attend_xformers(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
@@ -64,41 +117,21 @@ def _attend_xformers(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | N
 
     bias = None
     if mask is not None:
-        batch, queries, keys = mask.shape
+        batch, _, keys = mask.shape
         aligned = -(-keys // 8) * 8  # the kernel wants rows that start on a multiple of 8
-        bias = query.new_zeros(batch, 1, queries, aligned)
+        bias = query.new_zeros(batch, 1, query.shape[1], aligned)
         bias[..., :keys].masked_fill_(~mask[:, None], float("-inf"))
         bias = bias[..., :keys].expand(-1, query.shape[2], -1, -1)  # (B, H, Q, K)
     return memory_efficient_attention(query, key, value, attn_bias=bias)
 
 
-def attend_packed(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    query_lengths: Sequence[int],
-    key_lengths: Sequence[int],
-    *,
-    backend: Backend | None = None,
-) -> Tensor:
-    """Attention over sequences of different lengths laid end to end; none sees another, nothing is padded.
+def _packed_xformers(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
+    from xformers.ops import memory_efficient_attention
+    from xformers.ops.fmha.attn_bias import BlockDiagonalPaddedKeysMask
 
-    Args:
-        query: (sum of query_lengths, H, E).
-        key, value: (sum of key_lengths, H, E).
-
-    Returns:
-        (sum of query_lengths, H, E).
-    """
-    query, key, value = query[None], key[None], value[None]
-    if choose_backend(query.device, query.dtype, backend) == "xformers":
-        from xformers.ops import memory_efficient_attention
-        from xformers.ops.fmha.attn_bias import BlockDiagonalMask
-
-        bias = BlockDiagonalMask.from_seqlens(list(query_lengths), list(key_lengths))
-        return memory_efficient_attention(query, key, value, attn_bias=bias)[0]
-    query_owner, key_owner = (
-        torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(query.device)
-        for lengths in (query_lengths, key_lengths)
-    )
-    return attend(query, key, value, (query_owner[:, None] == key_owner[None])[None], backend="sdpa")[0]
+    rows, slot = len(packing.query_lengths), key.shape[1]
+    bias = BlockDiagonalPaddedKeysMask.from_seqlens(
+        packing.query_lengths, kv_padding=slot, kv_seqlen=packing.key_lengths
+    ).to(query.device)
+    key, value = key[:rows].flatten(0, 1)[None], value[:rows].flatten(0, 1)[None]  # (1, R slot, H, E): no copy
+    return memory_efficient_attention(query, key, value, attn_bias=bias)

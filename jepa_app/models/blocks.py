@@ -3,13 +3,13 @@
 Letters in shapes: B batch, L tokens, P kept tokens, Q queries, K keys, D width, H heads, E = D / H.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, normalize
 
-from jepa_app.models.attention import attend
+from jepa_app.models.attention import Visibility, attend
 
 
 class KeyValue(NamedTuple):
@@ -22,13 +22,24 @@ class KeyValue(NamedTuple):
         """Return these keys and values followed by later ones."""
         return KeyValue(torch.cat([self.key, later.key], dim=1), torch.cat([self.value, later.value], dim=1))
 
-    def repeat(self, times: int) -> "KeyValue":
-        """Return the batch repeated `times` times."""
-        return KeyValue(self.key.repeat(times, 1, 1, 1), self.value.repeat(times, 1, 1, 1))
+
+class KeptKeys(Protocol):
+    """Keys and values of one layer that more can be added to: by concatenation, or in place in a slot."""
+
+    @property
+    def key(self) -> Tensor:
+        """Keys (B, K, H, E)."""
+
+    @property
+    def value(self) -> Tensor:
+        """Values (B, K, H, E)."""
+
+    def append(self, later: KeyValue) -> "KeptKeys":
+        """Return these keys and values with later ones."""
 
 
 class Rotary(NamedTuple):
-    """Cosine and sine of each token's rotary angles, (B, L, 1, E / 2) each."""
+    """Factors that turn each token's features, (B, L, 1, E) each: cosines, and sines signed for the half they meet."""
 
     cos: Tensor
     sin: Tensor
@@ -50,8 +61,8 @@ class GridPositions(nn.Module):
         row, column = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
         angle = torch.cat([row.flatten()[:, None] * frequency, column.flatten()[:, None] * frequency], dim=1)
         angle = torch.cat([angle, torch.zeros(1, 2 * quarter)])  # index -1: no place  (N + 1, E / 2)
-        self.register_buffer("cos", angle.cos(), persistent=False)
-        self.register_buffer("sin", angle.sin(), persistent=False)
+        self.register_buffer("cos", angle.cos().repeat(1, 2), persistent=False)  # (N + 1, E)
+        self.register_buffer("sin", torch.cat([-angle.sin(), angle.sin()], dim=1), persistent=False)
 
     def forward(self, positions: Tensor) -> Rotary:
         """Return the rotary factors of positions (B, L) long."""
@@ -60,8 +71,13 @@ class GridPositions(nn.Module):
 
 def turn(x: Tensor, rotary: Rotary) -> Tensor:
     """Rotate each pair of features of x (B, L, H, E) by its position's angles (RoFormer, arXiv 2104.09864)."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * rotary.cos - second * rotary.sin, first * rotary.sin + second * rotary.cos], dim=-1)
+    halves_swapped = x.roll(x.shape[-1] // 2, dims=-1)
+    return torch.addcmul(x * rotary.cos.to(x.dtype), halves_swapped, rotary.sin.to(x.dtype))
+
+
+def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
+    """Scale x (..., E) to a mean square of 1 and by weight (..., E): as torch's, in fewer and faster steps on a CPU."""
+    return normalize(x, dim=-1, eps=1e-6) * (weight * x.shape[-1] ** 0.5)
 
 
 class Attention(nn.Module):
@@ -78,12 +94,14 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor, rotary: Rotary) -> tuple[Tensor, KeyValue]:
         """Return queries (B, L, H, E) and the keys and values of tokens x (B, L, D)."""
-        heads = self.query_key_value(x).unflatten(-1, (3, self.num_heads, self.head_width))
-        query, key, value = heads.unbind(dim=2)  # (B, L, H, E)
-        return turn(self.query_norm(query), rotary), KeyValue(turn(self.key_norm(key), rotary), value)
+        heads = self.query_key_value(x).unflatten(-1, (3, self.num_heads, self.head_width))  # (B, L, 3, H, E)
+        weights = torch.stack([self.query_norm.weight, self.key_norm.weight])[:, None]  # (2, 1, E)
+        both = Rotary(rotary.cos[:, :, None], rotary.sin[:, :, None])
+        query, key = turn(rms_norm(heads[:, :, :2], weights), both).unbind(dim=2)  # (B, L, H, E)
+        return query, KeyValue(key, heads[:, :, 2])
 
-    def forward(self, query: Tensor, keys: KeyValue, mask: Tensor | None) -> Tensor:
-        """Attend with queries (B, Q, H, E) to keys (B, K, H, E) under mask (B, Q, K): (B, Q, D)."""
+    def forward(self, query: Tensor, keys: KeptKeys, mask: Visibility) -> Tensor:
+        """Attend with queries (B, Q, H, E) to keys (B, K, H, E) under mask (B, Q, K) or a packing: (B, Q, D)."""
         return self.out(attend(query, keys.key, keys.value, mask).flatten(2))
 
 
@@ -111,20 +129,20 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(width)
 
     def forward(
-        self, x: Tensor, rotary: Rotary, kept: KeyValue | None = None, mask: Tensor | None = None
-    ) -> tuple[Tensor, KeyValue]:
+        self, x: Tensor, rotary: Rotary, kept: KeptKeys | None = None, mask: Visibility = None
+    ) -> tuple[Tensor, KeptKeys]:
         """Process tokens x (B, L, D).
 
         Args:
             rotary: factors of the tokens' positions.
             kept: keys and values (B, P, H, E) of earlier tokens.
-            mask: (B, L, P + L) bool over the kept keys followed by the own ones.
+            mask: (B, L, P + L) bool over the kept keys followed by the own ones, or a packing.
 
         Returns:
             The tokens (B, L, D), and kept plus own keys and values.
         """
         query, own = self.attention.project(self.attention_norm(x), rotary)
-        keys = own if kept is None else kept.append(own)
+        keys: KeptKeys = own if kept is None else kept.append(own)
         x = x + self.attention(query, keys, mask)
         return x + self.feed_forward(self.feed_forward_norm(x)), keys
 
@@ -141,7 +159,7 @@ class QueryBlock(Block):
         """Return the keys and values by which queries see context features (B, L, D)."""
         heads = self.context_key_value(features).unflatten(-1, (2, self.attention.num_heads, -1))
         key, value = heads.unbind(dim=2)
-        return KeyValue(turn(self.context_key_norm(key), rotary), value)
+        return KeyValue(turn(rms_norm(key, self.context_key_norm.weight), rotary), value)
 
 
 class CrossAttention(nn.Module):
@@ -160,13 +178,12 @@ class CrossAttention(nn.Module):
     def keep(self, prompt: Tensor) -> KeyValue:
         """Return keys and values (B, T, H, E) of prompt tokens (B, T, prompt width), once per prompt."""
         key, value = self.key_value(prompt).unflatten(-1, (2, self.num_heads, -1)).unbind(dim=2)
-        return KeyValue(self.key_norm(key), value)
+        return KeyValue(rms_norm(key, self.key_norm.weight), value)
 
-    def forward(self, x: Tensor, prompt: KeyValue, mask: Tensor) -> Tensor:
-        """Add to x (B, L, D) what it reads from the prompt; mask (B, T) is True on real prompt tokens."""
-        query = self.query_norm(self.query(self.norm(x)).unflatten(-1, (self.num_heads, -1)))
-        where = mask[:, None, :].expand(-1, x.shape[1], -1)  # (B, L, T)
-        return x + self.out(attend(query, prompt.key, prompt.value, where).flatten(2))
+    def forward(self, x: Tensor, prompt: KeptKeys, mask: Visibility) -> Tensor:
+        """Add to x (B, L, D) what it reads from the prompt; mask (B, 1, T) is True on real prompt tokens."""
+        query = rms_norm(self.query(self.norm(x)).unflatten(-1, (self.num_heads, -1)), self.query_norm.weight)
+        return x + self.out(attend(query, prompt.key, prompt.value, mask).flatten(2))
 
 
 def initialise(module: nn.Module) -> None:

@@ -10,37 +10,22 @@ makes one call a step. The cached backbone gives the same numbers either way, si
 blocks only.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from jepa_app.config import DJepaConfig
 from jepa_app.masking import NEVER, PREFIX_BLOCK, visible
-from jepa_app.models.blocks import Block, GridPositions, KeyValue, QueryBlock, initialise
+from jepa_app.models.attention import Visibility
+from jepa_app.models.blocks import Block, GridPositions, KeptKeys, QueryBlock, initialise
+from jepa_app.models.context import Context, Turn
 from jepa_app.models.denoiser import Denoiser
 from jepa_app.models.text import TextFeatures
 
-
-@dataclass(frozen=True)
-class Context:
-    """What is known so far: the prompt, the revealed tokens and whatever the backbone keeps of them.
-
-    Attributes:
-        blocks: (B, R + V) long, the step that revealed each token; `PREFIX_BLOCK` for the prefix, `NEVER` for padding.
-        positions: (B, R + V) long, place on the grid; -1 for the prefix.
-        encoder: kept keys and values of each encoder layer (cached backbone).
-        predictor: kept keys and values of the context for each predictor layer (cached backbone).
-        tokens: (B, R + V, D) embedded tokens before the encoder (bidirectional backbone).
-        prompt: keys and values of the prompt for the text fusion, and their mask (JEPA-T).
-    """
-
-    blocks: Tensor
-    positions: Tensor
-    encoder: tuple[KeyValue, ...] = ()
-    predictor: tuple[KeyValue, ...] = ()
-    tokens: Tensor | None = None
-    prompt: tuple[KeyValue, Tensor, Tensor] | None = None
+KnownT = TypeVar("KnownT", Context, Turn)
 
 
 class ContextEncoder(nn.Module):
@@ -71,8 +56,8 @@ class ContextEncoder(nn.Module):
         return self.token_in(tokens) + self.position[positions]
 
     def forward(
-        self, x: Tensor, positions: Tensor, kept: tuple[KeyValue, ...] = (), mask: Tensor | None = None
-    ) -> tuple[Tensor, tuple[KeyValue, ...]]:
+        self, x: Tensor, positions: Tensor, kept: Sequence[KeptKeys] = (), mask: Visibility = None
+    ) -> tuple[Tensor, tuple[KeptKeys, ...]]:
         """Encode embedded tokens x (B, L, D), which may also look at kept ones.
 
         Returns:
@@ -128,40 +113,26 @@ class CachedBackbone(nn.Module):
         """Encode the prefix of buffer and prompt tokens."""
         x, blocks, positions = self.context_encoder.embed_prefix(prompt)
         empty = Context(blocks[:, :0], positions[:, :0])
-        return self._encode(empty, x, positions, blocks, mask=visible(blocks.clamp(max=0), blocks, same_block=True))
+        mask = visible(blocks.clamp(max=0), blocks, same_block=True)
+        return self._encode(empty, x, positions, blocks, mask)
 
-    def extend(self, context: Context, tokens: Tensor, positions: Tensor, blocks: Tensor) -> Context:
+    def extend(self, context: KnownT, tokens: Tensor, positions: Tensor, blocks: Tensor | None = None) -> KnownT:
         """Encode revealed tokens (B, L, C) at positions (B, L), revealed by steps `blocks` (B, L), and keep them."""
-        keys = torch.cat([context.blocks, blocks], dim=1)
         x = self.context_encoder.embed_tokens(tokens, positions)
-        return self._encode(context, x, positions, blocks, mask=visible(blocks, keys, same_block=True))
+        return self._encode(context, x, positions, blocks, context.encoding_mask(blocks))
 
-    def _encode(self, context: Context, x: Tensor, positions: Tensor, blocks: Tensor, mask: Tensor) -> Context:
+    def _encode(self, context: KnownT, x: Tensor, positions: Tensor, blocks: Tensor | None, mask: Visibility) -> KnownT:
         features, encoder = self.context_encoder(x, positions, context.encoder, mask)
         rotary = self.queries.rotary(positions)
-        kept = tuple(layer.keep(features, rotary) for layer in self.predictor if isinstance(layer, QueryBlock))
-        if context.predictor:
-            kept = tuple(old.append(new) for old, new in zip(context.predictor, kept, strict=True))
-        return replace(
-            context,
-            blocks=torch.cat([context.blocks, blocks], dim=1),
-            positions=torch.cat([context.positions, positions], dim=1),
-            encoder=encoder,
-            predictor=kept,
-        )
+        kept = [layer.keep(features, rotary) for layer in self.predictor if isinstance(layer, QueryBlock)]
+        return context.grow(encoder, kept, positions, blocks)
 
-    def predict(self, context: Context, positions: Tensor, blocks: Tensor) -> Tensor:
+    def predict(self, context: Context | Turn, positions: Tensor, blocks: Tensor | None = None) -> Tensor:
         """Predict features (B, M, D) at positions (B, M) that steps `blocks` (B, M) will reveal.
 
         A query sees the context of earlier steps and the other queries of its own step.
         """
-        mask = torch.cat(
-            [
-                visible(blocks, context.blocks, same_block=False),
-                blocks[:, :, None] == blocks[:, None, :],
-            ],
-            dim=2,
-        )  # (B, M, R + V + M)
+        mask = context.asking_mask(blocks)
         x = self.queries(positions)
         rotary = self.queries.rotary(positions)
         for layer, kept in zip(self.predictor, context.predictor, strict=True):
@@ -172,10 +143,11 @@ class CachedBackbone(nn.Module):
 class BidirectionalBackbone(nn.Module):
     """The published form: the visible tokens are encoded again at every step, mask tokens see one another."""
 
-    asks_all_masked = True  # trained with all masked positions present, so sampling must ask for all of them
-
     def __init__(self, config: DJepaConfig) -> None:
         super().__init__()
+        # trained with all masked positions present, sampling must ask for all of them; trained with random subsets
+        # of them ("bidirectional_subset"), it asks for those of one step
+        self.asks_all_masked = config.backbone == "bidirectional"
         self.context_encoder = ContextEncoder(config)
         self.queries = PositionQueries(config)
         self.predictor_in = nn.Linear(config.width, config.width)
@@ -187,9 +159,11 @@ class BidirectionalBackbone(nn.Module):
         x, blocks, positions = self.context_encoder.embed_prefix(prompt)
         return Context(blocks, positions, tokens=x)
 
-    def extend(self, context: Context, tokens: Tensor, positions: Tensor, blocks: Tensor) -> Context:
+    def extend(self, context: KnownT, tokens: Tensor, positions: Tensor, blocks: Tensor | None = None) -> KnownT:
         """Add revealed tokens (B, L, C) at positions (B, L); `blocks` (B, L) only tell them from padding."""
+        assert isinstance(context, Context)
         assert context.tokens is not None
+        assert blocks is not None
         x = self.context_encoder.embed_tokens(tokens, positions)
         return replace(
             context,
@@ -198,9 +172,11 @@ class BidirectionalBackbone(nn.Module):
             tokens=torch.cat([context.tokens, x], dim=1),
         )
 
-    def predict(self, context: Context, positions: Tensor, blocks: Tensor) -> Tensor:
-        """Predict features (B, M, D) at positions (B, M): all masked ones, whichever step will reveal them."""
+    def predict(self, context: Context | Turn, positions: Tensor, blocks: Tensor | None = None) -> Tensor:
+        """Predict features (B, M, D) at positions (B, M); as published all masked ones, whichever step reveals them."""
+        assert isinstance(context, Context)
         assert context.tokens is not None
+        assert blocks is not None
         known = (context.blocks < NEVER)[:, None, :]  # (B, 1, R + V)
         features, _ = self.context_encoder(
             context.tokens, context.positions, mask=known.expand(-1, known.shape[-1], -1)
@@ -256,10 +232,13 @@ class DJepa(nn.Module):
         """Begin a batch of pictures from prompt features (B, T, W)."""
         return self.backbone.start(prompt)
 
-    def extend(self, context: Context, tokens: Tensor, positions: Tensor, blocks: Tensor) -> Context:
-        """Take in revealed tokens (B, L, C) at positions (B, L), revealed by steps `blocks` (B, L)."""
+    def extend(self, context: KnownT, tokens: Tensor, positions: Tensor, blocks: Tensor | None = None) -> KnownT:
+        """Take in revealed tokens (B, L, C) at positions (B, L), revealed by steps `blocks` (B, L).
+
+        Slots know their steps: on a turn tokens are packed, (1, P, C), and `blocks` is left out.
+        """
         return self.backbone.extend(context, tokens, positions, blocks)
 
-    def predict(self, context: Context, positions: Tensor, blocks: Tensor) -> Tensor:
+    def predict(self, context: Context | Turn, positions: Tensor, blocks: Tensor | None = None) -> Tensor:
         """Return the conditions (B, M, D) for the denoiser at positions (B, M) of steps `blocks` (B, M)."""
         return self.backbone.predict(context, positions, blocks)

@@ -4,6 +4,7 @@ Letters in shapes: M tokens, C token channels, D width of the condition, W width
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,9 @@ def time_features(time: Tensor) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=1).to(time.dtype)
 
 
+Steering = tuple[Tensor, ...]  # shift, scale and, of a residual layer, gate, (..., M, W) each
+
+
 class ResidualLayer(nn.Module):
     """Normalise, shift and scale by the condition, two linear layers with SiLU, gate, add."""
 
@@ -30,11 +34,10 @@ class ResidualLayer(nn.Module):
         self.second = nn.Linear(width, width)
         self.modulation = nn.Linear(width, 3 * width)
 
-    def forward(self, x: Tensor, steering: Tensor) -> Tensor:
+    def forward(self, x: Tensor, steering: Steering) -> Tensor:
         """Map tokens (M, W) under steering (M, W) to (M, W)."""
-        shift, scale, gate = self.modulation(steering).chunk(3, dim=-1)
-        hidden = self.second(silu(self.first(torch.addcmul(shift, self.norm(x), 1 + scale))))
-        return torch.addcmul(x, gate, hidden)
+        shift, scale, gate = steering
+        return torch.addcmul(x, gate, self.second(silu(self.first(torch.addcmul(shift, self.norm(x), scale)))))
 
 
 class Denoiser(nn.Module):
@@ -73,9 +76,30 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, condition: Tensor) -> Tensor:
         """Predict for noisy tokens x (M, C) at times (M,) in [0, 1] under conditions (M, D): (M, C)."""
-        steering = silu(self.time_in(time_features(time)) + self.condition_in(condition))  # (M, W)
-        x = self.token_in(x)
+        return self.denoise(x, self.steer(self.embed_times(time) + self.condition_in(condition)))
+
+    def embed_times(self, time: Tensor) -> Tensor:
+        """Return what the network takes in of times (M,) in [0, 1]: (M, W), the same for every token and condition."""
+        return self.time_in(time_features(time))
+
+    def steer(self, embedded: Tensor) -> list[Steering]:
+        """Turn sums of embedded times and conditions (..., M, W) into the steering of each layer and of the output.
+
+        It does not depend on the tokens, so a sampler computes that of all its times at once.
+        """
+        active = silu(embedded)
+        steering: list[Steering] = []
         for layer in self.layers:
-            x = layer(x, steering)
-        shift, scale = self.modulation(steering).chunk(2, dim=-1)
-        return self.token_out(torch.addcmul(shift, self.norm(x), 1 + scale))
+            assert isinstance(layer, ResidualLayer)
+            shift, scale, gate = layer.modulation(active).chunk(3, dim=-1)
+            steering.append((shift, 1 + scale, gate))
+        shift, scale = self.modulation(active).chunk(2, dim=-1)
+        return [*steering, (shift, 1 + scale)]
+
+    def denoise(self, x: Tensor, steering: Sequence[Steering]) -> Tensor:
+        """Predict for noisy tokens x (M, C) under the steering of all layers: (M, C)."""
+        x = self.token_in(x)
+        for layer, steered in zip(self.layers, steering[:-1], strict=True):
+            x = layer(x, steered)
+        shift, scale = steering[-1]
+        return self.token_out(torch.addcmul(shift, self.norm(x), scale))

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from jepa_app.config import JepaTConfig
 from jepa_app.models.blocks import CrossAttention, initialise
-from jepa_app.models.d_jepa import Context, DJepa
+from jepa_app.models.context import Context, Prompt, Turn
+from jepa_app.models.d_jepa import DJepa, KnownT
+from jepa_app.models.denoiser import Denoiser
 from jepa_app.models.text import TextFeatures, drop_text, null_features
 
 
@@ -35,7 +37,7 @@ class JepaT(nn.Module):
         nn.init.zeros_(self.injection.weight)
 
     @property
-    def denoiser(self) -> nn.Module:
+    def denoiser(self) -> Denoiser:
         """The network (x (M, C), time (M,), condition (M, D)) -> (M, C) that `flow` drives."""
         return self.d_jepa.denoiser
 
@@ -59,14 +61,19 @@ class JepaT(nn.Module):
 
     def start(self, text: TextFeatures) -> Context:
         """Begin a batch of pictures: encode the prefix, and keep what the fusion reads from the text."""
-        context = self.d_jepa.start(text)
-        return replace(context, prompt=(self.fusion.keep(text.tokens), text.mask, self.injection(text.pooled())))
+        injected = self.injection(text.pooled())[:, None]  # (B, 1, D)
+        return replace(
+            self.d_jepa.start(text), prompt=Prompt(self.fusion.keep(text.tokens), text.mask[:, None], injected)
+        )
 
-    def extend(self, context: Context, tokens: Tensor, positions: Tensor, blocks: Tensor) -> Context:
-        """Take in revealed tokens (B, L, C) at positions (B, L), revealed by steps `blocks` (B, L)."""
+    def extend(self, context: KnownT, tokens: Tensor, positions: Tensor, blocks: Tensor | None = None) -> KnownT:
+        """Take in revealed tokens (B, L, C) at positions (B, L), revealed by steps `blocks` (B, L).
+
+        Slots know their steps: on a turn tokens are packed, (1, P, C), and `blocks` is left out.
+        """
         return self.d_jepa.extend(context, tokens, positions, blocks)
 
-    def predict(self, context: Context, positions: Tensor, blocks: Tensor) -> Tensor:
+    def predict(self, context: Context | Turn, positions: Tensor, blocks: Tensor | None = None) -> Tensor:
         """Return the conditions (B, M, D), fused with the text, at positions (B, M) of steps `blocks` (B, M)."""
         assert context.prompt is not None
         keys, mask, injected = context.prompt
@@ -74,5 +81,5 @@ class JepaT(nn.Module):
         if self.config.fuse_after_predictor:
             condition = self.fusion(condition, keys, mask)
         if self.config.fuse_before_loss:
-            condition = condition + injected[:, None, :]
+            condition = condition + injected
         return condition

@@ -59,10 +59,20 @@ class LinearTokenizer(nn.Module):
 
     def render(self, tokens: Tensor) -> Tensor:
         """Decode tokens (B, N, C) without cutting to [-1, 1]: (B, 3, S, S), as training needs it."""
+        pixels = self._linear(tokens)
+        return pixels if self.refiner is None else self.refiner(pixels)
+
+    def preview(self, tokens: Tensor) -> Tensor:
+        """Turn tokens (B, N, C) of unfinished pictures into pictures (B, 3, S, S): without the refiner.
+
+        It takes a tenth of the time, and the refiner would make up joins to patches that are not there yet.
+        """
+        return self._linear(tokens).clamp(-1, 1)
+
+    def _linear(self, tokens: Tensor) -> Tensor:
         patches = (tokens * self.scale) @ self.basis + self.mean  # (B, N, P)
         grid = patches.transpose(1, 2).unflatten(2, (self.config.grid, self.config.grid))  # (B, P, G, G)
-        pixels = pixel_shuffle(grid, self.config.patch_size)  # (B, 3, S, S)
-        return pixels if self.refiner is None else self.refiner(pixels)
+        return pixel_shuffle(grid, self.config.patch_size)  # (B, 3, S, S)
 
     def _patches(self, pixels: Tensor) -> Tensor:
         return pixel_unshuffle(pixels, self.config.patch_size).flatten(2).transpose(1, 2)  # (B, N, P)
@@ -160,6 +170,10 @@ class VaeTokenizer(nn.Module):
     def decode(self, tokens: Tensor) -> Tensor:
         """Turn tokens (B, N, C) into pictures (B, 3, S, S) in [-1, 1]."""
         return self.render(tokens).clamp(-1, 1)
+
+    def preview(self, tokens: Tensor) -> Tensor:
+        """Turn tokens (B, N, C) of unfinished pictures into pictures (B, 3, S, S): as `decode`."""
+        return self.decode(tokens)
 
     def render(self, tokens: Tensor) -> Tensor:
         """Decode tokens (B, N, C) without cutting to [-1, 1]: (B, 3, S, S), as training needs it."""

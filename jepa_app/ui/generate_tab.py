@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,8 @@ from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.player import delta, make_player
 
-MODEL_QUEUE = "model"  # the concurrency id of all heavy events: they wait in one line
+PICTURE_QUEUE = "pictures"  # the concurrency id of all that makes pictures
+PICTURES_AT_ONCE = 32  # they share the engine's steps
 DEFAULTS = GenerateRequest(prompt="-")
 
 ADD_STYLE = """(style, prompt) => {
@@ -48,7 +49,7 @@ class GenerateControls:
 
 
 def build_generate_tab(
-    make_frames: Callable[[GenerateRequest], Generator[Frame, None, None]],
+    make_frames: Callable[[GenerateRequest, Hashable], Generator[Frame, None, None]],
     make_image: Callable[[GenerateRequest], Image.Image],
     styles: Sequence[str],
     num_tokens: int,
@@ -69,6 +70,7 @@ def build_generate_tab(
     _wire_seed(player, controls.seed, dice)
 
     def generate(
+        visitor: gr.Request,
         prompt: str,
         negative_prompt: str | None,
         steps: int,
@@ -80,7 +82,7 @@ def build_generate_tab(
         with shown_to_user():
             request = _request(prompt, negative_prompt, steps, guidance, temperature, seed)
             job = uuid.uuid4().hex[:12]
-            with closing(make_frames(request)) as frames:
+            with closing(make_frames(request, visitor.session_hash)) as frames:
                 for frame in frames:
                     yield delta(job, request.prompt, frame)
 
@@ -107,8 +109,8 @@ def build_generate_tab(
         preprocess=False,  # the request checks itself; components would refuse with words of their own
         show_progress="hidden",
         api_name="generate",
-        concurrency_id=MODEL_QUEUE,
-        concurrency_limit=1,
+        concurrency_id=PICTURE_QUEUE,
+        concurrency_limit=PICTURES_AT_ONCE,
     )
     running.then(None, outputs=[stop], js=END, api_visibility="private")  # also after a stop
     running.failure(None, outputs=[stop], js=END, api_visibility="private")  # an error does not count as "then"
@@ -119,8 +121,8 @@ def build_generate_tab(
         outputs=[gr.Image(visible=False, format="png")],
         preprocess=False,
         api_name="generate_image",
-        concurrency_id=MODEL_QUEUE,
-        concurrency_limit=1,
+        concurrency_id=PICTURE_QUEUE,
+        concurrency_limit=PICTURES_AT_ONCE,
     )
     return player
 

@@ -12,9 +12,9 @@ from jepa_app.pictures import open_base64, open_picture
 from jepa_app.studio import CaptionScore
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
-from jepa_app.ui.generate_tab import MODEL_QUEUE
 
 HERE = Path(__file__).parent
+SCORE_QUEUE = "scores"  # the concurrency id of all that scores: one at a time, beside the pictures in the making
 Upload = dict[str, Any]  # Gradio's FileData: path, url, orig_name, ...
 Matrix = tuple[list[list[float]], list[list[float]]]
 
@@ -82,7 +82,7 @@ def build_match_tab(
         preprocess=False,
         show_progress_on=[run],
         api_name="score",
-        concurrency_id=MODEL_QUEUE,
+        concurrency_id=SCORE_QUEUE,
         concurrency_limit=1,
     )
     gr.Button(visible=False).click(
@@ -91,7 +91,7 @@ def build_match_tab(
         outputs=[gr.JSON(visible=False)],
         preprocess=False,
         api_name="score_matrix",
-        concurrency_id=MODEL_QUEUE,
+        concurrency_id=SCORE_QUEUE,
         concurrency_limit=1,
     )
     return MatchTab(picture=picture, captions=captions)

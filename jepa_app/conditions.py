@@ -1,0 +1,134 @@
+"""Where the conditions of the next tokens come from: the part of sampling that knows the backbone.
+
+Letters in shapes: N image tokens, D width; packed: P tokens of all slots, M of them of prompts, G of null texts.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from jepa_app.models.context import Context, Prefix, Slots
+from jepa_app.models.jepa_t import JepaT
+from jepa_app.models.text import MAX_TOKENS, TextFeatures
+from jepa_app.unmasking import Picture
+
+Start = Prefix | Context  # an encoded prompt, from which any number of pictures begin
+
+
+class Conditions(Protocol):
+    """Encodes prompts and pictures, and answers what the asked tokens' conditions are."""
+
+    def start(self, text: TextFeatures) -> list[Start]:
+        """Encode prompts, each for any number of pictures to begin from."""
+
+    def add(self, picture: Picture, prompt: Start, null: Start | None) -> None:
+        """Begin a picture."""
+
+    def remove(self, picture: Picture) -> None:
+        """Forget a picture."""
+
+    def predict(self, pictures: Sequence[Picture]) -> tuple[Tensor, Tensor | None]:
+        """Conditions of the asked tokens (M, D), those of guided pictures first, and of their null texts (G, D)."""
+
+    def extend(self, pictures: Sequence[Picture]) -> None:
+        """Take in the tokens that the last step revealed."""
+
+
+class PackedConditions:
+    """Cached backbone: all pictures' tokens in one forward pass, each picture with a slot, two if it is guided."""
+
+    def __init__(self, network: JepaT) -> None:
+        self._network = network
+        self._slots = Slots(
+            network.config,
+            num_slots=4,
+            prompt_length=MAX_TOKENS,
+            device=network.null_text.device,
+            dtype=network.null_text.dtype,
+        )
+        self._owners: list[Picture] = []  # of each slot
+
+    def start(self, text: TextFeatures) -> list[Start]:
+        """Encode prompts into prefixes."""
+        context = self._network.start(text)
+        return [Prefix.of(context, row) for row in range(len(text))]
+
+    def add(self, picture: Picture, prompt: Start, null: Start | None) -> None:
+        """Begin a picture from the prefixes of its prompt and, if it is guided, of the null text."""
+        for prefix in (prompt, null) if picture.is_guided else (prompt,):
+            assert isinstance(prefix, Prefix)
+            picture.slots.append(self._slots.add(prefix))
+            self._owners.append(picture)
+
+    def remove(self, picture: Picture) -> None:
+        """Give the picture's slots back; others move into the gaps."""
+        for slot in sorted(picture.slots, reverse=True):
+            moved = self._slots.remove(slot)
+            owner = self._owners.pop()
+            if moved != slot:
+                self._owners[slot] = owner
+                owner.slots[owner.slots.index(moved)] = slot
+        picture.slots.clear()
+
+    def predict(self, pictures: Sequence[Picture]) -> tuple[Tensor, Tensor | None]:
+        """Conditions of the asked tokens (M, D), and of the null texts of the guided ones (G, D)."""
+        counts = [len(owner.asked) for owner in self._owners]
+        positions = torch.cat([owner.asked for owner in self._owners])[None]
+        condition = self._network.predict(self._slots.turn(counts), positions)[0]  # (P, D)
+        parts = condition.split(counts)
+        prompts = torch.cat([parts[picture.slots[0]] for picture in pictures])
+        nulls = [parts[picture.slots[1]] for picture in pictures if picture.is_guided]
+        return prompts, torch.cat(nulls) if nulls else None
+
+    def extend(self, pictures: Sequence[Picture]) -> None:
+        """Encode the tokens of the last step, of all pictures together, and keep their keys and values."""
+        del pictures  # the slots know whose they are
+        revealed = [owner.order[owner.done - owner.counts[owner.index - 1] : owner.done] for owner in self._owners]
+        tokens = torch.cat([owner.tokens[part] for owner, part in zip(self._owners, revealed, strict=True)])
+        turn = self._slots.turn([len(part) for part in revealed])
+        self._network.extend(turn, tokens[None].to(self._network.null_text.dtype), torch.cat(revealed)[None])
+
+
+class SeparateConditions:
+    """Bidirectional backbone: each picture's context grows by itself and is encoded again at every step."""
+
+    def __init__(self, network: JepaT) -> None:
+        self._network = network
+        self._contexts: dict[Picture, list[Context]] = {}
+
+    def start(self, text: TextFeatures) -> list[Start]:
+        """Embed prompts one by one, so that none carries another's padding."""
+        lengths = text.mask.sum(dim=1).tolist()
+        rows = [TextFeatures(text.tokens[row, None, :n], text.mask[row, None, :n]) for row, n in enumerate(lengths)]
+        return [self._network.start(row) for row in rows]
+
+    def add(self, picture: Picture, prompt: Start, null: Start | None) -> None:
+        """Begin a picture from the contexts of its prompt and, if it is guided, of the null text."""
+        contexts = [prompt, null] if picture.is_guided else [prompt]
+        self._contexts[picture] = [context for context in contexts if isinstance(context, Context)]
+
+    def remove(self, picture: Picture) -> None:
+        """Forget a picture."""
+        del self._contexts[picture]
+
+    def predict(self, pictures: Sequence[Picture]) -> tuple[Tensor, Tensor | None]:
+        """Conditions of the asked tokens (M, D), and of the null texts of the guided ones (G, D)."""
+        parts = [[self._condition(picture, context) for context in self._contexts[picture]] for picture in pictures]
+        nulls = [part[1] for part in parts if len(part) == 2]
+        return torch.cat([part[0] for part in parts]), torch.cat(nulls) if nulls else None
+
+    def _condition(self, picture: Picture, context: Context) -> Tensor:
+        asked = picture.order[None, picture.done :] if self._network.asks_all_masked else picture.asked[None]
+        now = torch.full_like(asked, picture.index)
+        return self._network.predict(context, asked, now)[0, : len(picture.asked)]
+
+    def extend(self, pictures: Sequence[Picture]) -> None:
+        """Add the tokens of the last step to each context."""
+        for picture in pictures:
+            revealed = picture.order[None, picture.done - picture.counts[picture.index - 1] : picture.done]
+            tokens = picture.tokens[revealed].to(self._network.null_text.dtype)
+            now = torch.full_like(revealed, picture.index - 1)
+            contexts = self._contexts[picture]
+            self._contexts[picture] = [self._network.extend(one, tokens, revealed, now) for one in contexts]

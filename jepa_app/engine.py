@@ -1,0 +1,267 @@
+"""Many requests, one forward pass: continuous batching for masked autoregression.
+
+One worker owns the network. Before every step it lets in requests that wait and drops those that were cancelled; the
+step advances all that are active, each at its own step with its own prompt, guidance, temperature and number of steps.
+Text is encoded once per prompt, by whoever asks; prefixes are encoded once per prompt and kept.
+Letters in shapes: N image tokens, C token channels.
+"""
+
+import os
+import queue
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+import torch
+
+from jepa_app.compute import choose_threads
+from jepa_app.conditions import Start
+from jepa_app.masking import cosine_schedule
+from jepa_app.models.text import TextFeatures
+from jepa_app.pipeline import JepaTPipeline
+from jepa_app.sampling import Sampler
+from jepa_app.unmasking import Picture, SamplingSettings, TokenStep
+
+MAX_ACTIVE = 32  # pictures that share a step
+MAX_WAITING = 256
+KEPT_PROMPTS = 128
+
+ValueT = TypeVar("ValueT")
+
+
+class EngineFullError(ValueError):
+    """Too many requests wait already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRequest:
+    """One picture asked for. Requests of one `client` wait for one another, those of different clients take turns."""
+
+    prompt: str
+    negative_prompt: str | None = None
+    settings: SamplingSettings
+    seed: int
+    client: Hashable = None
+
+
+class Run:
+    """A request on its way: iterate over its steps; closing the iterator or `cancel` drops it before the next step."""
+
+    def __init__(self, request: EngineRequest, texts: dict[str, TextFeatures], engine: "Engine") -> None:
+        self.request = request
+        self.texts = texts  # of the prompt and, where there is one, of the negative prompt
+        self.picture: Picture | None = None
+        self.is_cancelled = False
+        self._engine = engine
+        self._steps: queue.SimpleQueue[TokenStep | Exception | None] = queue.SimpleQueue()
+
+    def __iter__(self) -> Iterator[TokenStep]:
+        """Yield the steps as they come, until the picture is done or the run is cancelled."""
+        try:
+            while (step := self._steps.get()) is not None:
+                if isinstance(step, Exception):
+                    raise step
+                yield step
+        finally:
+            self.cancel()
+
+    @property
+    def num_ahead(self) -> int:
+        """How many requests will be let in before this one; 0 once it is active."""
+        return self._engine._num_ahead(self)
+
+    def cancel(self) -> None:
+        """Ask for no more steps; a run that is done does not notice."""
+        self._engine._cancel(self)
+
+    def deliver(self, step: TokenStep | Exception | None) -> None:
+        """Hand over a step, an error, or None for the end."""
+        self._steps.put(step)
+
+
+class Recent(Generic[ValueT]):
+    """What was made for the last keys asked for."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._values: OrderedDict[str, ValueT] = OrderedDict()
+
+    def get(self, key: str, make: Callable[[], ValueT]) -> ValueT:
+        """Return the value of a key, made now if it is not among the last."""
+        if key not in self._values:
+            self._values[key] = make()
+        self._values.move_to_end(key)
+        if len(self._values) > self._capacity:
+            self._values.popitem(last=False)
+        return self._values[key]
+
+
+class Engine:
+    """Requests in, steps out; one worker thread, started by the first request.
+
+    Args:
+        max_active: pictures that share a step; the others wait.
+        max_waiting: requests that may wait; more are refused.
+    """
+
+    def __init__(
+        self, pipeline: JepaTPipeline, *, max_active: int = MAX_ACTIVE, max_waiting: int = MAX_WAITING
+    ) -> None:
+        self.pipeline = pipeline
+        self.max_active, self.max_waiting = max_active, max_waiting
+        self.num_threads = torch.get_num_threads()
+        self._texts: Recent[TextFeatures] = Recent(KEPT_PROMPTS)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._change = threading.Condition()
+        self._text_lock = threading.Lock()
+        self._waiting: OrderedDict[Hashable, deque[Run]] = OrderedDict()  # by client, the next one to be let in first
+        self._active: list[Run] = []
+        self._worker: threading.Thread | None = None
+        self._closed = False
+
+    @property
+    def num_active(self) -> int:
+        """Pictures that take part in the next step."""
+        return len(self._active)
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that were not let in yet."""
+        with self._change:
+            return sum(map(len, self._waiting.values()))
+
+    def submit(self, request: EngineRequest) -> Run:
+        """Take in a request and return its run at once.
+
+        Raises:
+            EngineFullError: too many requests wait.
+            ValueError: a prompt is empty or too long, or there are more steps than tokens.
+        """
+        if os.getpid() != self._pid:  # a fork has no worker, and its locks may be held by nobody
+            self._reset()
+        cosine_schedule(self.pipeline.network.config.num_tokens, request.settings.num_steps)  # refuses too many
+        prompts = [request.prompt, request.negative_prompt] if request.negative_prompt else [request.prompt]
+        run = Run(request, {prompt: self._text(prompt) for prompt in prompts}, self)
+        with self._change:
+            if sum(map(len, self._waiting.values())) >= self.max_waiting:
+                raise EngineFullError(f"{self.max_waiting} pictures are waiting already; try again in a moment")
+            self._waiting.setdefault(request.client, deque()).append(run)
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="jepa-engine", daemon=True)
+                self._worker.start()
+            self._change.notify()
+        return run
+
+    def close(self) -> None:
+        """End all runs and the worker; the next request starts another."""
+        with self._change:
+            self._closed = True
+            worker = self._worker
+            self._change.notify()
+        if worker is not None:
+            worker.join()
+
+    def _text(self, prompt: str) -> TextFeatures:
+        with self._text_lock:
+            return self._texts.get(prompt, lambda: self.pipeline.encode_prompts([prompt]))
+
+    def _num_ahead(self, run: Run) -> int:
+        with self._change:
+            mine = self._waiting.get(run.request.client, deque())
+            if run not in mine:
+                return 0
+            place = mine.index(run)
+            clients = list(self._waiting)
+            turn = clients.index(run.request.client)
+            others = ((index, line) for index, line in enumerate(self._waiting.values()) if line is not mine)
+            return place + sum(min(len(line), place + (index < turn)) for index, line in others)
+
+    def _cancel(self, run: Run) -> None:
+        with self._change:
+            run.is_cancelled = True
+            line = self._waiting.get(run.request.client, deque())
+            if run in line:
+                line.remove(run)
+                run.deliver(None)
+                if not line:
+                    del self._waiting[run.request.client]
+
+    def _work(self) -> None:
+        with torch.inference_mode():
+            sampler = Sampler(self.pipeline.network, self.pipeline.denoising)
+            prefixes: Recent[Start] = Recent(KEPT_PROMPTS)
+            while True:
+                with self._change:
+                    while not (self._closed or self._waiting or self._active):
+                        self._change.wait()
+                    if self._closed:
+                        self._end()
+                        return
+                    joining = self._next_runs()
+                try:
+                    self._advance(sampler, prefixes, joining)
+                except Exception as error:  # noqa: BLE001  # whatever it is, those who wait must hear of it
+                    for run in self._active:
+                        run.deliver(error)
+                    self._active = []
+                    sampler = Sampler(self.pipeline.network, self.pipeline.denoising)
+
+    def _end(self) -> None:
+        for run in [*self._active, *(run for line in self._waiting.values() for run in line)]:
+            run.deliver(None)
+        self._reset()
+
+    def _next_runs(self) -> list[Run]:
+        """Take runs from the waiting clients in turn, as many as there is room for."""
+        joining: list[Run] = []
+        while self._waiting and len(self._active) + len(joining) < self.max_active:
+            client, line = self._waiting.popitem(last=False)
+            joining.append(line.popleft())
+            if line:
+                self._waiting[client] = line  # behind the others
+        return joining
+
+    def _advance(self, sampler: Sampler, prefixes: Recent[Start], joining: list[Run]) -> None:
+        for run in [run for run in self._active if run.is_cancelled]:
+            self._active.remove(run)
+            assert run.picture is not None
+            sampler.remove(run.picture)
+            run.deliver(None)
+        self._active += joining
+        for run in joining:
+            generator = torch.Generator().manual_seed(run.request.seed)
+            run.picture = Picture.begin(self.pipeline.network, run.request.settings, generator)
+            # each prompt alone: its numbers then do not depend on who else asks
+            starts = [prefixes.get(prompt, partial(_first, sampler, text)) for prompt, text in run.texts.items()]
+            sampler.add(run.picture, *starts)
+        owners = {id(run.picture): run for run in self._active}
+        for picture, step in sampler.step():
+            run = owners[id(picture)]
+            run.deliver(step)
+            if picture.is_done:
+                self._active.remove(run)
+                run.deliver(None)
+
+    def tune(self) -> int:
+        """Measure how many threads take a step fastest on this machine, set that number and return it."""
+        sampler = Sampler(self.pipeline.network, self.pipeline.denoising)
+        settings = SamplingSettings(num_steps=2)
+
+        def picture() -> None:
+            sampler.add(Picture.begin(self.pipeline.network, settings, torch.Generator().manual_seed(0)), sampler.null)
+            while sampler.pictures:
+                sampler.step()
+
+        if self.pipeline.device.type == "cpu":
+            self.num_threads = choose_threads(picture)
+        return self.num_threads
+
+
+def _first(sampler: Sampler, text: TextFeatures) -> Start:
+    return sampler.start(text)[0]

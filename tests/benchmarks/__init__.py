@@ -1,0 +1,1 @@
+"""Benchmarks: what the product costs, measured against the published way in the same process."""

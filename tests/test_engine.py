@@ -1,0 +1,320 @@
+"""Continuous batching on tiny real networks: everybody gets the picture that they would get alone."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from jepa_app.compute import choose_dtype, choose_threads, lay_out_for_few_rows, matrix_rate
+from jepa_app.engine import Engine, EngineFullError, EngineRequest, Recent, Run
+from jepa_app.pipeline import JepaTPipeline
+from jepa_app.unmasking import SamplingSettings, TokenStep
+from tests.studio_server import PATIENCE
+
+FAST = SamplingSettings(num_steps=4, denoising_steps=2)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_weights: Path) -> JepaTPipeline:
+    return JepaTPipeline.from_pretrained(tiny_weights)
+
+
+@pytest.fixture
+def engine(pipeline: JepaTPipeline) -> Iterator[Engine]:
+    engine = Engine(pipeline)
+    yield engine
+    engine.close()
+
+
+class Brake:
+    """Holds the engine's worker before every step of the denoiser until it is let go."""
+
+    def __init__(self, pipeline: JepaTPipeline) -> None:
+        self.steps = 0
+        self._allowed = threading.Semaphore(0)
+        self.reached = threading.Semaphore(0)
+        self._handle = pipeline.network.denoiser.condition_in.register_forward_pre_hook(self._stop)
+
+    def _stop(self, *_: object) -> None:
+        self.reached.release()
+        assert self._allowed.acquire(timeout=PATIENCE)
+        self.steps += 1
+
+    def wait(self) -> None:
+        """Wait until the worker stands before a step."""
+        assert self.reached.acquire(timeout=PATIENCE)
+
+    def step(self) -> None:
+        """Let the worker take the step that it stands before, and wait until it stands before the next."""
+        self._allowed.release()
+        self.wait()
+
+    def release(self) -> None:
+        """Let the worker run."""
+        self._handle.remove()
+        self._allowed.release(1000)
+
+
+@pytest.fixture
+def brake(pipeline: JepaTPipeline) -> Iterator[Brake]:
+    brake = Brake(pipeline)
+    yield brake
+    brake.release()
+
+
+def request(prompt: str = "red apple", seed: int = 0, client: object = None, **settings: object) -> EngineRequest:
+    chosen = {"num_steps": 4, "denoising_steps": 2} | settings
+    return EngineRequest(prompt=prompt, settings=SamplingSettings(**chosen), seed=seed, client=client)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def last(run: Run) -> TokenStep:
+    *_, step = run
+    return step
+
+
+def pixels(pipeline: JepaTPipeline, step: TokenStep) -> torch.Tensor:
+    return pipeline.decode(step.tokens[None], step.known[None])
+
+
+def test_a_run_yields_the_steps_of_sampling(engine: Engine, pipeline: JepaTPipeline) -> None:
+    steps = list(engine.submit(request(seed=3)))
+    expected = pipeline.stream(
+        "red apple", num_inference_steps=4, denoising_steps=2, generator=torch.Generator().manual_seed(3)
+    )
+    for step, one in zip(steps, expected, strict=True):
+        assert (step.index, step.total) == (one.index, one.total)
+        assert torch.equal(step.revealed, one.revealed[0])
+        assert torch.equal(step.tokens, one.tokens[0])
+
+
+def test_requests_together_give_the_pictures_of_each_alone(engine: Engine, pipeline: JepaTPipeline) -> None:
+    requests = [
+        request("red apple", seed=1),
+        request("a joyful cat in front of a very old house under the midnight sun", seed=2, num_steps=9),
+        request("rose", seed=3, guidance_scale=1.0, num_steps=1),
+        request("red apple", seed=4, guidance_scale=7.0, temperature=0.6, denoising_steps=5),
+        EngineRequest(prompt="blue heart", negative_prompt="leaf", settings=FAST, seed=5),
+    ]
+    alone = [pixels(pipeline, last(engine.submit(one))) for one in requests]
+    runs = []
+    for one in requests:
+        runs.append(engine.submit(one))
+        time.sleep(0.003)  # so that they join at different steps
+    for run, picture in zip(runs, alone, strict=True):
+        assert float((pixels(pipeline, last(run)) - picture).abs().max()) <= 2 / 127.5
+
+
+def test_requests_share_the_forward_passes(engine: Engine, pipeline: JepaTPipeline, brake: Brake) -> None:
+    first = engine.submit(request(seed=0))
+    brake.wait()  # the first is on its first step
+    others = [engine.submit(request(seed=seed)) for seed in range(1, 8)]
+    brake.step()
+    assert engine.num_active == 8
+    brake.release()
+    assert [last(run).index for run in [first, *others]] == [3] * 8
+    assert brake.steps <= 5  # four steps for all, and the one that the others missed
+
+
+def test_a_cancelled_run_frees_its_share_before_the_next_step(engine: Engine, brake: Brake) -> None:
+    kept, dropped = engine.submit(request(seed=0)), engine.submit(request(seed=1))
+    brake.wait()
+    until(lambda: engine.num_waiting == 0 or engine.num_active == 1)
+    brake.step()
+    assert engine.num_active == 2
+    dropped.cancel()
+    brake.step()
+    assert engine.num_active == 1
+    brake.release()
+    assert len(list(dropped)) < 4
+    assert last(kept).index == 3
+
+
+def test_closing_the_iterator_cancels(engine: Engine, brake: Brake) -> None:
+    run = engine.submit(request())
+    brake.wait()
+    brake.step()
+    steps = iter(run)
+    assert next(steps).index == 0
+    steps.close()
+    brake.release()
+    until(lambda: engine.num_active == 0)
+    assert brake.steps < 4
+
+
+def test_clients_take_turns(pipeline: JepaTPipeline, brake: Brake) -> None:
+    engine = Engine(pipeline, max_active=1)
+    runs = {name: engine.submit(request(client=name[0], num_steps=1)) for name in ("a1", "a2", "a3", "b1", "b2", "c1")}
+    brake.wait()
+    assert {name: run.num_ahead for name, run in runs.items()} == {
+        "a1": 0, "b1": 0, "c1": 1, "a2": 2, "b2": 3, "a3": 4,
+    }  # fmt: skip
+    ended: list[str] = []
+
+    def follow(name: str) -> None:
+        last(runs[name])
+        ended.append(name)
+
+    followers = [threading.Thread(target=follow, args=[name]) for name in runs]
+    for follower in followers:
+        follower.start()
+    for count in range(1, 6):
+        brake.step()
+        until(lambda count=count: len(ended) == count)
+    brake.release()
+    for follower in followers:
+        follower.join(PATIENCE)
+    assert ended == ["a1", "b1", "c1", "a2", "b2", "a3"]
+    engine.close()
+
+
+def test_a_cancelled_run_leaves_the_line(pipeline: JepaTPipeline, brake: Brake) -> None:
+    engine = Engine(pipeline, max_active=1)
+    runs = [engine.submit(request(seed=seed)) for seed in range(3)]
+    brake.wait()
+    runs[1].cancel()
+    assert list(runs[1]) == []
+    assert (engine.num_waiting, runs[2].num_ahead) == (1, 0)
+    brake.release()
+    assert last(runs[2]).index == 3
+    engine.close()
+
+
+def test_a_full_line_refuses_in_words(pipeline: JepaTPipeline, brake: Brake) -> None:
+    engine = Engine(pipeline, max_active=1, max_waiting=2)
+    runs = [engine.submit(request())]
+    brake.wait()
+    runs += [engine.submit(request()), engine.submit(request())]
+    with pytest.raises(EngineFullError, match="2 pictures are waiting already; try again"):
+        engine.submit(request())
+    brake.release()
+    assert [last(run).index for run in runs] == [3, 3, 3]
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"), [(request(num_steps=17), "steps is 17; allowed: 1 to 16"), (request(" "), "a prompt is empty")]
+)
+def test_wrong_requests_are_refused_at_once(engine: Engine, wrong: EngineRequest, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        engine.submit(wrong)
+    assert last(engine.submit(request())).index == 3
+
+
+def test_an_error_reaches_all_who_wait_and_the_engine_goes_on(engine: Engine, pipeline: JepaTPipeline) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    handle = pipeline.network.denoiser.condition_in.register_forward_pre_hook(fail)
+    runs = [engine.submit(request(seed=seed)) for seed in range(2)]
+    for run in runs:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            list(run)
+    handle.remove()
+    assert last(engine.submit(request())).index == 3
+
+
+def test_closing_ends_runs_and_a_later_request_starts_anew(pipeline: JepaTPipeline, brake: Brake) -> None:
+    engine = Engine(pipeline, max_active=1)
+    runs = [engine.submit(request()), engine.submit(request())]
+    brake.wait()
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    brake.release()
+    closing.join(PATIENCE)
+    assert [len(list(run)) for run in runs] == [1, 0]
+    assert last(engine.submit(request())).index == 3
+    engine.close()
+
+
+def test_prompts_are_encoded_once(engine: Engine, pipeline: JepaTPipeline) -> None:
+    encoded: list[int] = []
+    handle = pipeline.network.fusion.key_value.register_forward_pre_hook(lambda *_: encoded.append(1))
+    for seed in range(3):
+        last(engine.submit(request("a prompt that nobody used before", seed=seed)))
+    handle.remove()
+    assert len(encoded) == 2  # the prompt and the null text
+
+
+def test_only_the_last_values_are_kept() -> None:
+    recent: Recent[str] = Recent(2)
+    made: list[str] = []
+
+    def make(key: str) -> str:
+        return recent.get(key, lambda: made.append(key) or key.upper())
+
+    assert [make(key) for key in "aababcba"] == list("AABABCBA")
+    assert made == ["a", "b", "c", "a"]
+
+
+@pytest.mark.slow
+def test_a_fork_starts_a_worker_of_its_own(tiny_weights: Path) -> None:
+    program = f"""
+import os, torch
+torch.set_num_threads(1)
+from jepa_app.engine import Engine, EngineRequest
+from jepa_app.pipeline import JepaTPipeline
+from jepa_app.unmasking import SamplingSettings
+engine = Engine(JepaTPipeline.from_pretrained({str(tiny_weights)!r}))
+request = EngineRequest(prompt="red apple", settings=SamplingSettings(num_steps=3), seed=0)
+assert len(list(engine.submit(request))) == 3
+child = os.fork()
+if child == 0:
+    os._exit(0 if len(list(engine.submit(request))) == 3 else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=PATIENCE)
+
+
+def test_the_type_of_the_weights_is_the_faster_one() -> None:
+    faster = choose_dtype(torch.device("cpu"))
+    assert faster in (torch.float32, torch.bfloat16)
+    if faster == torch.bfloat16:
+        assert matrix_rate(torch.bfloat16) > matrix_rate(torch.float32)
+
+
+def test_a_pipeline_in_bfloat16_draws_nearly_the_same(pipeline: JepaTPipeline, tiny_weights: Path) -> None:
+    half = JepaTPipeline.from_pretrained(tiny_weights, dtype=torch.bfloat16)
+    assert half.dtype == torch.bfloat16
+    one, other = (last(Engine(each).submit(request(guidance_scale=1.0))) for each in (pipeline, half))
+    assert other.tokens.dtype == torch.float32
+    assert float((pixels(pipeline, one) - pixels(half, other)).abs().mean()) < 0.05
+
+
+def test_the_fastest_number_of_threads_is_taken_and_set() -> None:
+    before = torch.get_num_threads()
+    tried: list[int] = []
+
+    def work() -> None:
+        tried.append(torch.get_num_threads())
+        time.sleep(0.001 if torch.get_num_threads() == 2 else 0.01)
+
+    try:
+        assert choose_threads(work, most=3) == 2
+        assert set(tried) == {1, 2, 3}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_layout_changes_no_sum() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.Linear(32, 8))
+    x = torch.randn(5, 8)
+    before = network(x)
+    lay_out_for_few_rows(network)
+    assert torch.allclose(network(x), before, atol=1e-6)
+    assert [layer.weight.is_contiguous() for layer in network] == [False, True]
+    assert network.state_dict()["0.weight"].shape == (32, 8)

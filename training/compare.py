@@ -1,0 +1,160 @@
+"""Compare variants of JEPA-T at equal training time: `python -m training.compare NAME --data DIR --out DIR`.
+
+Each variant is trained anew with every seed for the same processor time, on a small network, and measured like any
+weights: the denoising loss by revealed fraction, the judge's figures, and the time of one picture.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from jepa_app.pipeline import JepaTPipeline
+from training.data import CaptionedPictures
+from training.evaluate import OneLineParser, Settings, measure_pictures
+from training.loop import train
+from training.objectives import REVEALED_FRACTIONS, JepaTObjective
+from training.recipes import JepaTRecipe, Schedule, make_recipe
+
+SMALL = (
+    "network.width=128",
+    "network.encoder_depth=3",
+    "network.predictor_depth=3",
+    "network.denoiser_width=192",
+    "network.denoiser_depth=2",
+)
+COMPARISONS: dict[str, dict[str, tuple[str, ...]]] = {  # comparison -> variant -> settings
+    "backbones": {
+        "cached": (),
+        "bidirectional, as published": ("network.backbone=bidirectional",),
+        "bidirectional, subsets asked": ("network.backbone=bidirectional_subset",),
+    },
+}
+TIMED_STEPS = 6  # that tell how many steps fit into the time
+SHOWN = (
+    *(f"heldout_pairs/denoising_loss@{fraction}" for fraction in REVEALED_FRACTIONS),
+    "heldout_pairs/denoising_loss",
+    "train/denoising_loss",
+    "concept_top5",
+    "concept_median_rank",
+    "concept_median_rank_heldout_pairs",
+    "frechet",
+    "frechet_real",
+    "milliseconds",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Figures of one variant trained with one seed."""
+
+    variant: str
+    seed: int
+    pictures_seen: int
+    figures: dict[str, float]
+
+
+def compare(
+    name: str, folder: Path, out: Path, *, minutes: float, seeds: int, prompts: int, settings: Sequence[str] = ()
+) -> Iterator[Measured]:
+    """Train and measure every variant with every seed, yielding each when it is done.
+
+    Raises:
+        ValueError: the comparison or a setting is unknown, or the folder is not usable.
+    """
+    if name not in COMPARISONS:
+        raise ValueError(f"comparison is {name!r}; allowed: {', '.join(COMPARISONS)}")
+    for seed in range(seeds):
+        for variant, changes in COMPARISONS[name].items():
+            recipe = make_recipe("jepa_t", [*SMALL, *changes, *settings, f"schedule.seed={seed}"])
+            assert isinstance(recipe, JepaTRecipe)
+            data = CaptionedPictures.load(folder, recipe.image_size(), recipe.captions)
+            steps = _steps_within(recipe, data, 60 * minutes, out / "timing")
+            schedule = dataclasses.replace(recipe.schedule, steps=steps, validate_steps=steps)
+            torch.manual_seed(seed)  # of the initial weights
+            objective = recipe.build(data)
+            run = out / f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}"
+            *_, last = train(objective, data, schedule, run, resume=False)
+            figures = last.validation | _measure(objective, data, folder, prompts)
+            yield Measured(variant=variant, seed=seed, pictures_seen=steps * schedule.batch_size, figures=figures)
+
+
+def _steps_within(recipe: JepaTRecipe, data: CaptionedPictures, seconds: float, out: Path) -> int:
+    """How many steps fit into so much processor time, by the median of a few; the text is cached beforehand."""
+    short = Schedule(steps=2 * TIMED_STEPS, validate_pictures=0, batch_size=recipe.schedule.batch_size)
+    objective, spent, before = recipe.build(data), [], time.process_time()
+    for step in train(objective, data, short, out / str(time.monotonic_ns()), resume=False):
+        now = time.process_time()
+        if step.step > TIMED_STEPS:
+            spent.append(now - before)
+        before = now
+    return max(2 * TIMED_STEPS, round(seconds / statistics.median(spent)))
+
+
+def _measure(objective: JepaTObjective, data: CaptionedPictures, folder: Path, prompts: int) -> dict[str, float]:
+    pipeline = JepaTPipeline(objective.tokenizer, objective.ema.network, objective.text.encoder)
+    figures = measure_pictures(pipeline, data, folder, Settings(prompts=prompts)).figures
+    return figures | {"milliseconds": min(_picture_milliseconds(pipeline) for _ in range(8))}
+
+
+def _picture_milliseconds(pipeline: JepaTPipeline) -> float:
+    began = time.perf_counter()
+    pipeline("red apple, noto style", generator=torch.Generator().manual_seed(0))
+    return 1000 * (time.perf_counter() - began)
+
+
+def table(measured: Sequence[Measured]) -> str:
+    """Means over the seeds, with half the span between the least and the greatest, as a Markdown table."""
+    variants = list(dict.fromkeys(one.variant for one in measured))
+    names = [name for name in SHOWN if name in measured[0].figures]
+    lines = ["| figure | " + " | ".join(variants) + " |", "|---" * (len(variants) + 1) + "|"]
+    for name in ["pictures_seen", *names]:
+        cells = []
+        for variant in variants:
+            rows = [one for one in measured if one.variant == variant]
+            values = [one.pictures_seen if name == "pictures_seen" else one.figures[name] for one in rows]
+            cells.append(f"{statistics.mean(values):.4g} ± {(max(values) - min(values)) / 2:.2g}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare and print; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
+    parser = OneLineParser(prog="python -m training.compare", description=__doc__)
+    parser.add_argument("name", help=f"one of: {', '.join(COMPARISONS)}")
+    parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder for runs and figures.json")
+    parser.add_argument("--minutes", type=float, default=5.0, help="processor time of each training (default 5)")
+    parser.add_argument("--seeds", type=int, default=2, help="trainings of each variant (default 2)")
+    parser.add_argument("--prompts", type=int, default=100, help="pictures a side of the split (default 100)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of all")
+    options: argparse.Namespace = parser.parse_args(arguments)
+    measured: list[Measured] = []
+    try:
+        for one in compare(
+            options.name,
+            options.data,
+            options.out,
+            minutes=options.minutes,
+            seeds=options.seeds,
+            prompts=options.prompts,
+            settings=options.set,
+        ):
+            measured.append(one)
+            rows = [dataclasses.asdict(one) for one in measured]
+            (options.out / "figures.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(table(measured))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

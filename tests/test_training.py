@@ -23,7 +23,7 @@ from training.bundle import main as bundle
 from training.data import Batch, CaptionedPictures
 from training.ema import Ema
 from training.loop import TrainStep, train
-from training.muon import Muon, make_optimizers, orthogonalise
+from training.muon import COEFFICIENTS, Muon, make_optimizers, orthogonalise
 from training.objectives import JepaTLoss, JepaTObjective, ask_all_blocks, ask_masked
 from training.recipes import RECIPES, JepaTRecipe, Recipe, Schedule, TIJepaRecipe, TokenizerRecipe, make_recipe
 from training.rendering import Drawing, render, svg_document
@@ -89,7 +89,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 # --- optimizers
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 6, 20), (2, 20, 6)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 6, 10), (2, 6, 20), (2, 20, 6)], ids=str)
 def test_orthogonalise_keeps_directions_and_levels_strengths(shape: tuple[int, ...]) -> None:
     matrices = torch.randn(shape, generator=seeded(), dtype=torch.float64)
     out = orthogonalise(matrices, torch.float64)
@@ -99,6 +99,18 @@ def test_orthogonalise_keeps_directions_and_levels_strengths(shape: tuple[int, .
     assert torch.allclose(inside, torch.diag_embed(diagonal), atol=1e-10)
     assert diagonal.min() > 0.3
     assert diagonal.max() < 1.3
+
+
+def test_wide_matrices_are_levelled_by_the_same_iterations() -> None:
+    wide = torch.randn(3, 8, 40, generator=seeded()) * torch.logspace(0, -4, 40)
+    expected = orthogonalise(wide.double(), torch.float64)
+    assert torch.allclose(orthogonalise(wide, torch.float32).double(), expected, atol=1e-4)
+    a, b, c = COEFFICIENTS
+    x = wide.double() / wide.double().norm(dim=(1, 2), keepdim=True)
+    for _ in range(5):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    assert torch.allclose(expected, x, atol=1e-9)
 
 
 def test_muon_steps_like_torch_s() -> None:

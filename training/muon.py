@@ -12,6 +12,9 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
+from jepa_app.compute import multiplies_bfloat16
+
+HALF = (torch.float16, torch.bfloat16)
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic Newton-Schulz with the steepest slope at zero
 
 
@@ -24,19 +27,31 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype, steps: int = 5) -> Tenso
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    by_gram = dtype not in HALF and x.shape[2] >= 3 * x.shape[1]  # half precision would lose the small values
+    x = (_iterate_gram if by_gram else _iterate)(x, steps)
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+def _iterate(x: Tensor, steps: int) -> Tensor:
     a, b, c = COEFFICIENTS
     for _ in range(steps):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).to(matrices.dtype)
+    return x
 
 
-def fast_matrix_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the device has units for it, else float32."""
-    if device.type == "cuda":
-        return torch.bfloat16
-    capabilities = torch.cpu.get_capabilities()
-    return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else torch.float32
+def _iterate_gram(x: Tensor, steps: int) -> Tensor:
+    """The same iterations on the square x x^T alone: wide matrices are multiplied twice in all, not twice a step."""
+    a, b, c = COEFFICIENTS
+    gram = x @ x.mT  # (K, R, R)
+    one = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    whole = one.expand_as(gram)
+    for step in range(steps):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + a * one
+        whole = factor @ whole if step else factor
+        if step < steps - 1:
+            gram = factor @ gram @ factor
+    return whole @ x
 
 
 class Muon(torch.optim.Optimizer):
@@ -74,7 +89,9 @@ class Muon(torch.optim.Optimizer):
             gradients = [matrix.grad for matrix in same if matrix.grad is not None]
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
-            update = orthogonalise(torch.stack(nesterov), fast_matrix_dtype(same[0].device))
+            update = orthogonalise(
+                torch.stack(nesterov), torch.bfloat16 if multiplies_bfloat16(same[0].device) else torch.float32
+            )
             torch._foreach_mul_(same, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(same, list(update.unbind()), alpha=-group["lr"] * 0.2 * math.sqrt(max(shape)))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 from tqdm import tqdm
 
+from jepa_app.compute import keep_freed_memory
 from training.data import CaptionedPictures
 from training.loop import TrainStep, check_checkpoint, train
 from training.recipes import RECIPES, make_recipe
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, help="train up to this many steps in all")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a recipe's setting")
     options = parser.parse_args(arguments)
+    keep_freed_memory()
     try:
         run(options)
     except ValueError as error:

@@ -7,10 +7,13 @@ Letters in shapes: B pictures, N image tokens, C token channels, D width.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from jepa_app.checkpoint import load_config, load_state, resolve_weights
+from jepa_app.config import JepaTConfig
 from jepa_app.flow import FlowMatching
 from jepa_app.masking import block_ids, cosine_schedule
 from jepa_app.models.jepa_t import JepaT
@@ -71,3 +74,11 @@ def _euler(network: JepaT, condition: Tensor, x: Tensor, scale: float | None, se
 def euler() -> FlowMatching:
     """The solver of the published sampler."""
     return FlowMatching(solver="euler", shift=1.0)
+
+
+def plain_network(weights: Path | str) -> JepaT:
+    """The network of a weights folder as it was trained: in float32, its matrices laid out as usual."""
+    folder = resolve_weights(weights) / "jepa-t"
+    network = JepaT(load_config(folder, JepaTConfig))
+    load_state(folder, network)
+    return network.eval().requires_grad_(False)

@@ -120,11 +120,26 @@ class FlowMatching:
     solver: Solver = "multistep"
     shift: float = 2.0
 
-    def loss(self, network: Network, condition: Tensor, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the mean squared velocity error of each token (M,) at a random time."""
-        noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
+    def loss(
+        self,
+        network: Network,
+        condition: Tensor,
+        clean: Tensor,
+        generator: torch.Generator,
+        *,
+        noise: Tensor | None = None,
+        at_noise: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean squared velocity error of each token (M,) at a random time.
+
+        `noise` (M, C) is drawn unless given; tokens with `at_noise` (M,) bool are taken at time 0.
+        """
+        if noise is None:
+            noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
         normal = torch.randn(len(clean), generator=generator, device=clean.device, dtype=clean.dtype)
         time = torch.sigmoid(self.time_mean + self.time_std * normal)
+        if at_noise is not None:
+            time = time.masked_fill(at_noise, 0.0)
         noisy = time[:, None] * clean + (1 - time[:, None]) * noise
         remaining = (1 - time).clamp(min=self.min_denominator)[:, None]
         return ((network(noisy, time, condition) - clean) / remaining).square().mean(dim=1)

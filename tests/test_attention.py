@@ -43,18 +43,18 @@ def test_hidden_keys_have_no_influence() -> None:
     assert torch.allclose(attend(query, key, value, mask), attend(query, key[:, :4], value[:, :4]), atol=1e-6)
 
 
-ALIKE, DIFFERENT = (2, 2, 2), (3, 1, 4)  # queries of each row
-KEY_LENGTHS, SLOT = (5, 2, 6), 9  # keys of each row, in slots of this length
+ALIKE, DIFFERENT, UNEVEN = (2,) * 4, (3, 1, 4, 2), (1, 1, 60, 1)  # queries of each row
+KEY_LENGTHS, SLOT = (5, 2, 6, 3), 9  # keys of each row, in slots of this length
 
 
 def packed(lengths: tuple[int, ...], device: torch.device = CPU, dtype: torch.dtype = torch.float32) -> tuple:
     """Queries end to end, keys and values in slots (one more than there are rows), and the packing."""
     query = heads(1, sum(lengths), 0, width=16).to(device, dtype)
-    key, value = (heads(4, SLOT, seed, width=16).to(device, dtype) for seed in (1, 2))
+    key, value = (heads(5, SLOT, seed, width=16).to(device, dtype) for seed in (1, 2))
     return query, key, value, Packing.of(lengths, KEY_LENGTHS, query)
 
 
-@pytest.mark.parametrize("lengths", [ALIKE, DIFFERENT])
+@pytest.mark.parametrize("lengths", [ALIKE, DIFFERENT, UNEVEN])
 def test_packed_rows_equal_each_alone(lengths: tuple[int, ...]) -> None:
     query, key, value, packing = packed(lengths)
     parts = zip(query[0].split(lengths), key, value, KEY_LENGTHS, strict=False)
@@ -70,8 +70,8 @@ def test_packed_rows_equal_the_mask_that_xformers_means(lengths: tuple[int, ...]
     bias = pytest.importorskip("xformers.ops.fmha.attn_bias", reason="xformers is not installed")
     query, key, value, packing = packed(lengths)
     meant = bias.BlockDiagonalPaddedKeysMask.from_seqlens(lengths, kv_padding=SLOT, kv_seqlen=KEY_LENGTHS)
-    mask = meant.materialize((sum(lengths), 3 * SLOT)) == 0
-    flat_key, flat_value = key[:3].flatten(0, 1)[None], value[:3].flatten(0, 1)[None]
+    mask = meant.materialize((sum(lengths), 4 * SLOT)) == 0
+    flat_key, flat_value = key[:4].flatten(0, 1)[None], value[:4].flatten(0, 1)[None]
     expected = written_out(query, flat_key, flat_value, mask[None])
     assert torch.allclose(attend(query, key, value, packing), expected, atol=1e-6)
 
@@ -107,6 +107,6 @@ def test_xformers_equals_sdpa_on_a_gpu(dtype: torch.dtype) -> None:
     for mask in (None, some_mask(2, 5, 13).to(CUDA)):
         ours, theirs = (attend(query, key, value, mask, backend=backend) for backend in ("xformers", "sdpa"))
         assert torch.allclose(ours, theirs, atol=2e-2)
-    for lengths in (ALIKE, DIFFERENT):
+    for lengths in (ALIKE, DIFFERENT, UNEVEN):
         ours, theirs = (attend(*packed(lengths, CUDA, dtype), backend=backend) for backend in ("xformers", "sdpa"))
         assert torch.allclose(ours, theirs, atol=2e-2)

@@ -113,7 +113,7 @@ def evaluate(weights: Path | str, folder: Path, settings: Settings, device: str 
 def measure_pictures(pipeline: JepaTPipeline, data: CaptionedPictures, folder: Path, settings: Settings) -> Evaluation:
     """Generate pictures for captions of each side of the split and let the judge look at them."""
     judge = Judge.load(pipeline.device)
-    real = _features_of_all(judge, data, features_cache(folder, data.image_size))
+    real = features_of_all(judge, data, features_cache(folder, data.image_size))
     exam = ConceptExam(data, real) if all(row.hexcode for row in data.rows) else None
     result = Evaluation(
         figures={},
@@ -194,7 +194,7 @@ def _frechet_figures(reference: Features, made: Features, restored: Features, re
     return {name: frechet_distance(features, reference) for name, features in kinds.items()}
 
 
-def _features_of_all(judge: Judge, data: CaptionedPictures, cache: Path) -> Features:
+def features_of_all(judge: Judge, data: CaptionedPictures, cache: Path) -> Features:
     """The features of all pictures of a folder, from the cache or into it."""
     if cache.is_file():
         cached: Features = np.load(cache)

@@ -17,6 +17,7 @@ from jepa_app.models.tokenizer import LinearTokenizer, Tokenizer, make_tokenizer
 from training.captions import CaptionOptions, caption_pool
 from training.data import CaptionedPictures
 from training.objectives import JepaTLoss, JepaTObjective
+from training.rectify_objective import RectifyLoss, RectifyObjective
 from training.selection import balanced_order
 from training.text_cache import TextCache
 from training.ti_objective import TIJepaLoss, TIJepaObjective
@@ -91,6 +92,35 @@ class JepaTRecipe:
             load_state(Path(self.init), network)
         text = TextCache(TextEncoder.load())
         return JepaTObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RectifyRecipe:
+    """Straighten the flow of a trained JEPA-T, so that few denoising steps are enough; `init` is its weights folder."""
+
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=300, matrix_lr=1e-3, other_lr=1e-3, warmup=20))
+    captions: CaptionOptions = field(default_factory=CaptionOptions)
+    loss: RectifyLoss = field(default_factory=RectifyLoss)
+    tokenizer: str = "weights/tokenizer"
+    init: str = "weights/jepa-t"
+    ema_decay: float = 0.99
+    fits_without_steps: ClassVar[bool] = False
+
+    def image_size(self) -> int:
+        """Return the side in pixels of the pictures to train on."""
+        return load_config(Path(self.tokenizer), TokenizerConfig).image_size
+
+    def build(self, data: CaptionedPictures) -> RectifyObjective:
+        """Load tokenizer and network and build the objective; the data is not needed for that.
+
+        Raises:
+            ValueError: the tokenizer or the weights are missing or broken, or the network denoises by diffusion.
+        """
+        del data
+        network = JepaT(load_config(Path(self.init), JepaTConfig))
+        load_state(Path(self.init), network)
+        tokenizer, text = load_tokenizer(Path(self.tokenizer)), TextCache(TextEncoder.load())
+        return RectifyObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +209,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-Recipe = JepaTRecipe | TokenizerRecipe | TIJepaRecipe
+Recipe = JepaTRecipe | RectifyRecipe | TokenizerRecipe | TIJepaRecipe
 SettingsT = TypeVar("SettingsT")
 
 _VAE = Schedule(steps=6000, batch_size=32, matrix_lr=1e-3, other_lr=1e-3, weight_decay=0.0)
@@ -189,6 +219,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "jepa_t_bidirectional": lambda: JepaTRecipe(network=JepaTConfig(backbone="bidirectional")),
     "jepa_t_bidirectional_subset": lambda: JepaTRecipe(network=JepaTConfig(backbone="bidirectional_subset")),
     "jepa_t_diffusion": lambda: JepaTRecipe(network=JepaTConfig(denoising="diffusion")),
+    "jepa_t_rectified": RectifyRecipe,
     "ti_jepa": TIJepaRecipe,
     "tokenizer": TokenizerRecipe,
     "tokenizer_patch": lambda: TokenizerRecipe(network=TokenizerConfig(kind="patch", channels=192)),

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 Backend = Literal["xformers", "sdpa"]
+EVEN = 3.0  # padded over real queries, up to which padding costs a CPU less than calls do
 
 
 @functools.cache
@@ -57,6 +58,11 @@ class Packing:
     places: Tensor
     mask: Tensor
 
+    @property
+    def is_even(self) -> bool:
+        """Whether one call for all rows, padded to the longest, is worth its padding (on a CPU, as measured)."""
+        return max(self.query_lengths) * len(self.query_lengths) <= EVEN * sum(self.query_lengths)
+
     @classmethod
     def of(cls, query_lengths: Sequence[int], key_lengths: Sequence[int], like: Tensor) -> "Packing":
         """Lay out rows of so many queries and keys, for tensors of the device and type of `like`."""
@@ -89,7 +95,9 @@ def attend(
     """
     chosen = choose_backend(query.device, query.dtype, backend)
     if isinstance(mask, Packing):
-        return (_packed_xformers if chosen == "xformers" else _packed_sdpa)(query, key, value, mask)
+        if chosen == "xformers":
+            return _packed_xformers(query, key, value, mask)
+        return (padded_sdpa if mask.is_even or query.is_cuda else row_by_row_sdpa)(query, key, value, mask)
     return (_attend_xformers if chosen == "xformers" else _attend_sdpa)(query, key, value, mask)
 
 
@@ -99,8 +107,14 @@ def _attend_sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None)
     return out.transpose(1, 2)  # (B, Q, H, E)
 
 
-def _packed_sdpa(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
-    """Pad the queries of each row to the longest; the linear layers around see no padding."""
+def row_by_row_sdpa(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
+    """Attend with packed queries by one call a row: nothing is padded, but rows do not share a call."""
+    parts = zip(query[0].split(packing.query_lengths), key, value, packing.key_lengths, strict=False)
+    return torch.cat([_attend_sdpa(q[None], k[None, :n], v[None, :n], None)[0] for q, k, v, n in parts])[None]
+
+
+def padded_sdpa(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
+    """Attend with packed queries by one call, those of each row padded to the longest."""
     rows, longest, used = len(packing.query_lengths), max(packing.query_lengths), packing.mask.shape[2]
     key, value = key[:rows, :used], value[:rows, :used]
     if rows * longest == query.shape[1]:  # all rows ask equally many: laid end to end is padded already

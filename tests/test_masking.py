@@ -16,6 +16,7 @@ from jepa_app.masking import (
     multi_block_mask,
     random_blocks,
     random_orders,
+    subset_counts,
     visible,
 )
 
@@ -109,3 +110,11 @@ def test_multi_block_mask_is_a_reproducible_union_that_leaves_context() -> None:
     single = block_mask(8, seeded(3))
     assert bool((first | ~single).all())  # its first block lies inside
     assert single.sum() < first.sum() < 64
+
+
+def test_subsets_cover_all_sizes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = [subset_counts(16, generator) for _ in range(2000)]
+    assert all(1 <= asked <= masked <= 16 for masked, asked in drawn)
+    assert {masked for masked, _ in drawn} == set(range(1, 17))
+    assert {asked for masked, asked in drawn if masked == 16} == set(range(1, 17))

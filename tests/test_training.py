@@ -185,7 +185,9 @@ def objective_of(
     return JepaTObjective(JepaT(config), tokenizer, TextCache(encoder), ema_decay=0.9, loss=JepaTLoss(**loss))
 
 
-@pytest.mark.parametrize("backbone", ["cached", "bidirectional"])
+@pytest.mark.parametrize(
+    "backbone", ["cached", "bidirectional", pytest.param("bidirectional_subset", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("denoising", ["flow", "diffusion"])
 def test_losses_fall_on_a_tiny_batch(
     backbone: str, denoising: str, data: CaptionedPictures, tokenizer: LinearTokenizer, text_encoder: TextEncoder
@@ -232,7 +234,8 @@ def test_without_prediction_weight_the_loss_is_the_denoising_loss(
 
 
 def test_every_parameter_learns(data: CaptionedPictures, tokenizer: LinearTokenizer, text_encoder: TextEncoder) -> None:
-    for config in (TINY_JEPA_T, replace(TINY_JEPA_T, backbone="bidirectional")):
+    for backbone in ("cached", "bidirectional", "bidirectional_subset"):
+        config = replace(TINY_JEPA_T, backbone=backbone)
         objective = objective_of(config, tokenizer, text_encoder, text_drop=0.5)
         awake(objective.network)
         objective(data.batch(0, 4, 0), seeded(3))["loss"].backward()

@@ -56,9 +56,7 @@ class RectifyObjective(nn.Module):
     ) -> None:
         super().__init__()
         if network.config.denoising != "flow":
-            raise ValueError(
-                f"denoising is {network.config.denoising!r}; allowed here: flow, the one to be straightened"
-            )
+            raise ValueError(f"denoising is {network.config.denoising!r}; allowed: flow, which can be straightened")
         self.teacher: JepaT = network.eval().requires_grad_(False)
         self.network = copy.deepcopy(network.denoiser).requires_grad_(True)
         self.ema: Ema[Denoiser] = Ema(self.network, ema_decay)

@@ -31,7 +31,7 @@ PAGE = 4096  # bytes
 
 def mixed(number: int) -> EngineRequest:
     """Requests as different as users': prompt, steps and guidance vary."""
-    settings = SamplingSettings(num_steps=(16, 8, 24, 12)[number % 4], guidance_scale=(3.0, 1.0, 5.0)[number % 3])
+    settings = SamplingSettings(num_steps=(16, 8, 12, 10)[number % 4], guidance_scale=(3.0, 1.0, 5.0)[number % 3])
     return EngineRequest(prompt=PROMPTS[number % len(PROMPTS)], settings=settings, seed=number, client=number % 5)
 
 

@@ -1,0 +1,62 @@
+"""The benchmarks run on tiny networks and print what the design names; their figures are those of this machine."""
+
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+
+from jepa_app.compute import matrix_rate
+from tests.benchmarks import attention, sampling, serving
+from tests.benchmarks.measure import in_turn, operations, ratio
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_operations_of_a_matrix_product_are_counted() -> None:
+    assert operations(lambda: torch.ones(3, 5) @ torch.ones(5, 7)) == 2 * 3 * 5 * 7
+    assert matrix_rate(torch.float32, size=64) > 1e6
+
+
+def test_work_is_timed_in_turn_and_the_first_round_does_not_count() -> None:
+    called: list[str] = []
+    taken = in_turn({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, rounds=2)
+    assert called == ["a", "b"] * 3
+    assert {name: len(times) for name, times in taken.items()} == {"a": 2, "b": 2}
+    assert ratio([4.0, 9.0, 2.0], [2.0, 3.0, 2.0]) == 2.0
+
+
+@pytest.mark.slow
+def test_one_picture(tiny_weights: Path) -> None:
+    figures, _ = sampling.measure(Namespace(weights=tiny_weights, rounds=1, data="", pictures=0))
+    names = {"latency_speedup", "first_frame_ms", "preview_overhead", "token_passes", "matrix_rate_share"}
+    assert names <= set(figures)
+    assert figures["token_passes"] == pytest.approx(2 - 1 / 16)  # one pass each, but for the last step's token
+    assert figures["token_passes_published"] == pytest.approx(16)
+    assert figures["operations"] < figures["operations_published"] / 10
+    assert 0 < figures["matrix_rate_share"] < 1
+
+
+@pytest.mark.slow
+def test_many_requests(tiny_weights: Path) -> None:
+    figures, _ = serving.measure(Namespace(weights=tiny_weights, rounds=1, requests=32))
+    assert {"concurrent_8_speedup", "cancel_steps", "rss_growth_mb"} <= set(figures)
+    assert figures["cancel_steps"] <= 1
+
+
+def test_attention_kernels() -> None:
+    figures, _ = attention.measure(Namespace(rounds=1))
+    assert all(value > 0 for value in figures.values())
+    assert {f"us_{batch}_door" for batch in attention.STEPS} <= set(figures)
+
+
+@pytest.mark.slow
+def test_the_command_prints_one_json_document(tiny_weights: Path) -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.sampling", "--json", "--rounds", "1", "--weights", tiny_weights]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    document = json.loads(done.stdout)
+    assert set(document) == {"figures", "setting"}
+    assert document["setting"]["torch"] == torch.__version__

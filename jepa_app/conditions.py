@@ -20,8 +20,8 @@ Start = Prefix | Context  # an encoded prompt, from which any number of pictures
 class Conditions(Protocol):
     """Encodes prompts and pictures, and answers what the asked tokens' conditions are."""
 
-    def start(self, text: TextFeatures) -> list[Start]:
-        """Encode prompts, each for any number of pictures to begin from."""
+    def start(self, text: TextFeatures, picture: Picture | None = None) -> list[Start]:
+        """Encode prompts, each for any number of pictures to begin from; with the tokens that a picture begins with."""
 
     def add(self, picture: Picture, prompt: Start, null: Start | None) -> None:
         """Begin a picture."""
@@ -36,23 +36,38 @@ class Conditions(Protocol):
         """Take in the tokens that the last step revealed."""
 
 
+def begin(network: JepaT, text: TextFeatures, picture: Picture | None) -> Context:
+    """Start from prompts (B, T, W), and take in the tokens that a picture begins with, block by block."""
+    context = network.start(text)
+    if picture is None or not len(picture.begun):
+        return context
+    positions, copies = picture.order[: len(picture.begun)], len(text)
+    tokens = picture.tokens[positions].to(network.null_text.dtype)
+    return network.extend(
+        context,
+        tokens.expand(copies, -1, -1),
+        positions.expand(copies, -1),
+        picture.begun.expand(copies, -1),
+    )
+
+
 class PackedConditions:
     """Cached backbone: all pictures' tokens in one forward pass, each picture with a slot, two if it is guided."""
 
-    def __init__(self, network: JepaT) -> None:
+    def __init__(self, network: JepaT, *, num_slots: int = 4, prompt_length: int = MAX_TOKENS) -> None:
         self._network = network
         self._slots = Slots(
             network.config,
-            num_slots=4,
-            prompt_length=MAX_TOKENS,
+            num_slots=num_slots,
+            prompt_length=prompt_length,
             device=network.null_text.device,
             dtype=network.null_text.dtype,
         )
         self._owners: list[Picture] = []  # of each slot
 
-    def start(self, text: TextFeatures) -> list[Start]:
-        """Encode prompts into prefixes."""
-        context = self._network.start(text)
+    def start(self, text: TextFeatures, picture: Picture | None = None) -> list[Start]:
+        """Encode prompts into prefixes, followed by the tokens that a picture begins with."""
+        context = begin(self._network, text, picture)
         return [Prefix.of(context, row) for row in range(len(text))]
 
     def add(self, picture: Picture, prompt: Start, null: Start | None) -> None:
@@ -98,11 +113,11 @@ class SeparateConditions:
         self._network = network
         self._contexts: dict[Picture, list[Context]] = {}
 
-    def start(self, text: TextFeatures) -> list[Start]:
+    def start(self, text: TextFeatures, picture: Picture | None = None) -> list[Start]:
         """Embed prompts one by one, so that none carries another's padding."""
         lengths = text.mask.sum(dim=1).tolist()
         rows = [TextFeatures(text.tokens[row, None, :n], text.mask[row, None, :n]) for row, n in enumerate(lengths)]
-        return [self._network.start(row) for row in rows]
+        return [begin(self._network, row, picture) for row in rows]
 
     def add(self, picture: Picture, prompt: Start, null: Start | None) -> None:
         """Begin a picture from the contexts of its prompt and, if it is guided, of the null text."""

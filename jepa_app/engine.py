@@ -19,11 +19,10 @@ import torch
 
 from jepa_app.compute import choose_threads
 from jepa_app.conditions import Start
-from jepa_app.masking import cosine_schedule
 from jepa_app.models.text import TextFeatures
 from jepa_app.pipeline import JepaTPipeline
 from jepa_app.sampling import Sampler
-from jepa_app.unmasking import Picture, SamplingSettings, TokenStep
+from jepa_app.unmasking import Picture, SamplingSettings, Shown, TokenStep
 
 MAX_ACTIVE = 32  # pictures that share a step
 MAX_WAITING = 256
@@ -38,21 +37,25 @@ class EngineFullError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineRequest:
-    """One picture asked for. Requests of one `client` wait for one another, those of different clients take turns."""
+    """One picture asked for. Requests of one `client` wait for one another, those of different clients take turns.
+
+    `shown` are tokens that the picture begins with.
+    """
 
     prompt: str
     negative_prompt: str | None = None
     settings: SamplingSettings
     seed: int
     client: Hashable = None
+    shown: Shown | None = None
 
 
 class Run:
     """A request on its way: iterate over its steps; closing the iterator or `cancel` drops it before the next step."""
 
-    def __init__(self, request: EngineRequest, texts: dict[str, TextFeatures], engine: "Engine") -> None:
+    def __init__(self, request: EngineRequest, texts: list[tuple[str, TextFeatures]], engine: "Engine") -> None:
         self.request = request
-        self.texts = texts  # of the prompt and, where there is one, of the negative prompt
+        self.texts = texts  # prompt and, where there is one, negative prompt, with their features
         self.picture: Picture | None = None
         self.is_cancelled = False
         self._engine = engine
@@ -141,13 +144,16 @@ class Engine:
 
         Raises:
             EngineFullError: too many requests wait.
-            ValueError: a prompt is empty or too long, or there are more steps than tokens.
+            ValueError: a prompt is empty or too long, there are more steps than tokens, or what is shown does not fit.
         """
         if os.getpid() != self._pid:  # a fork has no worker, and its locks may be held by nobody
             self._reset()
-        cosine_schedule(self.pipeline.network.config.num_tokens, request.settings.num_steps)  # refuses too many
+        # refuses what does not fit before anybody waits for it
+        Picture.begin(
+            self.pipeline.network, request.settings, torch.Generator().manual_seed(request.seed), request.shown
+        )
         prompts = [request.prompt, request.negative_prompt] if request.negative_prompt else [request.prompt]
-        run = Run(request, {prompt: self._text(prompt) for prompt in prompts}, self)
+        run = Run(request, [(prompt, self._text(prompt)) for prompt in prompts], self)
         with self._change:
             if sum(map(len, self._waiting.values())) >= self.max_waiting:
                 raise EngineFullError(f"{self.max_waiting} pictures are waiting already; try again in a moment")
@@ -166,6 +172,10 @@ class Engine:
             self._change.notify()
         if worker is not None:
             worker.join()
+
+    def _begin(self, request: EngineRequest) -> Picture:
+        generator = torch.Generator().manual_seed(request.seed)
+        return Picture.begin(self.pipeline.network, request.settings, generator, request.shown)
 
     def _text(self, prompt: str) -> TextFeatures:
         with self._text_lock:
@@ -235,10 +245,12 @@ class Engine:
             run.deliver(None)
         self._active += joining
         for run in joining:
-            generator = torch.Generator().manual_seed(run.request.seed)
-            run.picture = Picture.begin(self.pipeline.network, run.request.settings, generator)
+            run.picture = self._begin(run.request)
+            if len(run.picture.begun):
+                sampler.add_begun(run.picture, *(text for _, text in run.texts))
+                continue
             # each prompt alone: its numbers then do not depend on who else asks
-            starts = [prefixes.get(prompt, partial(_first, sampler, text)) for prompt, text in run.texts.items()]
+            starts = [prefixes.get(prompt, partial(_first, sampler, text)) for prompt, text in run.texts]
             sampler.add(run.picture, *starts)
         owners = {id(run.picture): run for run in self._active}
         for picture, step in sampler.step():

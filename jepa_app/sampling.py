@@ -15,18 +15,28 @@ from torch import Tensor
 from jepa_app.conditions import Conditions, PackedConditions, SeparateConditions, Start
 from jepa_app.flow import Denoising, Guidance, Predict, conditioned
 from jepa_app.models.jepa_t import JepaT
-from jepa_app.models.text import TextFeatures
+from jepa_app.models.text import MAX_TOKENS, TextFeatures
 from jepa_app.unmasking import Picture, SamplingSettings, TokenStep
 
 
 class Sampler:
-    """Pictures at different steps, advanced together; they join before any step and leave after any."""
+    """Pictures at different steps, advanced together; they join before any step and leave after any.
 
-    def __init__(self, network: JepaT, denoising: Denoising) -> None:
+    Args:
+        num_slots: pictures to make room for, twice as many with guidance; more room is made when needed.
+        prompt_length: the most text tokens of a prompt.
+    """
+
+    def __init__(
+        self, network: JepaT, denoising: Denoising, *, num_slots: int = 4, prompt_length: int = MAX_TOKENS
+    ) -> None:
         self.network = network
         self._denoising = denoising
-        is_cached = network.config.backbone == "cached"
-        self._conditions: Conditions = PackedConditions(network) if is_cached else SeparateConditions(network)
+        self._conditions: Conditions = (
+            PackedConditions(network, num_slots=num_slots, prompt_length=prompt_length)
+            if network.config.backbone == "cached"
+            else SeparateConditions(network)
+        )
         self._times: dict[int, Tensor] = {}  # embedded times of each number of denoising steps
         self._null: Start | None = None
         self.pictures: list[Picture] = []
@@ -35,6 +45,13 @@ class Sampler:
     def start(self, text: TextFeatures) -> list[Start]:
         """Encode prompts, each for any number of pictures to begin from."""
         return self._conditions.start(text)
+
+    @torch.no_grad()
+    def add_begun(self, picture: Picture, text: TextFeatures, negative: TextFeatures | None = None) -> None:
+        """Let a picture take part that begins with known tokens: its prompts are encoded together with these."""
+        away = self.network.null_features(1) if negative is None else negative
+        prompt, null = (self._conditions.start(one, picture)[0] for one in (text, away))
+        self.add(picture, prompt, null)
 
     @property
     def null(self) -> Start:
@@ -149,7 +166,8 @@ def sample(
     Raises:
         ValueError: the number of steps is not between 1 and N.
     """
-    sampler = Sampler(network, denoising)
+    longest = max(one.mask.shape[1] for one in (text, negative) if one is not None)
+    sampler = Sampler(network, denoising, num_slots=2 * len(text), prompt_length=longest)
     pictures = [Picture.begin(network, settings, generator) for generator in generators]
     prompts = sampler.start(text)
     away = sampler.start(negative) if negative is not None else [None]

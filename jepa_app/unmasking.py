@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from jepa_app.masking import cosine_schedule
+from jepa_app.masking import block_ids, cosine_schedule
 from jepa_app.models.jepa_t import JepaT
 
 DENOISING_STEPS = 5
 MAX_DENOISING_STEPS = 1000
+
+
+USUAL_STEPS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,7 @@ class SamplingSettings:
         ValueError: a value is out of its range.
     """
 
-    num_steps: int = 16
+    num_steps: int = USUAL_STEPS
     guidance_scale: float = 3.0
     temperature: float = 1.0
     denoising_steps: int = DENOISING_STEPS
@@ -61,12 +64,33 @@ class TokenStep:
     revealed: Tensor
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What a picture begins with: the tokens of an earlier run up to some step, or of a picture with a hole in it.
+
+    Attributes:
+        tokens: (N, C), of any value where not known.
+        known: (N,) bool.
+        steps_done: for a run that is to go on as it was, with its seed and number of steps: how many it has done. None
+            plans anew: all steps are spent on what is not known.
+    """
+
+    tokens: Tensor
+    known: Tensor
+    steps_done: int | None = None
+
+
 @dataclass(eq=False)
 class Picture:
     """A picture in the making: what it wants and how far it is.
 
     Order and noise come from the generator alone and are drawn at once, the noise by position: a picture does not
-    depend on others.
+    depend on others, and one that is resumed or has a part redone meets the same noise again.
+
+    Attributes:
+        order: (N,) positions, known ones first; `done` of them are known.
+        counts: tokens of each step; `index` steps are done.
+        begun: (tokens known at the begin,) long, the blocks in which the context takes them in.
     """
 
     settings: SamplingSettings
@@ -76,29 +100,49 @@ class Picture:
     tokens: Tensor
     known: Tensor
     counts: tuple[int, ...]
+    begun: Tensor
     slots: list[int] = field(default_factory=list)  # of the prompt and, with guidance, of the null text
     index: int = 0
     done: int = 0
 
     @classmethod
-    def begin(cls, network: JepaT, settings: SamplingSettings, generator: torch.Generator) -> "Picture":
-        """Draw order (N,) and noise (N, C) of a picture from its generator.
+    def begin(
+        cls, network: JepaT, settings: SamplingSettings, generator: torch.Generator, shown: Shown | None = None
+    ) -> "Picture":
+        """Draw order (N,) and noise (N, C) of a picture from its generator; `shown` is what it begins with.
 
         Raises:
-            ValueError: the number of steps is not between 1 and N.
+            ValueError: the number of steps is not between 1 and N, or what is shown does not fit.
         """
         number, channels, device = network.config.num_tokens, network.config.channels, network.null_text.device
         counts = cosine_schedule(number, settings.num_steps)
         order = torch.randperm(number, generator=generator)
         noise = torch.randn(number, channels, generator=generator)
+        tokens, known, done, index = torch.zeros(number, channels), torch.zeros(number, dtype=torch.bool), 0, 0
+        begun = torch.zeros(0, dtype=torch.long)
+        if shown is not None:
+            known = _checked(shown, tokens)
+            tokens = torch.where(known[:, None], shown.tokens.cpu().float(), tokens)
+            done = int(known.sum())
+            if shown.steps_done is None:
+                order = torch.cat([order[known[order]], order[~known[order]]])
+                begun = block_ids(cosine_schedule(number, min(number, USUAL_STEPS)))[:done]  # as in training
+                counts = cosine_schedule(number - done, min(settings.num_steps, number - done))
+            else:
+                index, begun = shown.steps_done, block_ids(counts)[:done]
+                if sum(counts[:index]) != done or not bool(known[order[:done]].all()):
+                    raise ValueError(f"{index} steps of this seed and number of steps reveal other tokens than shown")
         return cls(
             settings=settings,
             generator=generator,
             order=order.to(device),
             noise=noise.to(device),
-            tokens=torch.zeros(number, channels, device=device),
-            known=torch.zeros(number, dtype=torch.bool, device=device),
+            tokens=tokens.to(device),
+            known=known.to(device),
             counts=counts,
+            begun=begun.to(device),
+            done=done,
+            index=index,
         )
 
     @property
@@ -131,3 +175,16 @@ class Picture:
         self.done += len(asked)
         self.index += 1
         return step
+
+
+def _checked(shown: Shown, like: Tensor) -> Tensor:
+    """Refuse tokens that do not fit a picture like (N, C); return what is known of it (N,)."""
+    if shown.tokens.shape != like.shape or shown.known.shape != like.shape[:1]:
+        got = (tuple(shown.tokens.shape), tuple(shown.known.shape))
+        raise ValueError(f"shown tokens and mask have shapes {got}; allowed: {tuple(like.shape)}, {(len(like),)}")
+    known = shown.known.cpu()
+    if bool(known.all()):
+        raise ValueError("all tokens of the picture are known already; mark a part of it to be redone")
+    if not bool(torch.isfinite(shown.tokens[shown.known]).all()):
+        raise ValueError("shown tokens hold values that are not finite")
+    return known

@@ -13,7 +13,7 @@ import torch
 from jepa_app.compute import choose_dtype, choose_threads, lay_out_for_few_rows, matrix_rate
 from jepa_app.engine import Engine, EngineFullError, EngineRequest, Recent, Run
 from jepa_app.pipeline import JepaTPipeline
-from jepa_app.unmasking import SamplingSettings, TokenStep
+from jepa_app.unmasking import SamplingSettings, Shown, TokenStep
 from tests.studio_server import PATIENCE
 
 FAST = SamplingSettings(num_steps=4, denoising_steps=2)
@@ -213,6 +213,20 @@ def test_wrong_requests_are_refused_at_once(engine: Engine, wrong: EngineRequest
     assert last(engine.submit(request())).index == 3
 
 
+def test_a_run_goes_on_from_a_step_beside_others(engine: Engine) -> None:
+    first = list(engine.submit(request(seed=3)))
+    shown = Shown(first[1].tokens, first[1].known, steps_done=2)
+    again = EngineRequest(prompt="red apple", settings=FAST, seed=3, shown=shown)
+    other, rest = engine.submit(request("rose", seed=4)), list(engine.submit(again))
+    assert [step.index for step in rest] == [2, 3]
+    assert torch.allclose(rest[-1].tokens, first[-1].tokens, atol=1e-4)
+    assert last(other).index == 3
+    with pytest.raises(ValueError, match="all tokens of the picture are known"):
+        engine.submit(
+            EngineRequest(prompt="rose", settings=FAST, seed=3, shown=Shown(first[-1].tokens, first[-1].known))
+        )
+
+
 def test_an_error_reaches_all_who_wait_and_the_engine_goes_on(engine: Engine, pipeline: JepaTPipeline) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
@@ -237,6 +251,12 @@ def test_closing_ends_runs_and_a_later_request_starts_anew(pipeline: JepaTPipeli
     assert [len(list(run)) for run in runs] == [1, 0]
     assert last(engine.submit(request())).index == 3
     engine.close()
+
+
+def test_a_negative_prompt_that_is_the_prompt_leaves_the_plain_model(engine: Engine) -> None:
+    same = EngineRequest(prompt="rose", negative_prompt="rose", settings=FAST, seed=1)
+    plain = last(engine.submit(request("rose", seed=1, guidance_scale=1.0)))
+    assert torch.allclose(last(engine.submit(same)).tokens, plain.tokens, atol=1e-4)
 
 
 def test_prompts_are_encoded_once(engine: Engine, pipeline: JepaTPipeline) -> None:

@@ -14,7 +14,7 @@ from jepa_app.masking import cosine_schedule
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures, join_features
 from jepa_app.sampling import Sampler, sample
-from jepa_app.unmasking import Picture, SamplingSettings, TokenStep
+from jepa_app.unmasking import Picture, SamplingSettings, Shown, TokenStep
 from tests.benchmarks.published import euler, published_sample
 from tests.conftest import TINY_JEPA_T, awake
 
@@ -123,6 +123,67 @@ def test_pictures_that_join_at_any_step_equal_each_alone(config: JepaTConfig) ->
         together = results[pictures[number]]
         assert (together.index, together.total) == (settings.num_steps - 1, settings.num_steps)
         assert torch.allclose(together.tokens, alone, atol=2 / 255)
+
+
+def redo(config: JepaTConfig, shown: Shown, settings: SamplingSettings = FAST, seed: int = 7) -> list[TokenStep]:
+    """The steps of a picture that begins with known tokens."""
+    network = network_of(config)
+    sampler = Sampler(network, make_denoising(config.denoising))
+    picture = Picture.begin(network, settings, torch.Generator().manual_seed(seed), shown)
+    sampler.add_begun(picture, text_of(4))
+    steps = []
+    while sampler.pictures:
+        steps += [step for _, step in sampler.step()]
+    return steps
+
+
+@BY_BACKBONE
+def test_a_run_goes_on_from_any_step_as_it_would_have(config: JepaTConfig) -> None:
+    (whole,) = run(network_of(config))
+    for done in (1, 2, 3):
+        before = whole[done - 1]
+        rest = redo(config, Shown(before.tokens, before.known, steps_done=done))
+        assert [step.index for step in rest] == list(range(done, 4))
+        for step, expected in zip(rest, whole[done:], strict=True):
+            assert torch.equal(step.revealed, expected.revealed)
+            assert torch.allclose(step.tokens, expected.tokens, atol=1e-4)
+
+
+@BY_BACKBONE
+def test_only_the_hole_is_redone(config: JepaTConfig) -> None:
+    (whole,) = run(network_of(config))
+    tokens, hole = whole[-1].tokens, torch.zeros(16, dtype=torch.bool)
+    hole[torch.tensor([5, 6, 9])] = True
+    steps = redo(config, Shown(tokens, ~hole), seed=8)
+    assert [len(step.revealed) for step in steps] == [1, 1, 1]  # no more steps than tokens to redo
+    assert torch.equal(torch.cat([step.revealed for step in steps]).sort().values, torch.tensor([5, 6, 9]))
+    last = steps[-1].tokens
+    assert torch.equal(last[~hole], tokens[~hole])
+    assert not torch.allclose(last[hole], tokens[hole], atol=0.1)
+    changed = torch.where(hole[:, None], tokens, tokens + 1)  # what is around a hole matters
+    assert not torch.allclose(redo(config, Shown(changed, ~hole), seed=8)[-1].tokens[hole], last[hole], atol=1e-2)
+
+
+def test_values_inside_a_hole_do_not_matter() -> None:
+    (whole,) = run(network_of(TINY_JEPA_T))
+    known = torch.arange(16) < 9
+    filled = torch.where(known[:, None], whole[-1].tokens, torch.nan)
+    ends = [redo(TINY_JEPA_T, Shown(tokens, known))[-1].tokens for tokens in (whole[-1].tokens, filled)]
+    assert torch.equal(ends[0], ends[1])
+
+
+@pytest.mark.parametrize(
+    ("shown", "message"),
+    [
+        (Shown(torch.zeros(16, 12), torch.ones(16, dtype=torch.bool)), "all tokens .* known already; mark a part"),
+        (Shown(torch.zeros(9, 12), torch.zeros(9, dtype=torch.bool)), r"shapes \(\(9, 12\), \(9,\)\); allowed"),
+        (Shown(torch.full((16, 12), torch.inf), torch.arange(16) < 3), "not finite"),
+        (Shown(torch.zeros(16, 12), torch.arange(16) < 1, steps_done=1), "1 steps of this seed .* reveal other tokens"),
+    ],
+)
+def test_shown_tokens_that_do_not_fit_are_refused(shown: Shown, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Picture.begin(network_of(TINY_JEPA_T), FAST, torch.Generator().manual_seed(7), shown)
 
 
 def test_a_picture_whose_slots_change_places_stays_the_same() -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Hashable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,17 +18,40 @@ import torch
 from PIL import Image, ImageOps
 from transformers.utils import logging as transformers_logging
 
+from jepa_app.editing import Job, Jobs, shown_of_job, shown_of_picture, with_ring
 from jepa_app.engine import Engine, EngineRequest, Run
 from jepa_app.pipeline import JepaTPipeline, to_pil
 from jepa_app.scoring import Scorer
 from jepa_app.styles import STYLES
-from jepa_app.unmasking import SamplingSettings, TokenStep
+from jepa_app.unmasking import SamplingSettings, Shown, TokenStep
 
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
 MAX_PROMPT_CHARACTERS = 1_000
 MAX_CAPTIONS = 20
 MAX_SEED = 2**31 - 1
 STEPS, GUIDANCE, TEMPERATURE = (1, 64), (0.0, 20.0), (0.0, 2.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """What a picture begins with: a kept run after one of its steps, or a picture from outside.
+
+    `job` and `step` (counted from 0) name a frame; `redo` are row-major positions of tokens to make anew, together with
+    the ring around them. A picture from outside needs some; a run without any goes on from the step.
+
+    Raises:
+        ValueError: neither or both are given.
+    """
+
+    job: str = ""
+    step: int = 0
+    picture: Image.Image | None = None
+    redo: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.job) == (self.picture is not None):
+            raise ValueError("an edit begins either with a kept run or with a picture; give one of them")
+        _check_whole("step", self.step, 0, STEPS[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +70,7 @@ class GenerateRequest:
     guidance: float = 3.0
     temperature: float = 1.0
     seed: int | None = None
+    edit: Edit | None = None
 
     def __post_init__(self) -> None:
         check_words("prompt", self.prompt)
@@ -62,10 +87,11 @@ class GenerateRequest:
 class Frame:
     """The picture after one step.
 
-    `index` counts from 0 to `total` - 1; `revealed` are the row-major positions of the tokens that this step made
-    known, on a board of `grid` x `grid` tokens; `seconds` have passed since the run began.
+    `job` names the run; `index` counts from 0 to `total` - 1; `revealed` are the row-major positions of the tokens that
+    this step made known, on a board of `grid` x `grid` tokens; `seconds` have passed since the run began.
     """
 
+    job: str
     index: int
     total: int
     image: Image.Image
@@ -93,6 +119,7 @@ class Studio:
         self._scorer = scorer
         self._weights = str(weights)
         self._scoring = threading.Lock()
+        self._jobs = Jobs()
 
     @classmethod
     def load(cls, weights: Path | str = DEFAULT_WEIGHTS, device: str = "auto") -> "Studio":
@@ -116,13 +143,18 @@ class Studio:
             ValueError: the prompt has more tokens than the text encoder reads, the numbers ran out of range, or too
                 many requests wait.
         """
-        run, started = self._submit(request, client), time.perf_counter()
-        steps = iter(run)
-        try:
-            for step in steps:
-                yield self._frame(run, step, started)
-        finally:
-            run.cancel()
+        started = time.perf_counter()
+        with closing(self._follow(self._submit(request, client), started)) as frames:
+            yield from frames
+
+    def kept_frames(self, job: str) -> list[Frame]:
+        """Return the frames that a run has made so far, for a visitor who comes back to it.
+
+        Raises:
+            ValueError: the run is forgotten.
+        """
+        kept = self._jobs.get(job)
+        return [self._frame(job, kept.seed, step, seconds=0.0) for step in list(kept.steps)]
 
     def generate_each(self, requests: Sequence[GenerateRequest]) -> Generator[tuple[int, Frame], None, None]:
         """Yield (number of the request, frame) of one request after the other, while all are being worked on.
@@ -139,8 +171,8 @@ class Studio:
                 if not runs:
                     return
                 number, run, started = runs[0]
-                for step in run:
-                    yield number, self._frame(run, step, started)
+                for frame in self._follow(run, started):
+                    yield number, frame
                 runs.popleft()
         finally:
             for _, run, _ in runs:
@@ -150,25 +182,48 @@ class Studio:
         settings = SamplingSettings(
             num_steps=request.steps, guidance_scale=float(request.guidance), temperature=float(request.temperature)
         )
+        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
         return self._engine.submit(
             EngineRequest(
                 prompt=request.prompt,
                 negative_prompt=request.negative_prompt.strip() or None,
                 settings=settings,
-                seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
+                seed=seed,
                 client=client,
+                shown=None if request.edit is None else self._shown(request.edit, seed, request.steps),
             )
         )
 
-    def _frame(self, run: Run, step: TokenStep, started: float) -> Frame:
+    def _shown(self, edit: Edit, seed: int, num_steps: int) -> Shown:
+        redo = with_ring(edit.redo, self._pipeline.grid)
+        if edit.picture is None:
+            return shown_of_job(self._jobs.get(edit.job), edit.step, redo, seed=seed, num_steps=num_steps)
+        pixels = _to_pixels(edit.picture, self._pipeline.image_size).to(self._pipeline.device)
+        with torch.no_grad():
+            return shown_of_picture(self._pipeline.image_tokenizer.encode(pixels[None])[0].cpu(), redo)
+
+    def _follow(self, run: Run, started: float) -> Generator[Frame, None, None]:
+        """Keep the steps of a run as a job and yield its frames; closing the iterator cancels the run."""
+        name, job = secrets.token_hex(6), Job(run.request.seed, run.request.settings.num_steps)
+        self._jobs.keep(name, job)
+        try:
+            for step in run:
+                job.steps.append(step)
+                yield self._frame(name, job.seed, step, time.perf_counter() - started)
+        finally:
+            job.is_over = True
+            run.cancel()
+
+    def _frame(self, job: str, seed: int, step: TokenStep, seconds: float) -> Frame:
         return Frame(
+            job=job,
             index=step.index,
             total=step.total,
             image=_to_picture(self._pipeline.decode(step.tokens[None], step.known[None])),
             revealed=tuple(step.revealed.tolist()),
             grid=self._pipeline.grid,
-            seed=run.request.seed,
-            seconds=time.perf_counter() - started,
+            seed=seed,
+            seconds=seconds,
         )
 
     def generate_image(self, request: GenerateRequest) -> Image.Image:

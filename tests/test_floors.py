@@ -26,6 +26,7 @@ FLOORS = {
     "jepa_app.unmasking": 3,
     "jepa_app.conditions": 3,
     "jepa_app.sampling": 3,
+    "jepa_app.editing": 3,
     "jepa_app.engine": 3,
     "jepa_app.scoring": 3,
     "jepa_app.checkpoint": 3,

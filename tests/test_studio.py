@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jepa_app.studio import MAX_CAPTIONS, MAX_SEED, GenerateRequest, Studio
+from jepa_app.editing import Job, Jobs
+from jepa_app.studio import MAX_CAPTIONS, MAX_SEED, Edit, Frame, GenerateRequest, Studio
 from tests.studio_server import loaded
 
 PROMPTS = (
@@ -222,3 +223,99 @@ def test_a_device_that_is_not_there_is_refused(tiny_weights: Path, device: str, 
 def test_missing_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"weights|manifest"):
         Studio.load(tmp_path, "cpu")
+
+
+# --- edits
+
+
+def frames_of(studio: Studio, **request: Any) -> list[Frame]:
+    return list(studio.generate(GenerateRequest(**({"prompt": "red apple", "steps": 4, "seed": 3} | request))))
+
+
+def test_a_run_goes_on_from_any_of_its_steps(studio: Studio) -> None:
+    whole = frames_of(studio)
+    rest = frames_of(studio, edit=Edit(job=whole[0].job, step=1))
+    assert [frame.index for frame in rest] == [2, 3]
+    assert rest[0].job != whole[0].job
+    assert np.allclose(np.asarray(rest[-1].image, int), np.asarray(whole[-1].image, int), atol=2)
+
+
+def test_a_run_goes_on_with_other_words(studio: Studio) -> None:
+    whole = frames_of(studio)
+    rest = frames_of(studio, prompt="blue heart", guidance=9.0, edit=Edit(job=whole[0].job, step=1))
+    assert [frame.index for frame in rest] == [2, 3]
+    assert rest[-1].image.tobytes() != whole[-1].image.tobytes()
+    for position in (*whole[0].revealed, *whole[1].revealed):
+        left, top = position % 4 * 8, position // 4 * 8
+        box = (left, top, left + 8, top + 8)
+        assert rest[-1].image.crop(box).tobytes() == whole[1].image.crop(box).tobytes()
+
+
+def test_another_seed_plans_the_rest_anew(studio: Studio) -> None:
+    whole = frames_of(studio)
+    rest = frames_of(studio, seed=9, edit=Edit(job=whole[0].job, step=2))
+    assert rest[0].index == 0
+    known = {position for frame in whole[:3] for position in frame.revealed}
+    assert sorted(position for frame in rest for position in frame.revealed) == sorted(set(range(16)) - known)
+
+
+def test_a_part_is_redone_with_the_ring_around_it(studio: Studio) -> None:
+    whole = frames_of(studio)
+    rest = frames_of(studio, seed=8, edit=Edit(job=whole[0].job, step=3, redo=(0,)))
+    redone = {position for frame in rest for position in frame.revealed}
+    assert redone == {0, 1, 4, 5}
+    before, after = (np.asarray(frames[-1].image) for frames in (whole, rest))
+    assert np.array_equal(before[16:], after[16:])
+    assert np.array_equal(before[:, 16:], after[:, 16:])
+    assert not np.array_equal(before[:16, :16], after[:16, :16])
+
+
+def test_a_picture_from_outside_keeps_what_is_not_marked(studio: Studio) -> None:
+    green = Image.new("RGBA", (50, 40), "green")
+    rest = frames_of(studio, edit=Edit(picture=green, redo=(15,)))
+    assert {position for frame in rest for position in frame.revealed} == {10, 11, 14, 15}
+    again = frames_of(studio, seed=4, edit=Edit(picture=green, redo=(15,)))
+    other = frames_of(studio, edit=Edit(picture=Image.new("RGB", (50, 40), "red"), redo=(15,)))
+    one, same, another = (np.asarray(frames[-1].image) for frames in (rest, again, other))
+    assert np.array_equal(one[:16], same[:16])
+    assert not np.array_equal(one[16:], same[16:])
+    assert not np.array_equal(one[:16], another[:16])
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        ({}, "either with a kept run or with a picture"),
+        ({"job": "a", "picture": Image.new("RGB", (8, 8))}, "either with a kept run or with a picture"),
+        ({"job": "a", "step": -1}, "step is -1"),
+        ({"job": "never"}, "run 'never' is not kept any more"),
+        ({"picture": Image.new("RGB", (8, 8))}, "nothing is marked"),
+        ({"picture": Image.new("RGB", (8, 8)), "redo": (16,)}, "position 16 is not on the picture; allowed: 0 to 15"),
+        ({"picture": Image.new("RGB", (8, 8)), "redo": (-1,)}, "position -1 is not on the picture"),
+    ],
+)
+def test_wrong_edits_are_refused_in_words(studio: Studio, edit: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        frames_of(studio, edit=Edit(**edit))
+
+
+def test_a_step_that_was_not_reached_cannot_be_gone_on_from(studio: Studio) -> None:
+    run = studio.generate(GenerateRequest(prompt="red apple", steps=4, seed=3))
+    first = next(run)
+    run.close()
+    with pytest.raises(ValueError, match="step 4 is not there; the run has 1 of 4 steps"):
+        frames_of(studio, edit=Edit(job=first.job, step=3))
+    assert [frame.index for frame in frames_of(studio, edit=Edit(job=first.job, step=0))] == [1, 2, 3]
+
+
+def test_frames_can_be_fetched_again_for_a_while(studio: Studio) -> None:
+    whole = frames_of(studio)
+    again = studio.kept_frames(whole[0].job)
+    assert [(frame.index, frame.revealed) for frame in again] == [(frame.index, frame.revealed) for frame in whole]
+    assert [frame.image.tobytes() for frame in again] == [frame.image.tobytes() for frame in whole]
+    jobs = Jobs(2)
+    for name in "abc":
+        jobs.keep(name, Job(0, 4))
+    assert len(jobs) == 2
+    with pytest.raises(ValueError, match="run 'a' is not kept any more"):
+        jobs.get("a")

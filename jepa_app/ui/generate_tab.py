@@ -1,7 +1,6 @@
 """The Generate tab: words in, a picture that grows step by step."""
 
 import json
-import uuid
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -81,10 +80,9 @@ def build_generate_tab(
         """Stream a picture for a prompt: one small delta a step, with the picture so far as base64."""
         with shown_to_user():
             request = _request(prompt, negative_prompt, steps, guidance, temperature, seed)
-            job = uuid.uuid4().hex[:12]
             with closing(make_frames(request, visitor.session_hash)) as frames:
                 for frame in frames:
-                    yield delta(job, request.prompt, frame)
+                    yield delta(request.prompt, frame)
 
     def generate_image(
         prompt: str,

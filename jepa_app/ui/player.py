@@ -28,11 +28,11 @@ def make_player() -> gr.HTML:
     )
 
 
-def delta(job: str, prompt: str, frame: Frame) -> dict[str, Any]:
+def delta(prompt: str, frame: Frame) -> dict[str, Any]:
     """One step as the browser gets it; keys that do not change cost nothing on the way (Gradio sends differences)."""
     lossless = frame.image.width <= LOSSLESS_SIDE or frame.index == frame.total - 1
     return {
-        "job": job,
+        "job": frame.job,
         "i": frame.index,
         "n": frame.total,
         "prompt": prompt,

@@ -146,6 +146,15 @@ def test_attention_normalises_queries_and_keys() -> None:
         assert torch.allclose(tensor.square().mean(dim=-1), torch.ones(1, 3, 2), atol=1e-4)
 
 
+def test_queries_keys_and_values_have_one_type_under_autocast() -> None:
+    attention, cross = Attention(16, 2), CrossAttention(16, 12, 2)
+    rotary = GridPositions(2, 8)(torch.tensor([[0, 1, 2]]))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        query, keys = attention.project(torch.randn(1, 3, 16), rotary)
+        prompt = cross.keep(torch.randn(1, 3, 12))
+    assert {tensor.dtype for tensor in (query, *keys, *prompt)} == {torch.bfloat16}
+
+
 def test_cross_attention_equals_torch_s(no_norm_of_keys: None) -> None:
     width, prompt_width, num_heads = 16, 12, 4
     ours = CrossAttention(width, prompt_width, num_heads)

@@ -83,5 +83,10 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
     return figures, {"dtype": str(dtype)}
 
 
+def main() -> int:
+    """Measure and print."""
+    return report("attention", measure, "--rounds=20")
+
+
 if __name__ == "__main__":
-    sys.exit(report("attention", measure, "--rounds=20"))
+    sys.exit(main())

@@ -158,5 +158,10 @@ def curve(made: list[Point]) -> str:
     return head + 'font-size="13"><rect width="100%" height="100%" fill="white"/>' + "".join(lines) + "</svg>\n"
 
 
+def main() -> int:
+    """Measure and print."""
+    return report("denoising", measure, "--data=", "--pictures=200", "--rectified=", "--curve=")
+
+
 if __name__ == "__main__":
-    sys.exit(report("denoising", measure, "--data=", "--pictures=200", "--rectified=", "--curve="))
+    sys.exit(main())

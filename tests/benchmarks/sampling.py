@@ -212,5 +212,10 @@ class PublishedPipeline(JepaTPipeline):
         return Namespace(images=self.image_tokenizer.decode(tokens))
 
 
+def main() -> int:
+    """Measure and print."""
+    return report("sampling", measure, "--rounds=5", "--data=", "--pictures=300")
+
+
 if __name__ == "__main__":
-    sys.exit(report("sampling", measure, "--rounds=5", "--data=", "--pictures=300"))
+    sys.exit(main())

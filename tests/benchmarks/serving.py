@@ -119,5 +119,10 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
     return figures, {"rounds": options.rounds, "requests": options.requests}
 
 
+def main() -> int:
+    """Measure and print."""
+    return report("serving", measure, "--rounds=5", "--requests=1000")
+
+
 if __name__ == "__main__":
-    sys.exit(report("serving", measure, "--rounds=5", "--requests=1000"))
+    sys.exit(main())

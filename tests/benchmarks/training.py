@@ -132,5 +132,10 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
     return figures, {"batch": options.batch, "rounds": options.rounds}
 
 
+def main() -> int:
+    """Measure and print."""
+    return report("training", measure, "--data=", "--rounds=3", "--batch=48")
+
+
 if __name__ == "__main__":
-    sys.exit(report("training", measure, "--data=", "--rounds=3", "--batch=48"))
+    sys.exit(main())

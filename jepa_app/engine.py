@@ -51,20 +51,25 @@ class EngineRequest:
 
 
 class Run:
-    """A request on its way: iterate over its steps; closing the iterator or `cancel` drops it before the next step."""
+    """A request on its way: iterate over its steps; closing the iterator or `cancel` drops it before the next step.
 
-    def __init__(self, request: EngineRequest, texts: list[tuple[str, TextFeatures]], engine: "Engine") -> None:
+    Several runs may share an `inbox` of (run, step, error, or None at its end); it is then read instead of the runs.
+    """
+
+    def __init__(
+        self, request: EngineRequest, texts: list[tuple[str, TextFeatures]], engine: "Engine", inbox: "Inbox | None"
+    ) -> None:
         self.request = request
         self.texts = texts  # prompt and, where there is one, negative prompt, with their features
         self.picture: Picture | None = None
         self.is_cancelled = False
         self._engine = engine
-        self._steps: queue.SimpleQueue[TokenStep | Exception | None] = queue.SimpleQueue()
+        self._inbox: Inbox = queue.SimpleQueue() if inbox is None else inbox
 
     def __iter__(self) -> Iterator[TokenStep]:
         """Yield the steps as they come, until the picture is done or the run is cancelled."""
         try:
-            while (step := self._steps.get()) is not None:
+            while (step := self._inbox.get()[1]) is not None:
                 if isinstance(step, Exception):
                     raise step
                 yield step
@@ -82,7 +87,10 @@ class Run:
 
     def deliver(self, step: TokenStep | Exception | None) -> None:
         """Hand over a step, an error, or None for the end."""
-        self._steps.put(step)
+        self._inbox.put((self, step))
+
+
+Inbox = queue.SimpleQueue[tuple[Run, TokenStep | Exception | None]]
 
 
 class Recent(Generic[ValueT]):
@@ -139,8 +147,8 @@ class Engine:
         with self._change:
             return sum(map(len, self._waiting.values()))
 
-    def submit(self, request: EngineRequest) -> Run:
-        """Take in a request and return its run at once.
+    def submit(self, request: EngineRequest, inbox: Inbox | None = None) -> Run:
+        """Take in a request and return its run at once; its steps go to `inbox` where one is given.
 
         Raises:
             EngineFullError: too many requests wait.
@@ -153,7 +161,7 @@ class Engine:
             self.pipeline.network, request.settings, torch.Generator().manual_seed(request.seed), request.shown
         )
         prompts = [request.prompt, request.negative_prompt] if request.negative_prompt else [request.prompt]
-        run = Run(request, [(prompt, self._text(prompt)) for prompt in prompts], self)
+        run = Run(request, [(prompt, self._text(prompt)) for prompt in prompts], self, inbox)
         with self._change:
             if sum(map(len, self._waiting.values())) >= self.max_waiting:
                 raise EngineFullError(f"{self.max_waiting} pictures are waiting already; try again in a moment")

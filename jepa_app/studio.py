@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from PIL import Image, ImageOps
 from transformers.utils import logging as transformers_logging
 
 from jepa_app.editing import Job, Jobs, shown_of_job, shown_of_picture, with_ring
-from jepa_app.engine import Engine, EngineRequest, Run
+from jepa_app.engine import Engine, EngineRequest, Inbox, Run
 from jepa_app.pipeline import JepaTPipeline, to_pil
 from jepa_app.scoring import Scorer
 from jepa_app.styles import STYLES
@@ -178,7 +179,36 @@ class Studio:
             for _, run, _ in runs:
                 run.cancel()
 
-    def _submit(self, request: GenerateRequest, client: Hashable) -> Run:
+    def generate_together(
+        self, requests: Sequence[GenerateRequest], client: Hashable = None
+    ) -> Generator[tuple[int, Frame], None, None]:
+        """Yield (number of the request, frame) as the frames come; closing the iterator ends all.
+
+        Raises:
+            ValueError: as `generate`; the others are then dropped too.
+        """
+        inbox: Inbox = SimpleQueue()
+        started, numbers, jobs = time.perf_counter(), dict[Run, int](), dict[Run, tuple[str, Job]]()
+        try:
+            for number, request in enumerate(requests):
+                run = self._submit(request, client, inbox)
+                numbers[run], jobs[run] = number, self._keep(run)
+            left = len(numbers)
+            while left:
+                run, step = inbox.get()
+                if isinstance(step, Exception):
+                    raise step
+                name, job = jobs[run]
+                if step is None:
+                    job.is_over, left = True, left - 1
+                    continue
+                job.steps.append(step)
+                yield numbers[run], self._frame(name, job.seed, step, time.perf_counter() - started)
+        finally:
+            for run in numbers:
+                run.cancel()
+
+    def _submit(self, request: GenerateRequest, client: Hashable, inbox: Inbox | None = None) -> Run:
         settings = SamplingSettings(
             num_steps=request.steps, guidance_scale=float(request.guidance), temperature=float(request.temperature)
         )
@@ -191,7 +221,8 @@ class Studio:
                 seed=seed,
                 client=client,
                 shown=None if request.edit is None else self._shown(request.edit, seed, request.steps),
-            )
+            ),
+            inbox,
         )
 
     def _shown(self, edit: Edit, seed: int, num_steps: int) -> Shown:
@@ -204,8 +235,7 @@ class Studio:
 
     def _follow(self, run: Run, started: float) -> Generator[Frame, None, None]:
         """Keep the steps of a run as a job and yield its frames; closing the iterator cancels the run."""
-        name, job = secrets.token_hex(6), Job(run.request.seed, run.request.settings.num_steps)
-        self._jobs.keep(name, job)
+        name, job = self._keep(run)
         try:
             for step in run:
                 job.steps.append(step)
@@ -213,6 +243,11 @@ class Studio:
         finally:
             job.is_over = True
             run.cancel()
+
+    def _keep(self, run: Run) -> tuple[str, Job]:
+        name, job = secrets.token_hex(6), Job(run.request.seed, run.request.settings.num_steps)
+        self._jobs.keep(name, job)
+        return name, job
 
     def _frame(self, job: str, seed: int, step: TokenStep, seconds: float) -> Frame:
         return Frame(

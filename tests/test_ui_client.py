@@ -46,7 +46,7 @@ def picture_of(delta: dict[str, Any]) -> Image.Image:
 
 def test_the_endpoints_have_their_names(client: Client) -> None:
     endpoints: Any = client.view_api(return_format="dict", print_info=False)
-    assert set(endpoints["named_endpoints"]) == {"/generate", "/generate_image", "/score", "/score_matrix"}
+    assert set(endpoints["named_endpoints"]) == {"/generate", "/generate_image", "/grid", "/score", "/score_matrix"}
     parameters = [part["parameter_name"] for part in endpoints["named_endpoints"]["/generate"]["parameters"]]
     assert parameters == ["prompt", "negative_prompt", "steps", "guidance", "temperature", "seed"]
 
@@ -54,7 +54,7 @@ def test_the_endpoints_have_their_names(client: Client) -> None:
 def test_agents_find_the_endpoints_as_tools(client: Client) -> None:
     tools = httpx.get(f"{client.src}gradio_api/mcp/schema", timeout=PATIENCE).json()
     described = {tool["name"]: tool["description"] for tool in tools}
-    assert set(described) == {"generate", "generate_image", "score", "score_matrix"}
+    assert set(described) == {"generate", "generate_image", "grid", "score", "score_matrix"}
     assert described["generate_image"].startswith("Make a picture for a prompt and return it as one PNG")
 
 
@@ -194,3 +194,23 @@ def test_every_probability_has_its_words() -> None:
     assert [verdict(threshold) for threshold, _ in VERDICTS] == [words for _, words in VERDICTS]
     assert verdict(1.0) == "fits very well"
     assert verdict(0.399) == "probably not"
+
+
+GRID = {"prompt": "red apple", "x_axis": "seed", "x_values": "1-2", "y_axis": "steps", "y_values": "2, 3", "seed": 5}
+
+
+def test_a_grid_streams_its_cells_and_ends_with_all_of_them(client: Client) -> None:
+    deltas = list(client.submit(**GRID, steps=4, guidance=3, temperature=1, api_name="/grid"))
+    first, last = deltas[0], deltas[-1]
+    assert (first["grid"]["columns"], first["grid"]["rows"], first["cells"]) == (["1", "2"], ["2", "3"], [])
+    assert last["done"]
+    assert [(cell["row"], cell["column"]) for cell in last["cells"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [(cell["seed"], cell["steps"], cell["i"]) for cell in last["cells"]] == [
+        (1, 2, 1), (2, 2, 1), (1, 3, 2), (2, 3, 2),
+    ]  # fmt: skip
+    assert len({cell["frame"] for cell in last["cells"]}) == 4
+
+
+def test_a_wrong_grid_is_refused_in_words(client: Client) -> None:
+    with pytest.raises(AppError, match="both axes change the seed"):
+        client.predict(**(GRID | {"y_axis": "seed"}), steps=4, guidance=3, temperature=1, api_name="/grid")

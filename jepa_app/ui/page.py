@@ -10,6 +10,7 @@ from PIL import Image
 from jepa_app.pictures import open_base64
 from jepa_app.studio import Studio
 from jepa_app.ui import texts
+from jepa_app.ui.compare_tab import build_compare_tab
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.generate_tab import build_generate_tab
 from jepa_app.ui.match_tab import MatchTab, build_match_tab, caption_lines
@@ -36,6 +37,8 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
                 player = build_generate_tab(
                     on_gpu(studio.generate), on_gpu(studio.generate_image), facts["styles"], facts["tokens"]
                 )
+            with gr.Tab("Compare", id="compare"):
+                build_compare_tab(on_gpu(studio.generate_together))
             with gr.Tab("Match", id="match"):
                 match = build_match_tab(on_gpu(studio.score), on_gpu(studio.score_matrix))
         _wire_handover(player, match, tabs)
@@ -46,7 +49,7 @@ def serving_options() -> dict[str, Any]:
     """The arguments of `launch` that belong to the page rather than to the place where it runs."""
     return {
         "theme": studio_theme(),
-        "css_paths": [HERE / "page.css", HERE / "player.css"],
+        "css_paths": [HERE / "page.css", HERE / "player.css", HERE / "compare.css"],
         "footer_links": ["api"],
         "run_history": False,  # it would store every run, pictures and all, in the visitor's browser
         "mcp_server": True,  # the endpoints are tools for agents too

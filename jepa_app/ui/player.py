@@ -41,11 +41,12 @@ def delta(prompt: str, frame: Frame) -> dict[str, Any]:
         "seconds": round(frame.seconds, 3),
         "revealed": list(frame.revealed),
         "type": "image/png" if lossless else "image/jpeg",
-        "frame": _encoded(frame, lossless),
+        "frame": encoded(frame, lossless),
     }
 
 
-def _encoded(frame: Frame, lossless: bool) -> str:
+def encoded(frame: Frame, lossless: bool) -> str:
+    """A frame's picture as base64: PNG, or JPEG where it need not be exact."""
     buffer = io.BytesIO()
     if lossless:
         frame.image.save(buffer, "PNG", compress_level=1)

@@ -16,6 +16,14 @@ NEGATIVE_PLACEHOLDER = "for example: blue, square"
 STEPS_INFO = "More steps predict fewer tokens at a time."
 GUIDANCE_INFO = "How strictly the words are followed."
 TEMPERATURE_INFO = "Lower is calmer and more alike."
+COMPARE_PROMPT = "red apple, twemoji style"
+COMPARE_COLUMNS = "red apple, twemoji style\ngreen apple, twemoji style\nred heart, twemoji style"
+COMPARE_ROWS = "1, 3, 6"
+COMPARE_VALUES = "Prompts one a line; others parted by commas. Seeds and steps may be ranges: 1-4."
+COMPARE_HELP = (
+    "Order and noise come from the seed, so neighbours differ by what their row or column changes and by nothing else. "
+    "All pictures share the network's passes: a grid of nine takes far less than nine times as long as one. At most 36."
+)
 CAPTIONS_PLACEHOLDER = "red apple\ngreen apple\ntomato\nfire engine"
 
 MATCH_HELP = (

@@ -68,7 +68,7 @@ def steps_after_cancelling(engine: Engine) -> int:
     next(steps)
     dropped.cancel()
     late = 0
-    while (step := dropped._steps.get()) is not None:
+    while (step := dropped._inbox.get()[1]) is not None:
         late += not isinstance(step, Exception)
     finish(kept)
     return late

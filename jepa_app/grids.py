@@ -1,0 +1,129 @@
+"""X/Y grids: the same picture under changed settings, one row and one column for each value.
+
+All cells share the seed unless an axis changes it, so that order and noise are the same and only the change shows.
+"""
+
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jepa_app.studio import MAX_SEED, GenerateRequest
+from jepa_app.styles import STYLES
+
+MAX_CELLS = 36
+AXES = ("prompt", "style", "seed", "steps", "guidance", "temperature")
+NONE = "none"
+RANGE = re.compile(r"(\d+)\s*(?:-|–|\.\.)\s*(\d+)")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One picture of a grid: its place, counted from 0, and its request."""
+
+    row: int
+    column: int
+    request: GenerateRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Labels of columns and rows ("" for an axis that is none), and the cells, row by row."""
+
+    x_axis: str
+    y_axis: str
+    columns: tuple[str, ...]
+    rows: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+def make_grid(base: GenerateRequest, x_axis: str, x_values: str, y_axis: str, y_values: str) -> Grid:
+    """Build a grid around a request from the values of two axes as they are typed.
+
+    Prompts stand one a line; other values are parted by commas or lines, and whole numbers may be ranges ("1-4"). A
+    request without a seed gets one, for all cells.
+
+    Raises:
+        ValueError: an axis is unknown, both are the same, a value does not fit, or there are too many cells.
+    """
+    if x_axis == y_axis and x_axis != NONE:
+        raise ValueError(f"both axes change the {x_axis}; choose another for one of them")
+    if base.seed is None:
+        base = replace(base, seed=secrets.randbelow(MAX_SEED + 1))
+    columns, rows = axis_values(x_axis, x_values), axis_values(y_axis, y_values)
+    if len(columns) * len(rows) > MAX_CELLS:
+        raise ValueError(f"{len(columns)} x {len(rows)} pictures are too many; allowed: {MAX_CELLS} in all")
+    cells = tuple(
+        Cell(row, column, changed(changed(base, y_axis, y_value), x_axis, x_value))
+        for row, y_value in enumerate(rows)
+        for column, x_value in enumerate(columns)
+    )
+    return Grid(
+        x_axis=x_axis,
+        y_axis=y_axis,
+        columns=tuple(_label(value) for value in columns),
+        rows=tuple(_label(value) for value in rows),
+        cells=cells,
+    )
+
+
+def axis_values(axis: str, text: str) -> list[Any]:
+    """Return the values typed for an axis; a single None for no axis.
+
+    Raises:
+        ValueError: the axis is unknown, there is no value, or one is no number where one is wanted.
+    """
+    if axis == NONE:
+        return [None]
+    if axis not in AXES:
+        raise ValueError(f"axis is {axis!r}; allowed: {', '.join((*AXES, NONE))}")
+    parts = text.splitlines() if axis == "prompt" else re.split(r"[,;\n]", text)
+    words = [part.strip() for part in parts if part.strip()]
+    if not words:
+        raise ValueError(f"there are no values for {axis}; write some, one a line")
+    if axis == "prompt":
+        return words
+    if axis == "style":
+        known = [style.words for style in STYLES.values()]
+        unknown = [word for word in words if word.lower() not in known]
+        if unknown:
+            raise ValueError(f"style is {unknown[0]!r}; allowed: {', '.join(known)}")
+        return [word.lower() for word in words]
+    return [number for word in words for number in _numbers(axis, word)]
+
+
+def changed(request: GenerateRequest, axis: str, value: Any) -> GenerateRequest:
+    """Return the request with the value of an axis."""
+    if axis == NONE:
+        return request
+    if axis == "style":
+        return replace(request, prompt=in_style(request.prompt, value))
+    return replace(request, **{axis: value})
+
+
+def in_style(prompt: str, style: str) -> str:
+    """Return the prompt with this style instead of the one that it names at its end, if any."""
+    names = "|".join(sorted((re.escape(one.words) for one in STYLES.values()), key=len, reverse=True))
+    bare = re.sub(rf",?\s*\b(?:{names}) style\s*$", "", prompt, flags=re.IGNORECASE).strip()
+    return f"{bare}, {style} style" if bare else f"{style} style"
+
+
+def _numbers(axis: str, word: str) -> Sequence[float]:
+    ends = RANGE.fullmatch(word)
+    if ends and axis in ("seed", "steps"):
+        first, last = int(ends[1]), int(ends[2])
+        if not first <= last < first + MAX_CELLS:
+            raise ValueError(f"{axis} is {word!r}; a range goes upwards and has at most {MAX_CELLS} numbers")
+        return range(first, last + 1)
+    try:
+        return [int(word) if axis in ("seed", "steps") else float(word)]
+    except ValueError:
+        kind = "whole number or a range such as 1-4" if axis in ("seed", "steps") else "number"
+        raise ValueError(f"{axis} is {word!r}; allowed: a {kind}") from None
+
+
+def _label(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)

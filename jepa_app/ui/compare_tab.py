@@ -1,0 +1,137 @@
+"""The Compare tab: a grid of pictures, each row and column with a value of its own, filled while they are made."""
+
+import time
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from jepa_app.grids import AXES, NONE, Cell, Grid, make_grid
+from jepa_app.studio import Frame, GenerateRequest
+from jepa_app.ui import texts
+from jepa_app.ui.errors import shown_to_user
+from jepa_app.ui.generate_tab import PICTURE_QUEUE, PICTURES_AT_ONCE
+from jepa_app.ui.player import encoded
+
+HERE = Path(__file__).parent
+SECONDS_BETWEEN = 0.1  # deltas; what comes in between goes together
+RUNNING, READY = ({"__type__": "update", "interactive": flag} for flag in (True, False))
+
+MakeMany = Callable[[Sequence[GenerateRequest], Hashable], Generator[tuple[int, Frame], None, None]]
+
+
+def build_compare_tab(make_many: MakeMany) -> None:
+    """Lay out the tab and wire it to a callable that makes many pictures together."""
+    with gr.Row(elem_id="compare-board"):
+        with gr.Column(elem_id="compare-inputs"):
+            prompt = gr.Textbox(texts.COMPARE_PROMPT, label="Prompt", lines=1, max_lines=3, elem_id="compare-prompt")
+            axes = [
+                _axis("Columns", "x", "prompt", texts.COMPARE_COLUMNS),
+                _axis("Rows", "y", "guidance", texts.COMPARE_ROWS),
+            ]
+            with gr.Accordion("Settings of all pictures", open=False):
+                usual = GenerateRequest(prompt="-")
+                seed = gr.Number(7, label="Seed", step=1, elem_id="compare-seed")
+                steps = gr.Number(usual.steps, label="Steps", step=1)
+                guidance = gr.Number(usual.guidance, label="Guidance")
+                temperature = gr.Number(usual.temperature, label="Temperature")
+            with gr.Row():
+                run = gr.Button("Make the grid", variant="primary", size="lg", elem_id="make-grid", scale=3)
+                stop = gr.Button("Stop", size="lg", elem_id="stop-grid", scale=1, min_width=90, interactive=False)
+        with gr.Column(elem_id="compare-results"):
+            board = gr.HTML(
+                html_template=(HERE / "compare.html").read_text(encoding="utf-8"),
+                js_on_load=(HERE / "compare.js").read_text(encoding="utf-8"),
+                apply_default_css=False,
+                elem_id="grid-board",
+            )
+            gr.Markdown(texts.COMPARE_HELP)
+
+    def grid(
+        visitor: gr.Request,
+        prompt: str,
+        x_axis: str,
+        x_values: str,
+        y_axis: str,
+        y_values: str,
+        seed: int | None = None,
+        steps: int = usual.steps,
+        guidance: float = usual.guidance,
+        temperature: float = usual.temperature,
+    ) -> Iterator[dict[str, Any]]:
+        """Make a grid of pictures over two of prompt, style, seed, steps, guidance, temperature; stream its cells."""
+        with shown_to_user():
+            base = GenerateRequest(prompt=prompt, steps=steps, guidance=guidance, temperature=temperature, seed=seed)
+            plan = make_grid(base, x_axis, x_values or "", y_axis, y_values or "")
+            with closing(make_many([cell.request for cell in plan.cells], visitor.session_hash)) as frames:
+                yield from deltas(plan, frames)
+
+    (x_axis, x_values), (y_axis, y_values) = axes
+    inputs = [prompt, x_axis, x_values, y_axis, y_values, seed, steps, guidance, temperature]
+    run.click(None, outputs=[stop], js=f"() => ({_js(RUNNING)})", api_visibility="private")
+    running = run.click(
+        grid,
+        inputs,
+        [board],
+        preprocess=False,
+        show_progress="hidden",
+        api_name="grid",
+        concurrency_id=PICTURE_QUEUE,
+        concurrency_limit=PICTURES_AT_ONCE,
+    )
+    running.then(None, outputs=[stop], js=f"() => ({_js(READY)})", api_visibility="private")
+    running.failure(None, outputs=[stop], js=f"() => ({_js(READY)})", api_visibility="private")
+    stop.click(None, cancels=[running], api_visibility="private")
+
+
+def _axis(label: str, name: str, axis: str, values: str) -> tuple[gr.Dropdown, gr.Textbox]:
+    with gr.Column(elem_classes="axis"):
+        choice = gr.Dropdown([*AXES, NONE], value=axis, label=label, elem_id=f"{name}-axis")
+        text = gr.Textbox(
+            values, label="Values", info=texts.COMPARE_VALUES, lines=2, max_lines=8, elem_id=f"{name}-values"
+        )
+    return choice, text
+
+
+def deltas(grid: Grid, frames: Iterator[tuple[int, Frame]]) -> Iterator[dict[str, Any]]:
+    """Turn frames as they come into what the browser gets: the grid at first, then cells, at last all of them again."""
+    plan = {"x": grid.x_axis, "y": grid.y_axis, "columns": list(grid.columns), "rows": list(grid.rows)}
+    yield {"grid": plan, "cells": [], "done": False}
+    latest: dict[int, Frame] = {}
+    fresh: set[int] = set()
+    told = time.monotonic()
+
+    def cells(numbers: Iterable[int]) -> list[dict[str, Any]]:
+        return [_told(grid.cells[number], latest[number]) for number in sorted(numbers)]
+
+    for number, frame in frames:
+        latest[number] = frame
+        fresh.add(number)
+        if time.monotonic() - told >= SECONDS_BETWEEN:
+            yield {"grid": plan, "cells": cells(fresh), "done": False}
+            fresh.clear()
+            told = time.monotonic()
+    yield {"grid": plan, "cells": cells(latest), "done": True}
+
+
+def _told(cell: Cell, frame: Frame) -> dict[str, Any]:
+    request = cell.request
+    return {
+        "row": cell.row,
+        "column": cell.column,
+        "i": frame.index,
+        "n": frame.total,
+        "frame": encoded(frame, lossless=True),
+        "prompt": request.prompt,
+        "seed": frame.seed,
+        "steps": request.steps,
+        "guidance": request.guidance,
+        "temperature": request.temperature,
+        "seconds": round(frame.seconds, 3),
+    }
+
+
+def _js(update: dict[str, Any]) -> str:
+    return str(update).replace("True", "true").replace("False", "false")

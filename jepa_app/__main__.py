@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jepa_app.pictures import open_picture
-from jepa_app.studio import DEFAULT_WEIGHTS, MAX_CAPTIONS, MAX_SEED, CaptionScore, Frame, GenerateRequest, Studio
+from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, GenerateRequest
+from jepa_app.studio import DEFAULT_WEIGHTS, CaptionScore, Frame, Studio
 
 MISTAKE = 2  # exit status of a user's mistake; 1 is any other failure
 PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".webp")

@@ -22,66 +22,12 @@ from transformers.utils import logging as transformers_logging
 from jepa_app.editing import Job, Jobs, shown_of_job, shown_of_picture, with_ring
 from jepa_app.engine import Engine, EngineRequest, Inbox, Run
 from jepa_app.pipeline import JepaTPipeline, to_pil
+from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, Edit, GenerateRequest, check_captions
 from jepa_app.scoring import Scorer
 from jepa_app.styles import STYLES
 from jepa_app.unmasking import SamplingSettings, Shown, TokenStep
 
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
-MAX_PROMPT_CHARACTERS = 1_000
-MAX_CAPTIONS = 20
-MAX_SEED = 2**31 - 1
-STEPS, GUIDANCE, TEMPERATURE = (1, 64), (0.0, 20.0), (0.0, 2.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Edit:
-    """What a picture begins with: a kept run after one of its steps, or a picture from outside.
-
-    `job` and `step` (counted from 0) name a frame; `redo` are row-major positions of tokens to make anew, together with
-    the ring around them. A picture from outside needs some; a run without any goes on from the step.
-
-    Raises:
-        ValueError: neither or both are given.
-    """
-
-    job: str = ""
-    step: int = 0
-    picture: Image.Image | None = None
-    redo: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if bool(self.job) == (self.picture is not None):
-            raise ValueError("an edit begins either with a kept run or with a picture; give one of them")
-        _check_whole("step", self.step, 0, STEPS[1])
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateRequest:
-    """One picture asked for. `seed=None` draws a fresh seed; the frames tell which.
-
-    `guidance` 1 is the plain model, 0 ignores the prompt; `temperature` scales the noise each token starts from.
-
-    Raises:
-        ValueError: a value is of the wrong kind or outside its range; the message says what is allowed.
-    """
-
-    prompt: str
-    negative_prompt: str = ""
-    steps: int = 16
-    guidance: float = 3.0
-    temperature: float = 1.0
-    seed: int | None = None
-    edit: Edit | None = None
-
-    def __post_init__(self) -> None:
-        check_words("prompt", self.prompt)
-        if not isinstance(self.negative_prompt, str) or self.negative_prompt.strip():
-            check_words("negative prompt", self.negative_prompt)
-        _check_whole("steps", self.steps, *STEPS)
-        _check_real("guidance", self.guidance, *GUIDANCE)
-        _check_real("temperature", self.temperature, *TEMPERATURE)
-        if self.seed is not None:
-            _check_whole("seed", self.seed, 0, MAX_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,45 +256,6 @@ class Studio:
             "styles": [style.words for style in STYLES.values()],
             "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
         }
-
-
-def check_captions(captions: Sequence[str]) -> None:
-    """Refuse no captions, more than 20, and captions that are empty or too long.
-
-    Raises:
-        ValueError: the message names the caption and the limit.
-    """
-    if not 1 <= len(captions) <= MAX_CAPTIONS:
-        raise ValueError(f"got {len(captions)} captions; allowed: 1 to {MAX_CAPTIONS} at once")
-    for number, caption in enumerate(captions, start=1):
-        check_words(f"caption {number}", caption)
-
-
-def check_words(name: str, text: object) -> None:
-    """Refuse text that is missing, blank, too long or not Unicode; any language and emoji are fine.
-
-    Raises:
-        ValueError: the message begins with `name`.
-    """
-    if not isinstance(text, str):
-        raise ValueError(f"{name} is {type(text).__name__}; it must be text")
-    if not text.strip():
-        raise ValueError(f'{name} is empty; say in a few words what to see, for example "red apple, noto style"')
-    if len(text) > MAX_PROMPT_CHARACTERS:
-        raise ValueError(f"{name} has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are allowed")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError(f"{name} holds half a character (a lone surrogate); type it again as proper Unicode text")
-
-
-def _check_whole(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r}; allowed: a whole number from {low} to {high}")
-
-
-def _check_real(name: str, value: object, low: float, high: float) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not low <= value <= high:  # type: ignore[operator]  # NaN is in no range
-        raise ValueError(f"{name} is {value!r}; allowed: a number from {low:g} to {high:g}")
 
 
 def _checked_device(name: str) -> torch.device:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from jepa_app.studio import GenerateRequest, Studio
+from jepa_app.requests import GenerateRequest
+from jepa_app.studio import Studio
 from tests.browser import chromium, find_chromium, generate, open_page, wait_for_status
 from tests.studio_server import PATIENCE, Gate, loaded, served
 

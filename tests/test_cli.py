@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from jepa_app.__main__ import main
-from jepa_app.studio import GenerateRequest, Studio
+from jepa_app.requests import GenerateRequest
+from jepa_app.studio import Studio
 from tests.studio_server import loaded
 
 ROOT = Path(__file__).parent.parent

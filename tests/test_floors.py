@@ -31,6 +31,7 @@ FLOORS = {
     "jepa_app.scoring": 3,
     "jepa_app.checkpoint": 3,
     "jepa_app.pipeline": 3,
+    "jepa_app.requests": 4,
     "jepa_app.studio": 4,
     "jepa_app.grids": 4,
     "jepa_app.ui": 5,

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from jepa_app.editing import Job, Jobs
-from jepa_app.studio import MAX_CAPTIONS, MAX_SEED, Edit, Frame, GenerateRequest, Studio
+from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, Edit, GenerateRequest
+from jepa_app.studio import Frame, Studio
 from tests.studio_server import loaded
 
 PROMPTS = (

@@ -113,7 +113,7 @@ def streamed(engine: Engine, seed: int, previews: bool) -> None:
 def frame(pipeline: JepaTPipeline, tokens: Tensor, known: Tensor) -> bytes:
     """A frame as it is sent: decoded and packed as PNG."""
     packed = io.BytesIO()
-    to_pil(pipeline.decode(tokens[None], known[None]))[0].save(packed, "PNG")
+    to_pil(pipeline.decode(tokens[None], known[None]))[0].save(packed, "PNG", compress_level=1)  # as the player gets it
     return packed.getvalue()
 
 

@@ -1,0 +1,78 @@
+"""Variants trained for the same time and measured side by side."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import write_tiny_weights
+from training import compare
+from training.compare import COMPARISONS, Measured, main, table
+from training.recipes import JepaTRecipe, make_recipe
+
+COLOURS = ("red", "green", "blue", "orange", "purple", "black", "white", "yellow")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Coloured squares with captions."""
+    folder = tmp_path_factory.mktemp("squares")
+    lines = []
+    for number in range(48):
+        colour = COLOURS[number % len(COLOURS)]
+        Image.new("RGB", (32, 32), colour).save(folder / f"{number}.png")
+        lines.append(json.dumps({"file_name": f"{number}.png", "text": f"{colour} square {number}"}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_variants_are_recipes(name: str) -> None:
+    assert len(COMPARISONS[name]) > 1
+    for changes in COMPARISONS[name].values():
+        assert isinstance(make_recipe("jepa_t", [*compare.SMALL, *changes]), JepaTRecipe)
+
+
+def test_the_table_shows_means_and_half_the_span() -> None:
+    rows = [
+        Measured(variant=variant, seed=seed, pictures_seen=100, figures={"frechet": value, "else": 1.0})
+        for variant, seed, value in (("a", 0, 10.0), ("b", 0, 20.0), ("a", 1, 14.0), ("b", 1, 20.0))
+    ]
+    assert table(rows).splitlines() == [
+        "| figure | a | b |",
+        "|---|---|---|",
+        "| pictures_seen | 100 ± 0 | 100 ± 0 |",
+        "| frechet | 12 ± 2 | 20 ± 0 |",
+    ]
+
+
+def test_an_unknown_comparison_is_refused_in_one_line(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["colours", "--data", str(folder), "--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err.strip()
+    assert told == "error: comparison is 'colours'; allowed: backbones"
+
+
+@pytest.mark.slow
+def test_variants_are_trained_measured_and_kept(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = write_tiny_weights(tmp_path / "weights")
+    variants = {"cached": (), "published": ("network.backbone=bidirectional",)}
+    monkeypatch.setattr(compare, "COMPARISONS", {"tiny": variants})
+    tiny = [f"tokenizer={weights / 'tokenizer'}", "network.width=32", "network.num_heads=2", "schedule.batch_size=4"]
+    tiny += ["network.encoder_depth=1", "network.predictor_depth=1", "network.denoiser_width=32"]
+    settings = [word for setting in tiny for word in ("--set", setting)]
+    arguments = ["tiny", "--data", str(folder), "--out", str(tmp_path / "out"), "--minutes", "0.001", "--seeds", "1"]
+    assert main([*arguments, "--prompts", "10", *settings]) == 0
+    rows = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert [(row["variant"], row["seed"]) for row in rows] == [("cached", 0), ("published", 0)]
+    for row in rows:
+        assert row["pictures_seen"] >= 48
+        assert row["figures"]["milliseconds"] > 0
+        assert row["figures"]["frechet"] >= 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("| figure | cached | published |")
+    assert "| milliseconds |" in printed

@@ -5,6 +5,7 @@
 With --data, a folder of captioned pictures, both samplers' pictures are judged as well.
 """
 
+import dataclasses
 import io
 import itertools
 import statistics
@@ -28,6 +29,7 @@ from tests.benchmarks.measure import Work, in_turn, operations, ratio, report, s
 from tests.benchmarks.published import PUBLISHED_DENOISING_STEPS, plain_network, published_sample
 
 PROMPT = "red apple, twemoji style"
+OTHER_SEEDS = 1000
 OURS = SamplingSettings()
 PUBLISHED = SamplingSettings(denoising_steps=PUBLISHED_DENOISING_STEPS)
 
@@ -188,11 +190,14 @@ def quality(
     from training.evaluate import Settings, measure_pictures
 
     data = CaptionedPictures.load(folder, pipeline.image_size)
-    settings = Settings(prompts=pictures)
-    reference = PublishedPipeline(pipeline, plain)
-    figures: dict[str, float] = {}
-    for name, one in (("", pipeline), ("_published", reference)):
-        measured = measure_pictures(one, data, folder, settings).figures
+    settings, figures = Settings(prompts=pictures), dict[str, float]()
+    others = dataclasses.replace(settings, seed=OTHER_SEEDS)  # what chance does; the pictures asked for differ too
+    for name, one, how in (
+        ("", pipeline, settings),
+        ("_published", PublishedPipeline(pipeline, plain), settings),
+        ("_other_seeds", pipeline, others),
+    ):
+        measured = measure_pictures(one, data, folder, how).figures
         figures |= {key + name: value for key, value in measured.items() if key in SHOWN}
     return figures, {"pictures": pictures}
 

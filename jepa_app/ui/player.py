@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from jepa_app.studio import Frame
+from jepa_app.ui import texts
 
 HERE = Path(__file__).parent
 LOSSLESS_SIDE = 128  # up to this size a frame is PNG (0.5 ms, 4 KB at 64 px); above, only the last one (256 px: 35 KB)
@@ -25,6 +26,7 @@ def make_player() -> gr.HTML:
         js_on_load=(HERE / "player.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_id="player",
+        words=texts.PLAYER,
     )
 
 

@@ -18,6 +18,34 @@ GUIDANCE_INFO = "How strictly the words are followed."
 TEMPERATURE_INFO = "Lower is calmer and more alike."
 CAPTIONS_PLACEHOLDER = "red apple\ngreen apple\ntomato\nfire engine"
 
+# What the player says; {names} are filled in by the browser.
+PLAYER = {
+    "player": "Player: space plays, arrows step, m changes the view",
+    "invitation_title": "Your picture appears here",
+    "invitation": "Every tile is one token. The model predicts them a few at a time, in random order.",
+    "play": "Play the steps",
+    "pause": "Pause",
+    "timeline": "Step of the generation",
+    "view": "View",
+    "view_picture": "Picture",
+    "view_unmasking": "Unmasking",
+    "view_order": "Order",
+    "speed": "Speed",
+    "legend_first": "first",
+    "legend_last": "last",
+    "to_match": "Match this picture",
+    "reuse": "Reuse seed",
+    "download": "Download",
+    "waiting": "Waiting for the model",
+    "running": "Step {step} of {total}",
+    "finished": "Finished in {seconds} s",
+    "stopped": "Stopped at step {step} of {total}, the picture so far is kept",
+    "kept": "From your history; run it again to see its steps",
+    "place": "step {step} of {total}",
+    "alt": 'Picture of "{prompt}", {place}',
+    "tokens": "{fresh} new, {known} of {all} tokens known",
+}
+
 MATCH_HELP = (
     "**How to read this.** TI-JEPA predicts, inside the network, the picture from the caption and the caption from the "
     "picture. The *energy* is the error that is left, minus the error without the other side: **lower is better**, and "

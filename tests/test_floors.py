@@ -31,6 +31,7 @@ FLOORS = {
     "jepa_app.checkpoint": 3,
     "jepa_app.pipeline": 3,
     "jepa_app.studio": 4,
+    "jepa_app.export": 4,
     "jepa_app.ui": 5,
     "jepa_app.__main__": 6,
     "app": 6,

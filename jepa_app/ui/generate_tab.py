@@ -53,10 +53,12 @@ def build_generate_tab(
     make_image: Callable[[GenerateRequest], Image.Image],
     styles: Sequence[str],
     num_tokens: int,
+    weights: str,
 ) -> gr.HTML:
     """Lay out the tab, wire it to the two callables and return the player, for other tabs to listen to.
 
-    `num_tokens` of a picture are the most steps there can be: each reveals one at least.
+    `num_tokens` of a picture are the most steps there can be: each reveals one at least; `weights` are named in
+    the settings of a run.
     """
     with gr.Row(elem_id="generate-board"):
         with gr.Column(elem_id="compose"):
@@ -84,7 +86,7 @@ def build_generate_tab(
             job = uuid.uuid4().hex[:12]
             with closing(make_frames(request, visitor.session_hash)) as frames:
                 for frame in frames:
-                    yield delta(job, request.prompt, frame)
+                    yield delta(job, request, weights, frame)
 
     def generate_image(
         prompt: str,

@@ -34,7 +34,11 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
                 player = build_generate_tab(
-                    on_gpu(studio.generate), on_gpu(studio.generate_image), facts["styles"], facts["tokens"]
+                    on_gpu(studio.generate),
+                    on_gpu(studio.generate_image),
+                    facts["styles"],
+                    facts["tokens"],
+                    facts["weights"],
                 )
             with gr.Tab("Match", id="match"):
                 match = build_match_tab(on_gpu(studio.score), on_gpu(studio.score_matrix))

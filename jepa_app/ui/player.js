@@ -109,7 +109,7 @@ function drawTokens() {
     fresh += born === shown;
     const tile = tiles.children[position];
     const heat = total > 1 ? born / (total - 1) : 1;
-    tile.className = drawTile[view](born) + (heat > 0.5 ? ' dark-heat' : '');
+    tile.className = drawTile[view](born) + (heat > 0.5 ? ' second-half' : '') + (heat > 0.64 ? ' white-on-dark' : '');
     if (view !== 'order' || born > latest) { delete tile.dataset.step; return; }
     tile.style.setProperty('--heat', heat);
     tile.dataset.step = run.grid <= MOST_NUMBERS ? born + 1 : '';

@@ -30,6 +30,7 @@ TEXTS = (
     "h1", ".masthead p", "#run", "#styles label.selected span", "#styles label:not(.selected) span", "#examples button",
     ".status", ".tokens", ".counter", ".views [aria-pressed=true]",
     ".views [aria-pressed=false]", ".speed", ".prompt-shown", ".to-match", ".reuse", ".download", "#steps label span",
+    ".keep-settings span", ".export summary", ".from-picture", ".copy-link", ".history-head h2", ".history-clear",
 )  # fmt: skip
 MATCH_TEXTS = (".match-caption", ".match-words", ".match-facts", "#match-help p", "#rank")
 

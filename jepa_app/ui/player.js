@@ -21,11 +21,7 @@ let view = 'unmasking';
 let jobBefore = null; // the run that was shown when the current one was asked for
 
 const isRunning = () => root.dataset.run === 'on';
-const words = (key, values = {}) => props.words[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 const say = (text) => { part('status').textContent = text; };
-
-for (const node of element.querySelectorAll('[data-text]')) node.textContent = words(node.dataset.text);
-for (const node of element.querySelectorAll('[data-label]')) node.setAttribute('aria-label', words(node.dataset.label));
 
 // What a screen reader says: a step once the user rests on it, the end of a run; never every streamed frame.
 function announce(text, wait = 0) {

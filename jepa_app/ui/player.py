@@ -3,7 +3,6 @@
 import base64
 import io
 import threading
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,19 +10,17 @@ import gradio as gr
 from jepa_app.export import TYPES, animation, animation_kinds, open_frames, run_settings
 from jepa_app.studio import Frame, GenerateRequest
 from jepa_app.ui import texts
+from jepa_app.ui.fragment import fragment
 
-HERE = Path(__file__).parent
 LOSSLESS_SIDE = 128  # up to this size a frame is PNG (0.5 ms, 4 KB at 64 px); above, only the last one (256 px: 35 KB)
 
 
 def make_player() -> gr.HTML:
     """A stage with a timeline, fed with the deltas of `delta`.
 
-    The template is static, so a delta redraws nothing by itself: `player.js` collects the frames in the browser, and
-    the server keeps none. Events: `reuse` (use this seed again) and `match` (send this picture to the Match tab).
-    A subclass of gr.HTML would be no better: Gradio writes a stub file beside the source of every subclass.
+    `player.js` collects the frames in the browser, and the server keeps none. Events: `reuse` (use this seed again)
+    and `match` (send this picture to the Match tab).
     """
-    scripts = [(HERE / name).read_text(encoding="utf-8") for name in ("player.js", "player_keep.js")]
     encoding = threading.Lock()
 
     def encode(run: object) -> dict[str, str]:
@@ -31,15 +28,7 @@ def make_player() -> gr.HTML:
         with encoding:
             return encoded_run(run)
 
-    return gr.HTML(
-        html_template=(HERE / "player.html").read_text(encoding="utf-8"),
-        js_on_load="\n".join(scripts),
-        apply_default_css=False,
-        elem_id="player",
-        server_functions=[encode],
-        words=texts.PLAYER,
-        kinds=list(animation_kinds()),
-    )
+    return fragment("player", texts.PLAYER, "player_keep.js", server_functions=[encode], kinds=list(animation_kinds()))
 
 
 def encoded_run(run: object) -> dict[str, str]:

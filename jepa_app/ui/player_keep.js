@@ -5,9 +5,6 @@ const exportMenu = part('export');
 const KEEP_KEY = 'jepa-studio-keep-settings';
 const PNG_HEADER = 33; // bytes of the signature and the first chunk, after which text may stand
 
-const stored = (key) => { try { return localStorage.getItem(key); } catch { return null; } }; // it may be switched off
-const store = (key, value) => { try { localStorage.setItem(key, value); } catch { /* the choice lasts for this visit */ } };
-
 keepSettings.checked = stored(KEEP_KEY) !== 'no';
 keepSettings.addEventListener('change', () => store(KEEP_KEY, keepSettings.checked ? 'yes' : 'no'));
 for (const item of exportMenu.querySelectorAll('[data-kind]')) {

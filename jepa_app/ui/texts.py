@@ -56,6 +56,24 @@ PLAYER = {
     "tokens": "{fresh} new, {known} of {all} tokens known",
 }
 
+RECALL = {
+    "from_picture": "Settings from a picture",
+    "copy_link": "Copy link",
+    "filled": "The settings of {name} are filled in",
+    "too_large": "{name} is larger than {most} MB",
+    "link_copied": "The link with these settings is copied",
+    "link_in_address": "The page's address now holds these settings; copy it from there",
+    "link_opened": "The settings of the link are filled in; press Generate to run them",
+    "link_partly": "From the link, this was left out: {names}",
+    "unreachable": "The server cannot be reached; try again in a moment",
+}
+
+HISTORY = {
+    "history": "Your last pictures, kept in this browser only",
+    "history_clear": "Clear",
+    "history_item": 'Show "{prompt}", seed {seed}, and restore its settings',
+}
+
 MATCH_HELP = (
     "**How to read this.** TI-JEPA predicts, inside the network, the picture from the caption and the caption from the "
     "picture. The *energy* is the error that is left, minus the error without the other side: **lower is better**, and "

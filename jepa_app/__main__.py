@@ -11,13 +11,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jepa_app.export import animation, png_settings, run_settings
 from jepa_app.pictures import open_picture
 from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, GenerateRequest
 from jepa_app.studio import DEFAULT_WEIGHTS, CaptionScore, Frame, Studio
 
 MISTAKE = 2  # exit status of a user's mistake; 1 is any other failure
 PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".webp")
-STEP_MILLISECONDS, LAST_MILLISECONDS = 120, 2000  # how long --run shows a step, and the finished picture
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -141,15 +141,13 @@ def _keep(
     studio: Studio, request: GenerateRequest, frames: list[Frame], out: Path, run_file: Path | None
 ) -> dict[str, Any]:
     last, facts = frames[-1], studio.info()
+    settings = run_settings(request, last.seed, facts["weights"])
     with _writing(out):
-        last.image.save(out)
+        kept: dict[str, Any] = {"pnginfo": png_settings(settings)} if out.suffix.lower() == ".png" else {}
+        last.image.save(out, **kept)
     if run_file is not None:
-        durations = [STEP_MILLISECONDS] * (len(frames) - 1) + [LAST_MILLISECONDS]
-        rest = [frame.image for frame in frames[1:]]
         with _writing(run_file):
-            frames[0].image.save(
-                run_file, save_all=True, append_images=rest, duration=durations, loop=0, quality=90, method=0
-            )
+            run_file.write_bytes(animation([frame.image for frame in frames], "webp"))
     return {
         "prompt": request.prompt,
         "seed": last.seed,

@@ -5,6 +5,8 @@ import binascii
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -27,7 +29,7 @@ BROKEN_DATA = (
 ALLOWED = f"allowed: {', '.join(FORMATS)}"
 
 
-def open_picture(source: str | Path | bytes, name: str | None = None) -> Image.Image:
+def open_picture(source: str | Path | bytes, name: str | None = None, max_side: int | None = None) -> Image.Image:
     """Open a picture and return it upright, as RGB, transparency laid on white, animations at frame one.
 
     `source` is a path or the bytes of a file; `name` is what error messages call it (the file's name unless given).
@@ -37,42 +39,73 @@ def open_picture(source: str | Path | bytes, name: str | None = None) -> Image.I
         ValueError: the file is missing, too large, no picture of an allowed format, or damaged.
     """
     name = name or ("the picture" if isinstance(source, bytes) else Path(source).name)
+    with _loaded(source, name, max_side) as picture, _refusing_damage(name):
+        return _upright_rgb(picture)
+
+
+def open_base64(text: str, name: str = "the picture", max_side: int | None = None) -> Image.Image:
+    """Open a picture from base64 text, with or without a leading `data:image/...;base64,`.
+
+    Raises:
+        ValueError: the text is no base64, or its bytes are refused by `open_picture`.
+    """
+    return open_picture(decode_base64(text, name), name, max_side)
+
+
+def decode_base64(text: str, name: str) -> bytes:
+    """The bytes behind base64 text, with or without a leading `data:...;base64,`.
+
+    Raises:
+        ValueError: the text is no base64.
+    """
+    encoded = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as wrong:
+        raise ValueError(f"{name} is no base64 text ({wrong}); send the bytes of a picture file as base64") from wrong
+
+
+def read_text(source: str | Path | bytes, key: str, name: str) -> str | None:
+    """The text that a picture file carries under a key (PNG text chunks), None if there is none.
+
+    Raises:
+        ValueError: as `open_picture`.
+    """
+    with _loaded(source, name) as picture:
+        text = picture.info.get(key)
+    return text if isinstance(text, str) else None
+
+
+def _loaded(source: str | Path | bytes, name: str, max_side: int | None = None) -> Image.Image:
+    """Open and decode a picture as it is in its file, after its kind and size were checked."""
     data = source if isinstance(source, bytes) else _read(Path(source), name)
     if not data:
         raise ValueError(f"{name} is empty; {ALLOWED}")
     if len(data) > MAX_BYTES:
         raise ValueError(f"{name} has {len(data) / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are read: reduce it")
     try:
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        with _refusing_damage(name):
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as bomb:
         raise ValueError(f"{name} has too many pixels; at most {MAX_PIXELS:,} are read: reduce it") from bomb
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{name} is {width} x {height}; at most {MAX_PIXELS:,} pixels are read: reduce it")
+    if max_side is not None and max(width, height) > max_side:
+        raise ValueError(f"{name} is {width} x {height}; at most {max_side} x {max_side} are allowed here")
+    with _refusing_damage(name):
+        picture.load()
+    return picture
+
+
+@contextmanager
+def _refusing_damage(name: str) -> Iterator[None]:
+    try:
+        yield
     except UnidentifiedImageError as unknown:
         raise ValueError(f"{name} is no picture that can be read; {ALLOWED}") from unknown
     except BROKEN_DATA as broken:
         raise ValueError(f"{name} is damaged ({broken}); save it again as PNG or JPEG") from broken
-    with picture:
-        width, height = picture.size
-        if width * height > MAX_PIXELS:
-            raise ValueError(f"{name} is {width} x {height}; at most {MAX_PIXELS:,} pixels are read: reduce it")
-        try:
-            picture.load()
-            return _upright_rgb(picture)
-        except BROKEN_DATA as broken:
-            raise ValueError(f"{name} is damaged ({broken}); save it again as PNG or JPEG") from broken
-
-
-def open_base64(text: str, name: str = "the picture") -> Image.Image:
-    """Open a picture from base64 text, with or without a leading `data:image/...;base64,`.
-
-    Raises:
-        ValueError: the text is no base64, or its bytes are refused by `open_picture`.
-    """
-    encoded = text.partition(",")[2] if text.startswith("data:") else text
-    try:
-        data = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError) as wrong:
-        raise ValueError(f"{name} is no base64 text ({wrong}); send the bytes of a picture file as base64") from wrong
-    return open_picture(data, name)
 
 
 def _read(path: Path, name: str) -> bytes:

@@ -1,13 +1,17 @@
 """A real Chromium for the tests of the page and for its screenshots."""
 
+import io
 import os
 import shutil
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+OpenPage = Callable[..., Page]  # the fixture `open_studio`
 PATIENCE_MS = 60_000  # for anything on a busy machine
 
 
@@ -61,3 +65,19 @@ def generate(page: Page, prompt: str, steps: int = 4) -> None:
 def wait_for_status(page: Page, start: str) -> None:
     """Wait until the player's status line begins with these words."""
     page.wait_for_function("start => document.querySelector('.status').textContent.startsWith(start)", arg=start)
+
+
+def counter(page: Page) -> str:
+    """What the player says about its step: "3 / 16"."""
+    return page.inner_text(".counter")
+
+
+def shown_picture(page: Page) -> Image.Image:
+    """The picture that the player shows."""
+    source = page.get_attribute(".picture", "src") or ""
+    return Image.open(io.BytesIO(b64decode(source.partition(",")[2])))
+
+
+def sideways_scroll(page: Page) -> int:
+    """By how many pixels the page is wider than the window."""
+    return page.evaluate("document.documentElement.scrollWidth - innerWidth")

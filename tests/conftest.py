@@ -1,6 +1,9 @@
 """Tiny real networks with random weights, shared by the tests."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -11,6 +14,13 @@ from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizer import make_tokenizer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+    from jepa_app.studio import Studio
+    from tests.browser import OpenPage
+    from tests.studio_server import Gate
 
 TINY_TOKENIZER = TokenizerConfig(image_size=32, patch_size=8, channels=12)
 TINY_JEPA_T = JepaTConfig(
@@ -61,3 +71,72 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def text_encoder() -> TextEncoder:
     """The real text encoder from its package."""
     return TextEncoder.load()
+
+
+# A studio of the tiny networks and a browser on it; imported late, because most tests need neither.
+
+
+@pytest.fixture(scope="module")
+def studio(tiny_weights: Path) -> "Studio":
+    """The tiny networks, loaded."""
+    from tests.studio_server import loaded
+
+    return loaded(tiny_weights)
+
+
+@pytest.fixture(scope="module")
+def server(studio: "Studio") -> Iterator["tuple[str, Gate]"]:
+    """The page, served: its address and the gate of its generations."""
+    from tests.studio_server import served
+
+    with served(studio) as address_and_gate:
+        yield address_and_gate
+
+
+@pytest.fixture
+def gate(server: "tuple[str, Gate]") -> "Gate":
+    """The gate of the served studio."""
+    return server[1]
+
+
+@pytest.fixture(scope="module")
+def browser(server: "tuple[str, Gate]") -> Iterator["Browser"]:  # after the server, which needs a thread without a loop
+    """A running Chromium."""
+    from tests.browser import chromium, find_chromium
+
+    path = find_chromium()
+    if path is None and os.environ.get("CI_REQUIRE_BROWSER") == "1":
+        pytest.fail("CI_REQUIRE_BROWSER is 1, but no Chromium is installed")
+    if path is None:
+        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
+    with chromium(path) as running:
+        yield running
+
+
+@pytest.fixture
+def open_studio(browser: "Browser", server: "tuple[str, Gate]") -> Iterator["OpenPage"]:
+    """Opens pages; afterwards none may have logged an error or asked another host for anything."""
+    from tests.browser import open_page
+
+    pages: list[Page] = []
+    errors: list[str] = []
+    strangers: list[str] = []
+    address = server[0]
+
+    def open_watched(path: str = "", **options: Any) -> "Page":
+        pages.append(open_page(browser, address + path, watch=watch, **options))
+        return pages[-1]
+
+    def watch(page: "Page") -> None:
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: strangers.append(request.url) if is_strange(request.url) else None)
+
+    def is_strange(url: str) -> bool:
+        return not url.startswith((address, "data:", "blob:"))
+
+    yield open_watched
+    for page in pages:
+        page.context.close()
+    assert not errors
+    assert not strangers

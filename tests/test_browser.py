@@ -1,25 +1,17 @@
 """The page in a real Chromium: what a person sees and does, on desktop and phone, in light and dark."""
 
-import io
-import os
 import time
-from base64 import b64decode
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from PIL import Image
-from playwright.sync_api import Browser, Page
 
 from jepa_app.requests import GenerateRequest
 from jepa_app.studio import Studio
-from tests.browser import chromium, find_chromium, generate, open_page, wait_for_status
-from tests.studio_server import PATIENCE, Gate, loaded, served
+from tests.browser import OpenPage, counter, generate, shown_picture, sideways_scroll, wait_for_status
+from tests.studio_server import PATIENCE, Gate
 
 # "default": the server's own libraries warn in this process
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
-OpenPage = Callable[..., Page]
 
 # Contrast of an element's text against the nearest opaque background, by the formula of WCAG 2.2.
 CONTRAST = """(selector) => {
@@ -37,76 +29,11 @@ CONTRAST = """(selector) => {
 }"""
 TEXTS = (
     "h1", ".masthead p", "#run", "#styles label.selected span", "#styles label:not(.selected) span", "#examples button",
-    ".status", ".tokens", ".counter", ".prompt-shown", ".to-match", ".reuse", ".download", "#steps label span",
+    ".status", ".tokens", ".counter", ".views [aria-pressed=true]",
+    ".views [aria-pressed=false]", ".speed", ".prompt-shown", ".to-match", ".reuse", ".download", "#steps label span",
+    ".keep-settings span", ".export summary", ".from-picture", ".copy-link", ".history-head h2", ".history-clear",
 )  # fmt: skip
 MATCH_TEXTS = (".match-caption", ".match-words", ".match-facts", "#match-help p", "#rank")
-
-
-@pytest.fixture(scope="module")
-def studio(tiny_weights: Path) -> Studio:
-    return loaded(tiny_weights)
-
-
-@pytest.fixture(scope="module")
-def server(studio: Studio) -> Iterator[tuple[str, Gate]]:
-    with served(studio) as address_and_gate:
-        yield address_and_gate
-
-
-@pytest.fixture
-def gate(server: tuple[str, Gate]) -> Gate:
-    return server[1]
-
-
-@pytest.fixture(scope="module")
-def browser(server: tuple[str, Gate]) -> Iterator[Browser]:  # after the server, which needs a thread without a loop
-    path = find_chromium()
-    if path is None and os.environ.get("CI_REQUIRE_BROWSER") == "1":
-        pytest.fail("CI_REQUIRE_BROWSER is 1, but no Chromium is installed")
-    if path is None:
-        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
-    with chromium(path) as running:
-        yield running
-
-
-@pytest.fixture
-def open_studio(browser: Browser, server: tuple[str, Gate]) -> Iterator[OpenPage]:
-    """Opens pages; afterwards none may have logged an error or asked another host for anything."""
-    pages: list[Page] = []
-    errors: list[str] = []
-    strangers: list[str] = []
-    address = server[0]
-
-    def open_watched(**options: Any) -> Page:
-        pages.append(open_page(browser, address, watch=watch, **options))
-        return pages[-1]
-
-    def watch(page: Page) -> None:
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: strangers.append(request.url) if is_strange(request.url) else None)
-
-    def is_strange(url: str) -> bool:
-        return not url.startswith((address, "data:", "blob:"))
-
-    yield open_watched
-    for page in pages:
-        page.context.close()
-    assert not errors
-    assert not strangers
-
-
-def counter(page: Page) -> str:
-    return page.inner_text(".counter")
-
-
-def shown_picture(page: Page) -> Image.Image:
-    source = page.get_attribute(".picture", "src") or ""
-    return Image.open(io.BytesIO(b64decode(source.partition(",")[2])))
-
-
-def sideways_scroll(page: Page) -> int:
-    return page.evaluate("document.documentElement.scrollWidth - innerWidth")
 
 
 def test_a_prompt_becomes_frames_and_a_picture(open_studio: OpenPage, gate: Gate, studio: Studio) -> None:
@@ -183,8 +110,6 @@ def test_scrubbing_needs_no_traffic(open_studio: OpenPage) -> None:
     page.focus(".play")
     page.keyboard.press("ArrowLeft")
     assert counter(page) == "5 / 6"
-    page.click(".tiles-toggle")
-    assert page.locator(".tiles .unknown").count() == 0
     with page.expect_download() as download:
         page.click(".download")
     assert download.value.suggested_filename.endswith(".png")

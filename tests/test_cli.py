@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from jepa_app.__main__ import main
+from jepa_app.export import read_settings
 from jepa_app.requests import GenerateRequest
 from jepa_app.studio import Studio
 from tests.studio_server import loaded
@@ -48,6 +49,7 @@ def test_generate_writes_the_picture_of_its_seed(weights: str, tmp_path: Path, c
     with Image.open(out) as picture, Image.open(run) as animation:
         assert picture.tobytes() == loaded(Path(weights)).generate_image(request).tobytes()
         assert (animation.n_frames, animation.size) == (4, (32, 32))
+    assert read_settings(out) == request  # the picture says how it is made again
 
 
 def test_generate_without_json_prints_one_line_for_people(weights: str, tmp_path: Path, capsys: Any) -> None:

@@ -34,6 +34,7 @@ FLOORS = {
     "jepa_app.requests": 4,
     "jepa_app.studio": 4,
     "jepa_app.grids": 4,
+    "jepa_app.export": 4,
     "jepa_app.ui": 5,
     "jepa_app.__main__": 6,
     "app": 6,

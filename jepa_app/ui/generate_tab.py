@@ -14,6 +14,7 @@ from jepa_app.studio import Frame
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.player import delta, make_player
+from jepa_app.ui.recall import make_history, make_recall, wire_recall
 
 PICTURE_QUEUE = "pictures"  # the concurrency id of all that makes pictures
 PICTURES_AT_ONCE = 32  # they share the engine's steps
@@ -53,21 +54,27 @@ def build_generate_tab(
     make_image: Callable[[GenerateRequest], Image.Image],
     styles: Sequence[str],
     num_tokens: int,
+    weights: str,
 ) -> gr.HTML:
     """Lay out the tab, wire it to the two callables and return the player, for other tabs to listen to.
 
-    `num_tokens` of a picture are the most steps there can be: each reveals one at least.
+    `num_tokens` of a picture are the most steps there can be: each reveals one at least; `weights` are named in
+    the settings of a run.
     """
+    max_steps = min(STEPS[1], num_tokens)
     with gr.Row(elem_id="generate-board"):
         with gr.Column(elem_id="compose"):
             prompt, run, stop, style, examples = _compose(styles)
         with gr.Column(elem_id="stage"):
             player = make_player()
         with gr.Column(elem_id="settings"):
-            controls, dice = _settings(prompt, min(STEPS[1], num_tokens))
+            controls, dice, negative = _settings(prompt, max_steps)
+            recall = make_recall(max_steps)
+        history = make_history()
 
     _wire_words(prompt, style, examples, styles)
     _wire_seed(player, controls.seed, dice)
+    wire_recall(recall, history, player, controls.all(), negative)
 
     def generate(
         visitor: gr.Request,
@@ -83,7 +90,7 @@ def build_generate_tab(
             request = _request(prompt, negative_prompt, steps, guidance, temperature, seed)
             with closing(make_frames(request, visitor.session_hash)) as frames:
                 for frame in frames:
-                    yield delta(request.prompt, frame)
+                    yield delta(request, weights, frame)
 
     def generate_image(
         prompt: str,
@@ -164,8 +171,8 @@ def _compose(styles: Sequence[str]) -> tuple[gr.Textbox, gr.Button, gr.Button, g
     return prompt, run, stop, style, examples
 
 
-def _settings(prompt: gr.Textbox, max_steps: int) -> tuple[GenerateControls, gr.Button]:
-    """Seed, sliders and the negative prompt."""
+def _settings(prompt: gr.Textbox, max_steps: int) -> tuple[GenerateControls, gr.Button, gr.Accordion]:
+    """Seed, sliders and the negative prompt in its accordion."""
     with gr.Row(elem_id="seed-row"):
         seed = gr.Number(None, label="Seed", placeholder="random", step=1, elem_id="seed", scale=3, min_width=120)
         dice = gr.Button("🎲 Random", size="sm", elem_id="dice", scale=1, min_width=90)
@@ -177,7 +184,7 @@ def _settings(prompt: gr.Textbox, max_steps: int) -> tuple[GenerateControls, gr.
     temperature = gr.Slider(
         *TEMPERATURE, DEFAULTS.temperature, step=0.05, label="Temperature", info=texts.TEMPERATURE_INFO, elem_id="heat"
     )
-    with gr.Accordion("Negative prompt", open=False, elem_id="negative"):
+    with gr.Accordion("Negative prompt", open=False, elem_id="negative") as negative:
         negative_prompt = gr.Textbox(
             "", label="What to keep out", placeholder=texts.NEGATIVE_PLACEHOLDER, max_lines=3, elem_id="negative-prompt"
         )
@@ -189,7 +196,7 @@ def _settings(prompt: gr.Textbox, max_steps: int) -> tuple[GenerateControls, gr.
         temperature=temperature,
         seed=seed,
     )
-    return controls, dice
+    return controls, dice, negative
 
 
 def _wire_words(prompt: gr.Textbox, style: gr.Radio, examples: list[gr.Button], styles: Sequence[str]) -> None:

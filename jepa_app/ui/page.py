@@ -35,7 +35,11 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
                 player = build_generate_tab(
-                    on_gpu(studio.generate), on_gpu(studio.generate_image), facts["styles"], facts["tokens"]
+                    on_gpu(studio.generate),
+                    on_gpu(studio.generate_image),
+                    facts["styles"],
+                    facts["tokens"],
+                    facts["weights"],
                 )
             with gr.Tab("Compare", id="compare"):
                 build_compare_tab(on_gpu(studio.generate_together))

@@ -2,41 +2,58 @@
 
 import base64
 import io
-from pathlib import Path
+import threading
 from typing import Any
 
 import gradio as gr
 
+from jepa_app.export import TYPES, animation, animation_kinds, open_frames, run_settings
+from jepa_app.requests import GenerateRequest
 from jepa_app.studio import Frame
+from jepa_app.ui import texts
+from jepa_app.ui.fragment import fragment
 
-HERE = Path(__file__).parent
 LOSSLESS_SIDE = 128  # up to this size a frame is PNG (0.5 ms, 4 KB at 64 px); above, only the last one (256 px: 35 KB)
 
 
 def make_player() -> gr.HTML:
     """A stage with a timeline, fed with the deltas of `delta`.
 
-    The template is static, so a delta redraws nothing by itself: `player.js` collects the frames in the browser, and
-    the server keeps none. Events: `reuse` (use this seed again) and `match` (send this picture to the Match tab).
-    A subclass of gr.HTML would be no better: Gradio writes a stub file beside the source of every subclass.
+    `player.js` collects the frames in the browser, and the server keeps none. Events: `reuse` (use this seed again)
+    and `match` (send this picture to the Match tab).
     """
-    return gr.HTML(
-        html_template=(HERE / "player.html").read_text(encoding="utf-8"),
-        js_on_load=(HERE / "player.js").read_text(encoding="utf-8"),
-        apply_default_css=False,
-        elem_id="player",
-    )
+    encoding = threading.Lock()
+
+    def encode(run: object) -> dict[str, str]:
+        # one at a time: an export is no reason to slow down the pictures in the making
+        with encoding:
+            return encoded_run(run)
+
+    return fragment("player", texts.PLAYER, "player_keep.js", server_functions=[encode], kinds=list(animation_kinds()))
 
 
-def delta(prompt: str, frame: Frame) -> dict[str, Any]:
+def encoded_run(run: object) -> dict[str, str]:
+    """The frames of a run as one file: {"kind", "frames"} in, {"type", "data"} as base64 or {"error"} out."""
+    try:
+        if not isinstance(run, dict):
+            raise ValueError("this is no run; send its kind and its frames")
+        kind = str(run.get("kind"))
+        made = animation(open_frames(run.get("frames")), kind)
+    except ValueError as mistake:
+        return {"error": str(mistake)}  # shown through textContent, so nothing is escaped
+    return {"type": TYPES[kind], "data": base64.b64encode(made).decode("ascii")}
+
+
+def delta(request: GenerateRequest, weights: str, frame: Frame) -> dict[str, Any]:
     """One step as the browser gets it; keys that do not change cost nothing on the way (Gradio sends differences)."""
     lossless = frame.image.width <= LOSSLESS_SIDE or frame.index == frame.total - 1
     return {
         "job": frame.job,
         "i": frame.index,
         "n": frame.total,
-        "prompt": prompt,
+        "prompt": request.prompt,
         "seed": frame.seed,
+        "settings": run_settings(request, frame.seed, weights),
         "grid": frame.grid,
         "seconds": round(frame.seconds, 3),
         "revealed": list(frame.revealed),

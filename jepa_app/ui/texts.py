@@ -26,6 +26,62 @@ COMPARE_HELP = (
 )
 CAPTIONS_PLACEHOLDER = "red apple\ngreen apple\ntomato\nfire engine"
 
+# What the player says; {names} are filled in by the browser.
+PLAYER = {
+    "player": "Player: space plays, arrows step, m changes the view",
+    "invitation_title": "Your picture appears here",
+    "invitation": "Every tile is one token. The model predicts them a few at a time, in random order.",
+    "play": "Play the steps",
+    "pause": "Pause",
+    "timeline": "Step of the generation",
+    "view": "View",
+    "view_picture": "Picture",
+    "view_unmasking": "Unmasking",
+    "view_order": "Order",
+    "speed": "Speed",
+    "legend_first": "first",
+    "legend_last": "last",
+    "to_match": "Match this picture",
+    "reuse": "Reuse seed",
+    "download": "Download",
+    "export": "Export",
+    "export_webp": "Animation (WebP)",
+    "export_gif": "Animation (GIF)",
+    "export_mp4": "Video (MP4)",
+    "export_json": "Trace (JSON)",
+    "export_png": "This step (PNG)",
+    "keep_settings": "Keep the settings inside the PNG",
+    "exporting": "Writing the file",
+    "exported": "Saved as {name}",
+    "unreachable": "The server cannot be reached; try again in a moment",
+    "waiting": "Waiting for the model",
+    "running": "Step {step} of {total}",
+    "finished": "Finished in {seconds} s",
+    "stopped": "Stopped at step {step} of {total}, the picture so far is kept",
+    "kept": "From your history; run it again to see its steps",
+    "place": "step {step} of {total}",
+    "alt": 'Picture of "{prompt}", {place}',
+    "tokens": "{fresh} new, {known} of {all} tokens known",
+}
+
+RECALL = {
+    "from_picture": "Settings from a picture",
+    "copy_link": "Copy link",
+    "filled": "The settings of {name} are filled in",
+    "too_large": "{name} is larger than {most} MB",
+    "link_copied": "The link with these settings is copied",
+    "link_in_address": "The page's address now holds these settings; copy it from there",
+    "link_opened": "The settings of the link are filled in; press Generate to run them",
+    "link_partly": "From the link, this was left out: {names}",
+    "unreachable": "The server cannot be reached; try again in a moment",
+}
+
+HISTORY = {
+    "history": "Your last pictures, kept in this browser only",
+    "history_clear": "Clear",
+    "history_item": 'Show "{prompt}", seed {seed}, and restore its settings',
+}
+
 MATCH_HELP = (
     "**How to read this.** TI-JEPA predicts, inside the network, the picture from the caption and the caption from the "
     "picture. The *energy* is the error that is left, minus the error without the other side: **lower is better**, and "

@@ -1,0 +1,138 @@
+"""What is kept of a run: pictures that carry their settings, animations and videos, as bytes and never as files."""
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from jepa_app.pictures import open_base64, read_text
+from jepa_app.requests import STEPS, GenerateRequest
+
+PARAMETERS = "parameters"  # the PNG text chunk that holds the settings as JSON
+REQUEST_KEYS = ("prompt", "negative_prompt", "steps", "guidance", "temperature", "seed")
+TYPES = {"webp": "image/webp", "gif": "image/gif", "mp4": "video/mp4"}
+STEP_MILLISECONDS, LAST_MILLISECONDS = 120, 2000  # how long a step is shown, and the finished picture
+MAX_SIDE = 1024  # of a frame to encode
+VIDEO_SIDE = 512  # smaller videos are enlarged: players blur them when they do it themselves
+VIDEO_RATE = 25
+VIDEO_SECONDS = 60  # the longest that ffmpeg may take
+
+
+def run_settings(request: GenerateRequest, seed: int, weights: str | Path) -> dict[str, Any]:
+    """All that makes a picture again: the request, the seed that was drawn and the name of the weights."""
+    return asdict(request) | {"seed": seed, "weights": weights_name(weights)}
+
+
+@cache
+def weights_name(weights: str | Path) -> str:
+    """The hub id, or a folder's name and the first digits of its manifest's SHA-256.
+
+    Pictures are passed on: the path would tell strangers how this machine's disk is laid out.
+    """
+    folder = Path(weights)
+    if not folder.is_dir():
+        return str(weights)
+    manifest = folder / "manifest.json"
+    name = folder.resolve().name
+    return f"{name}@{hashlib.sha256(manifest.read_bytes()).hexdigest()[:8]}" if manifest.is_file() else name
+
+
+def png_settings(settings: dict[str, Any]) -> PngInfo:
+    """The settings as `pnginfo` of Pillow's PNG writer; the same chunk that the page writes in the browser."""
+    info = PngInfo()
+    info.add_text(PARAMETERS, json.dumps(settings))  # ASCII: the chunk is Latin-1 by the PNG standard
+    return info
+
+
+def read_settings(source: str | Path | bytes, name: str | None = None) -> GenerateRequest:
+    """The request that made a picture, from the settings inside its file.
+
+    Raises:
+        ValueError: the file is no picture that can be read, it holds no settings, or they are not allowed.
+    """
+    name = name or ("the picture" if isinstance(source, bytes) else Path(source).name)
+    text = read_text(source, PARAMETERS, name)
+    if text is None:
+        raise ValueError(f"{name} holds no settings; only PNG pictures saved here, with their settings inside, do")
+    try:
+        settings = json.loads(text)
+    except (ValueError, RecursionError) as wrong:
+        raise ValueError(f"the settings in {name} are not ours; they cannot be read as JSON") from wrong
+    if not isinstance(settings, dict) or "prompt" not in settings:
+        raise ValueError(f"the settings in {name} are not ours; they name no prompt")
+    try:
+        return GenerateRequest(**{key: settings[key] for key in REQUEST_KEYS if key in settings})
+    except ValueError as mistake:
+        raise ValueError(f"the settings in {name} are not allowed: {mistake}") from mistake
+
+
+def animation_kinds() -> tuple[str, ...]:
+    """The kinds of `animation` that this machine can write; videos need ffmpeg on the PATH."""
+    return ("webp", "gif", "mp4") if shutil.which("ffmpeg") else ("webp", "gif")
+
+
+def animation(frames: Sequence[Image.Image], kind: str) -> bytes:
+    """All frames, the last one shown longer, as the bytes of a webp, gif or mp4 file.
+
+    Raises:
+        ValueError: there is no frame, the kind is unknown here, or ffmpeg failed.
+    """
+    if not frames:
+        raise ValueError("there is no step to write; generate a picture first")
+    if kind not in animation_kinds():
+        raise ValueError(f"kind is {kind!r}; allowed here: {', '.join(animation_kinds())}")
+    return _video(frames) if kind == "mp4" else _animated_picture(frames, kind)
+
+
+def open_frames(frames: object) -> list[Image.Image]:
+    """The steps of a run as the browser sends them back: base64 text, one small picture a step.
+
+    Raises:
+        ValueError: there are too many, one is no picture, or they are too large or of different sizes.
+    """
+    if not isinstance(frames, list) or not all(isinstance(frame, str) for frame in frames):
+        raise ValueError("the steps are no list of pictures as base64 text")
+    if len(frames) > STEPS[1]:
+        raise ValueError(f"got {len(frames)} steps; at most {STEPS[1]} are allowed")
+    pictures: list[Image.Image] = []
+    for number, frame in enumerate(frames, start=1):
+        picture = open_base64(frame, f"step {number}", MAX_SIDE)
+        if pictures and picture.size != pictures[0].size:
+            raise ValueError(f"step {number} is {picture.width} x {picture.height}, unlike the steps before it")
+        pictures.append(picture)
+    return pictures
+
+
+def _animated_picture(frames: Sequence[Image.Image], kind: str) -> bytes:
+    buffer = io.BytesIO()
+    durations = [STEP_MILLISECONDS] * (len(frames) - 1) + [LAST_MILLISECONDS]
+    options: dict[str, Any] = {"quality": 90, "method": 0} if kind == "webp" else {}
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:], duration=durations, loop=0, **options)
+    return buffer.getvalue()
+
+
+def _video(frames: Sequence[Image.Image]) -> bytes:
+    """The frames through ffmpeg's standard input and output: nothing touches the disk."""
+    width, height = frames[0].size
+    raw = [frame.convert("RGB").tobytes() for frame in frames]
+    times = [STEP_MILLISECONDS * VIDEO_RATE // 1000] * (len(raw) - 1) + [LAST_MILLISECONDS * VIDEO_RATE // 1000]
+    side = max(VIDEO_SIDE, width) // 2 * 2  # the usual codecs want even sides
+    command = ["ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
+    command += ["-r", str(VIDEO_RATE), "-i", "pipe:0", "-vf", f"scale={side}:-2:flags=bicubic", "-pix_fmt", "yuv420p"]
+    command += ["-movflags", "frag_keyframe+empty_moov", "-f", "mp4", "pipe:1"]  # a pipe cannot be rewound
+    try:
+        data = b"".join(picture * count for picture, count in zip(raw, times, strict=True))
+        done = subprocess.run(command, input=data, capture_output=True, timeout=VIDEO_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError) as failure:
+        told = (getattr(failure, "stderr", None) or b"").decode(errors="replace").strip()
+        raise ValueError(f"ffmpeg wrote no video ({told or failure}); animated WebP needs no ffmpeg") from failure
+    return done.stdout

@@ -1,0 +1,100 @@
+// The second half of player.js, in the same scope: what a visitor takes away. Pictures and the trace are made here, in
+// the browser; animations by one call of the server, which gets the frames back and keeps nothing.
+const keepSettings = part('keep-settings').querySelector('input');
+const exportMenu = part('export');
+const KEEP_KEY = 'jepa-studio-keep-settings';
+const PNG_HEADER = 33; // bytes of the signature and the first chunk, after which text may stand
+
+keepSettings.checked = stored(KEEP_KEY) !== 'no';
+keepSettings.addEventListener('change', () => store(KEEP_KEY, keepSettings.checked ? 'yes' : 'no'));
+for (const item of exportMenu.querySelectorAll('[data-kind]')) {
+  const kind = item.dataset.kind;
+  item.hidden = !['json', 'png', ...props.kinds].includes(kind);
+  item.addEventListener('click', () => { exportMenu.open = false; exportMenu.firstElementChild.focus(); takeAway(kind); });
+}
+exportMenu.addEventListener('keydown', (event) => {
+  if (event.key !== 'Escape' || !exportMenu.open) return;
+  exportMenu.open = false;
+  exportMenu.firstElementChild.focus();
+});
+document.addEventListener('click', (event) => { if (!exportMenu.contains(event.target)) exportMenu.open = false; });
+
+const stem = (step) => 'jepa-' + run.seed + (step < total - 1 ? '-step-' + String(step + 1).padStart(2, '0') : '');
+const bytesOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+
+function crc32(bytes) { // of the PNG standard
+  let crc = -1;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit += 1) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  return ~crc >>> 0;
+}
+
+// A copy of a PNG with a text chunk; its JSON is ASCII, since the chunk is Latin-1.
+function withSettings(png, settings) {
+  const json = JSON.stringify(settings).replace(/[^ -~]/g, (unit) => '\\u' + unit.charCodeAt(0).toString(16).padStart(4, '0'));
+  const body = new TextEncoder().encode('tEXtparameters\0' + json);
+  const chunk = new Uint8Array(body.length + 8), view = new DataView(chunk.buffer);
+  view.setUint32(0, body.length - 4); // the length counts no type
+  chunk.set(body, 4);
+  view.setUint32(body.length + 4, crc32(body));
+  return new Blob([png.slice(0, PNG_HEADER), chunk, png.slice(PNG_HEADER)], { type: 'image/png' });
+}
+
+// The shown picture as PNG; a step that came as JPEG is drawn again.
+function shownPng() {
+  let source = sourceOf(shown);
+  if (!source.startsWith('data:image/png')) {
+    const canvas = document.createElement('canvas');
+    canvas.width = picture.naturalWidth;
+    canvas.height = picture.naturalHeight;
+    canvas.getContext('2d').drawImage(picture, 0, 0);
+    source = canvas.toDataURL('image/png');
+  }
+  const png = bytesOf(source.slice(source.indexOf(',') + 1));
+  return keepSettings.checked && run.settings ? withSettings(png, run.settings) : new Blob([png], { type: 'image/png' });
+}
+
+function download(blob, name) {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+function trace() {
+  const steps = Array.from({ length: latest + 1 }, (_, index) => ({
+    index,
+    revealed: bornAt.flatMap((born, position) => (born === index ? [position] : [])),
+    seconds: secondsAt[index] ?? null,
+  }));
+  return new Blob([JSON.stringify({ ...run.settings, grid: run.grid, total, trace: steps }, null, 1)], { type: 'application/json' });
+}
+
+async function takeAway(kind) {
+  const name = stem(kind === 'png' ? shown : latest) + '.' + kind;
+  if (kind === 'png') { download(shownPng(), name); return; }
+  if (kind === 'json') { download(trace(), name); return; }
+  say(words('exporting'));
+  const sent = frames.slice(0, latest + 1).filter(Boolean).map((url) => url.slice(url.indexOf(',') + 1));
+  let made;
+  try {
+    made = await server.encode({ kind, frames: sent });
+  } catch {
+    made = { error: words('unreachable') };
+  }
+  if (made.error) {
+    say(made.error);
+  } else {
+    download(new Blob([bytesOf(made.data)], { type: made.type }), name);
+    say(words('exported', { name }));
+  }
+  announce(part('status').textContent);
+}
+
+part('download').addEventListener('click', (event) => {
+  event.preventDefault();
+  takeAway('png');
+});

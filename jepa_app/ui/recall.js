@@ -1,0 +1,85 @@
+// Settings that come from a picture or from the page's address, and the link that carries them away. The server checks
+// what comes in; `fill` then writes it into the controls. Nothing here starts a run.
+const note = element.querySelector('.recall-note');
+const zone = element.querySelector('.from-picture');
+const chooser = zone.querySelector('input');
+const MAX_MB = 16;
+const KEYS = ['prompt', 'negative_prompt', 'steps', 'guidance', 'temperature', 'seed'];
+const tell = (text) => { note.textContent = text; };
+
+function fill(settings) {
+  props.value = settings;
+  trigger('fill');
+}
+
+async function readPicture(file) {
+  if (!file) return;
+  if (file.size > MAX_MB * 2 ** 20) { tell(words('too_large', { name: file.name, most: MAX_MB })); return; }
+  const url = await new Promise((resolve) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => resolve('');
+    reader.readAsDataURL(file);
+  });
+  let answer;
+  try {
+    answer = await server.read_picture({ name: file.name, data: url.slice(url.indexOf(',') + 1) });
+  } catch {
+    answer = { error: words('unreachable') };
+  }
+  if (answer.error) { tell(answer.error); return; }
+  fill(answer.settings);
+  tell(words('filled', { name: file.name }));
+}
+
+chooser.addEventListener('change', () => {
+  readPicture(chooser.files[0]);
+  chooser.value = ''; // the same file may be chosen again
+});
+for (const kind of ['dragenter', 'dragover']) {
+  zone.addEventListener(kind, (event) => { event.preventDefault(); zone.classList.add('over'); });
+}
+for (const kind of ['dragleave', 'drop']) zone.addEventListener(kind, () => zone.classList.remove('over'));
+zone.addEventListener('drop', (event) => {
+  event.preventDefault();
+  readPicture(event.dataTransfer.files[0]);
+});
+
+element.querySelector('.copy-link').addEventListener('click', () => trigger('link'));
+document.addEventListener('jepa:link', async (event) => { // the tab answers with what its controls hold
+  const [last, ...values] = event.detail;
+  const settings = Object.fromEntries(KEYS.map((key, place) => [key, values[place]]));
+  const isShown = last?.settings && KEYS.every((key) => key === 'seed' || last.settings[key] === (settings[key] ?? ''));
+  settings.seed ??= isShown ? last.seed : null; // a link to what is seen shows the same picture
+  const link = new URL(location.href);
+  link.hash = '';
+  for (const key of KEYS) {
+    if (settings[key] === null || settings[key] === undefined || settings[key] === '') link.searchParams.delete(key);
+    else link.searchParams.set(key, settings[key]);
+  }
+  history.replaceState(history.state, '', link);
+  try {
+    await navigator.clipboard.writeText(link.href);
+    tell(words('link_copied'));
+  } catch { // without https there is no clipboard
+    tell(words('link_in_address'));
+  }
+});
+
+async function openLink() {
+  const asked = Object.fromEntries(new URLSearchParams(location.search));
+  if (!KEYS.some((key) => key in asked)) return;
+  let answer;
+  try {
+    answer = await server.read_link(asked);
+  } catch {
+    tell(words('unreachable'));
+    return;
+  }
+  const isReady = () => document.querySelector('#seed input')?.value === ''; // the page has emptied it
+  for (let waits = 0; waits < 60 && !isReady(); waits += 1) await new Promise((resolve) => { setTimeout(resolve, 50); });
+  if (Object.keys(answer.settings).length) fill(answer.settings);
+  const names = answer.ignored.join(', ');
+  tell(names ? words('link_partly', { names }) : words('link_opened'));
+}
+openLink();

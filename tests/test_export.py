@@ -1,0 +1,147 @@
+"""What is kept of a run: settings inside a PNG, animations, videos."""
+
+import io
+import json
+import shutil
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from jepa_app import export
+from jepa_app.export import animation, animation_kinds, open_frames, png_settings, read_settings, run_settings
+from jepa_app.requests import GenerateRequest
+
+REQUEST = GenerateRequest(
+    prompt='red "apple" 😀 кот', negative_prompt="blue", steps=7, guidance=2.5, temperature=0.8, seed=11
+)
+
+
+def frames(count: int = 3, side: int = 33) -> list[Image.Image]:
+    return [
+        Image.linear_gradient("L").rotate(90 * number).resize((side, side)).convert("RGB") for number in range(count)
+    ]
+
+
+def png(picture: Image.Image, info: PngInfo | None = None) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def with_text(text: str) -> bytes:
+    info = PngInfo()
+    info.add_text("parameters", text)
+    return png(frames(1)[0], info)
+
+
+def test_a_png_tells_the_request_that_made_it() -> None:
+    settings = run_settings(REQUEST, 11, "someone/weights")
+    assert settings["weights"] == "someone/weights"
+    assert read_settings(png(frames(1)[0], png_settings(settings))) == REQUEST
+
+
+def test_the_settings_hold_the_seed_that_was_drawn() -> None:
+    assert run_settings(GenerateRequest(prompt="apple"), 5, "id")["seed"] == 5
+
+
+def test_a_picture_does_not_tell_where_its_weights_lay(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    assert run_settings(REQUEST, 1, folder)["weights"] == "mine"
+    (folder / "manifest.json").write_text("{}")
+    assert run_settings(REQUEST, 1, str(folder))["weights"] == "mine@44136fa3"
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (png(Image.new("RGB", (4, 4))), "a.png holds no settings"),
+        (with_text("Steps: 20, Sampler: Euler"), "cannot be read as JSON"),
+        (with_text("[" * 100_000), "cannot be read as JSON"),
+        (with_text("[1]"), "they name no prompt"),
+        (with_text("{}"), "they name no prompt"),
+        (with_text(json.dumps({"prompt": "apple", "steps": 1e9})), "not allowed: steps is 1000000000.0"),
+        (with_text('{"prompt": "apple", "guidance": NaN}'), "not allowed: guidance is nan"),
+        (with_text(json.dumps({"prompt": ["apple"]})), "not allowed: prompt is list"),
+        (with_text("{}")[:-40], "a.png is damaged"),
+        (b"no picture", "a.png is no picture"),
+        (b"", "a.png is empty"),
+    ],
+)
+def test_pictures_without_settings_of_ours_are_refused(data: bytes, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        read_settings(data, "a.png")
+
+
+@pytest.mark.parametrize("kind", ["webp", "gif"])
+def test_an_animation_holds_every_step(kind: str) -> None:
+    with Image.open(io.BytesIO(animation(frames(5), kind))) as made:
+        assert (made.format, made.size, getattr(made, "n_frames", 1)) == (kind.upper(), (33, 33), 5)
+        durations = []
+        for number in range(5):
+            made.seek(number)
+            made.load()
+            durations.append(made.info["duration"])
+        assert durations == [120, 120, 120, 120, 2000]
+
+
+def test_one_step_is_an_animation_too() -> None:
+    assert Image.open(io.BytesIO(animation(frames(1), "webp"))).size == (33, 33)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg on the PATH")
+def test_a_video_is_an_mp4_of_even_sides() -> None:
+    made = animation(frames(4), "mp4")
+    assert made[4:8] == b"ftyp"
+    assert len(made) > 1000
+
+
+def test_videos_want_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert animation_kinds() == ("webp", "gif")
+    with pytest.raises(ValueError, match="kind is 'mp4'; allowed here: webp, gif"):
+        animation(frames(), "mp4")
+
+
+def test_a_failing_ffmpeg_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    failing = tmp_path / "ffmpeg"
+    failing.write_text("#!/bin/sh\ncat > /dev/null\necho no codec >&2\nexit 1\n")
+    failing.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(ValueError, match=r"ffmpeg wrote no video .no codec.; animated WebP needs no ffmpeg"):
+        animation(frames(), "mp4")
+
+
+def test_nothing_makes_no_animation() -> None:
+    with pytest.raises(ValueError, match="there is no step"):
+        animation([], "webp")
+
+
+def test_frames_come_back_from_the_browser() -> None:
+    sent = [b64encode(png(frame)).decode() for frame in frames()]
+    assert [picture.tobytes() for picture in open_frames(sent)] == [frame.tobytes() for frame in frames()]
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ("text", "no list of pictures"),
+        ([5], "no list of pictures"),
+        (["x"] * 65, "got 65 steps; at most 64"),
+        (["%"], "step 1 is no base64"),
+        ([b64encode(b"text").decode()], "step 1 is no picture"),
+        ([b64encode(png(Image.new("L", (1025, 1)))).decode()], "step 1 is 1025 x 1; at most 1024 x 1024"),
+        ([b64encode(png(Image.new("L", (side, 2)))).decode() for side in (2, 3)], "step 2 is 3 x 2, unlike"),
+    ],
+)
+def test_bad_frames_are_refused(sent: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        open_frames(sent)
+
+
+def test_every_kind_has_its_type() -> None:
+    assert set(animation_kinds()) <= set(export.TYPES)

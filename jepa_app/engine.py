@@ -135,6 +135,7 @@ class Engine:
         self._active: list[Run] = []
         self._worker: threading.Thread | None = None
         self._closed = False
+        self._is_tuned = True  # until asked for
 
     @property
     def num_active(self) -> int:
@@ -166,11 +167,38 @@ class Engine:
             if sum(map(len, self._waiting.values())) >= self.max_waiting:
                 raise EngineFullError(f"{self.max_waiting} pictures are waiting already; try again in a moment")
             self._waiting.setdefault(request.client, deque()).append(run)
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="jepa-engine", daemon=True)
-                self._worker.start()
+            self._start_worker()
             self._change.notify()
         return run
+
+    def tune(self) -> int:
+        """Measure how many threads take a step fastest, keep to that number and return it; while nobody waits yet.
+
+        It is measured in the worker itself: a second thread that computes has helpers of its own, and more helpers than
+        cores slow one another down.
+        """
+        with self._change:
+            self._is_tuned = self.pipeline.device.type != "cpu"
+            self._start_worker()
+            self._change.notify()
+            while not self._is_tuned:
+                self._change.wait()
+        return self.num_threads
+
+    def _start_worker(self) -> None:
+        if self._worker is None:
+            self._worker = threading.Thread(target=self._work, name="jepa-engine", daemon=True)
+            self._worker.start()
+
+    def _tune(self, sampler: Sampler) -> None:
+        settings, generator = SamplingSettings(num_steps=3), torch.Generator()
+
+        def picture() -> None:
+            sampler.add(Picture.begin(self.pipeline.network, settings, generator.manual_seed(0)), sampler.null)
+            while sampler.pictures:
+                sampler.step()
+
+        self.num_threads = choose_threads(picture)
 
     def close(self) -> None:
         """End all runs and the worker; the next request starts another."""
@@ -216,8 +244,13 @@ class Engine:
             prefixes: Recent[Start] = Recent(KEPT_PROMPTS)
             while True:
                 with self._change:
-                    while not (self._closed or self._waiting or self._active):
+                    while self._is_tuned and not (self._closed or self._waiting or self._active):
                         self._change.wait()
+                    if not self._is_tuned:
+                        self._tune(sampler)
+                        self._is_tuned = True
+                        self._change.notify_all()
+                        continue
                     if self._closed:
                         self._end()
                         return
@@ -267,20 +300,6 @@ class Engine:
             if picture.is_done:
                 self._active.remove(run)
                 run.deliver(None)
-
-    def tune(self) -> int:
-        """Measure how many threads take a step fastest on this machine, set that number and return it."""
-        sampler = Sampler(self.pipeline.network, self.pipeline.denoising)
-        settings = SamplingSettings(num_steps=2)
-
-        def picture() -> None:
-            sampler.add(Picture.begin(self.pipeline.network, settings, torch.Generator().manual_seed(0)), sampler.null)
-            while sampler.pictures:
-                sampler.step()
-
-        if self.pipeline.device.type == "cpu":
-            self.num_threads = choose_threads(picture)
-        return self.num_threads
 
 
 def _first(sampler: Sampler, text: TextFeatures) -> Start:

@@ -227,6 +227,22 @@ def test_a_run_goes_on_from_a_step_beside_others(engine: Engine) -> None:
         )
 
 
+def test_the_number_of_threads_is_measured_where_the_work_is_done(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where: list[str] = []
+
+    def choose(work: Callable[[], object]) -> int:
+        where.append(threading.current_thread().name)
+        work()
+        return 3
+
+    monkeypatch.setattr("jepa_app.engine.choose_threads", choose)
+    assert engine.tune() == engine.num_threads == 3
+    assert where == ["jepa-engine"]
+    assert last(engine.submit(request())).index == 3
+
+
 def test_an_error_reaches_all_who_wait_and_the_engine_goes_on(engine: Engine, pipeline: JepaTPipeline) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")

@@ -77,7 +77,7 @@ def keep_freed_memory() -> None:
 def choose_threads(work: Callable[[], object], most: int | None = None) -> int:
     """Return how many threads to do a piece of work with, of 1, 2, 4, … up to `most` (None: the cores allowed).
 
-    The fewest that are within a tenth of the fastest: the others have frames to pack. The number is left set.
+    The fewest that take less than 1.3 times the least: the other cores have frames to pack. The number is left set.
     """
     most = most or len(os.sched_getaffinity(0))
     candidates = sorted({most, *(1 << power for power in range(most.bit_length()) if 1 << power <= most)})
@@ -85,6 +85,6 @@ def choose_threads(work: Callable[[], object], most: int | None = None) -> int:
     for threads in candidates:
         torch.set_num_threads(threads)
         seconds[threads] = seconds_of(work, repeats=3)
-    enough = next(threads for threads in candidates if seconds[threads] <= 1.1 * min(seconds.values()))
+    enough = next(threads for threads in candidates if seconds[threads] <= 1.3 * min(seconds.values()))
     torch.set_num_threads(enough)
     return enough

@@ -31,6 +31,14 @@ def engine(pipeline: JepaTPipeline) -> Iterator[Engine]:
     engine.close()
 
 
+@pytest.fixture
+def narrow(pipeline: JepaTPipeline) -> Iterator[Engine]:
+    """An engine that lets one picture in at a time and six wait."""
+    engine = Engine(pipeline, max_active=1, max_waiting=6)
+    yield engine
+    engine.close()
+
+
 class Brake:
     """Holds the engine's worker before every step of the denoiser until it is let go."""
 
@@ -154,12 +162,13 @@ def test_closing_the_iterator_cancels(engine: Engine, brake: Brake) -> None:
     assert brake.steps < 4
 
 
-def test_clients_take_turns(pipeline: JepaTPipeline, brake: Brake) -> None:
-    engine = Engine(pipeline, max_active=1)
-    runs = {name: engine.submit(request(client=name[0], num_steps=1)) for name in ("a1", "a2", "a3", "b1", "b2", "c1")}
-    brake.wait()
+def test_clients_take_turns(narrow: Engine, brake: Brake) -> None:
+    first = narrow.submit(request(client="z", num_steps=1))
+    brake.wait()  # the first is in, so that all others wait in line
+    names = ("a1", "a2", "a3", "b1", "b2", "c1")
+    runs = {name: narrow.submit(request(client=name[0], num_steps=1)) for name in names}
     assert {name: run.num_ahead for name, run in runs.items()} == {
-        "a1": 0, "b1": 0, "c1": 1, "a2": 2, "b2": 3, "a3": 4,
+        "a1": 0, "b1": 1, "c1": 2, "a2": 3, "b2": 4, "a3": 5,
     }  # fmt: skip
     ended: list[str] = []
 
@@ -170,38 +179,34 @@ def test_clients_take_turns(pipeline: JepaTPipeline, brake: Brake) -> None:
     followers = [threading.Thread(target=follow, args=[name]) for name in runs]
     for follower in followers:
         follower.start()
-    for count in range(1, 6):
+    for count in range(6):
         brake.step()
         until(lambda count=count: len(ended) == count)
     brake.release()
     for follower in followers:
         follower.join(PATIENCE)
     assert ended == ["a1", "b1", "c1", "a2", "b2", "a3"]
-    engine.close()
+    assert last(first).index == 0
 
 
-def test_a_cancelled_run_leaves_the_line(pipeline: JepaTPipeline, brake: Brake) -> None:
-    engine = Engine(pipeline, max_active=1)
-    runs = [engine.submit(request(seed=seed)) for seed in range(3)]
+def test_a_cancelled_run_leaves_the_line(narrow: Engine, brake: Brake) -> None:
+    runs = [narrow.submit(request(seed=seed)) for seed in range(3)]
     brake.wait()
     runs[1].cancel()
     assert list(runs[1]) == []
-    assert (engine.num_waiting, runs[2].num_ahead) == (1, 0)
+    assert (narrow.num_waiting, runs[2].num_ahead) == (1, 0)
     brake.release()
     assert last(runs[2]).index == 3
-    engine.close()
 
 
-def test_a_full_line_refuses_in_words(pipeline: JepaTPipeline, brake: Brake) -> None:
-    engine = Engine(pipeline, max_active=1, max_waiting=2)
-    runs = [engine.submit(request())]
+def test_a_full_line_refuses_in_words(narrow: Engine, brake: Brake) -> None:
+    runs = [narrow.submit(request())]
     brake.wait()
-    runs += [engine.submit(request()), engine.submit(request())]
-    with pytest.raises(EngineFullError, match="2 pictures are waiting already; try again"):
-        engine.submit(request())
+    runs += [narrow.submit(request()) for _ in range(6)]
+    with pytest.raises(EngineFullError, match="6 pictures are waiting already; try again"):
+        narrow.submit(request())
     brake.release()
-    assert [last(run).index for run in runs] == [3, 3, 3]
-    engine.close()
+    assert [last(run).index for run in runs] == [3] * 7
 
 
 @pytest.mark.parametrize(
@@ -256,17 +261,16 @@ def test_an_error_reaches_all_who_wait_and_the_engine_goes_on(engine: Engine, pi
     assert last(engine.submit(request())).index == 3
 
 
-def test_closing_ends_runs_and_a_later_request_starts_anew(pipeline: JepaTPipeline, brake: Brake) -> None:
-    engine = Engine(pipeline, max_active=1)
-    runs = [engine.submit(request()), engine.submit(request())]
+def test_closing_ends_runs_and_a_later_request_starts_anew(narrow: Engine, brake: Brake) -> None:
+    runs = [narrow.submit(request()), narrow.submit(request())]
     brake.wait()
-    closing = threading.Thread(target=engine.close)
+    closing = threading.Thread(target=narrow.close)
     closing.start()
+    until(lambda: narrow._closed)
     brake.release()
     closing.join(PATIENCE)
     assert [len(list(run)) for run in runs] == [1, 0]
-    assert last(engine.submit(request())).index == 3
-    engine.close()
+    assert last(narrow.submit(request())).index == 3
 
 
 def test_a_negative_prompt_that_is_the_prompt_leaves_the_plain_model(engine: Engine) -> None:

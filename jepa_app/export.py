@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ VIDEO_SECONDS = 60  # the longest that ffmpeg may take
 
 def run_settings(request: GenerateRequest, seed: int, weights: str | Path) -> dict[str, Any]:
     """All that makes a picture again: the request, the seed that was drawn and the name of the weights."""
-    return asdict(request) | {"seed": seed, "weights": weights_name(weights)}
+    return {key: getattr(request, key) for key in REQUEST_KEYS} | {"seed": seed, "weights": weights_name(weights)}
 
 
 @cache

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from jepa_app import export
 from jepa_app.export import animation, animation_kinds, open_frames, png_settings, read_settings, run_settings
-from jepa_app.requests import GenerateRequest
+from jepa_app.requests import Edit, GenerateRequest
 
 REQUEST = GenerateRequest(
     prompt='red "apple" 😀 кот', negative_prompt="blue", steps=7, guidance=2.5, temperature=0.8, seed=11
@@ -145,3 +145,10 @@ def test_bad_frames_are_refused(sent: Any, told: str) -> None:
 
 def test_every_kind_has_its_type() -> None:
     assert set(animation_kinds()) <= set(export.TYPES)
+
+
+def test_settings_hold_no_picture_that_a_run_began_with(tmp_path: Path) -> None:
+    begun = GenerateRequest(prompt="rose", seed=3, edit=Edit(picture=Image.new("RGB", (8, 8)), redo=(1,)))
+    settings = run_settings(begun, 3, tmp_path)
+    assert set(settings) == {"prompt", "negative_prompt", "steps", "guidance", "temperature", "seed", "weights"}
+    assert json.loads(json.dumps(settings)) == settings

@@ -22,7 +22,6 @@ class Job:
     seed: int
     num_steps: int
     steps: list[TokenStep] = field(default_factory=list)
-    is_over: bool = False
 
 
 class Jobs:

@@ -157,10 +157,7 @@ class Engine:
         """
         if os.getpid() != self._pid:  # a fork has no worker, and its locks may be held by nobody
             self._reset()
-        # refuses what does not fit before anybody waits for it
-        Picture.begin(
-            self.pipeline.network, request.settings, torch.Generator().manual_seed(request.seed), request.shown
-        )
+        self._begin(request)  # refuses what does not fit before anybody waits for it
         prompts = [request.prompt, request.negative_prompt] if request.negative_prompt else [request.prompt]
         run = Run(request, [(prompt, self._text(prompt)) for prompt in prompts], self, inbox)
         with self._change:
@@ -186,7 +183,7 @@ class Engine:
         return self.num_threads
 
     def _start_worker(self) -> None:
-        if self._worker is None:
+        if self._worker is None or not self._worker.is_alive():
             self._worker = threading.Thread(target=self._work, name="jepa-engine", daemon=True)
             self._worker.start()
 
@@ -247,9 +244,11 @@ class Engine:
                     while self._is_tuned and not (self._closed or self._waiting or self._active):
                         self._change.wait()
                     if not self._is_tuned:
-                        self._tune(sampler)
-                        self._is_tuned = True
-                        self._change.notify_all()
+                        try:
+                            self._tune(sampler)
+                        finally:  # whoever waits for the number goes on, whatever happened
+                            self._is_tuned = True
+                            self._change.notify_all()
                         continue
                     if self._closed:
                         self._end()

@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Hashable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -91,8 +90,7 @@ class Studio:
                 many requests wait.
         """
         started = time.perf_counter()
-        with closing(self._follow(self._submit(request, client), started)) as frames:
-            yield from frames
+        yield from self._follow(self._submit(request, client), started)
 
     def kept_frames(self, job: str) -> list[Frame]:
         """Return the frames that a run has made so far, for a visitor who comes back to it.
@@ -146,7 +144,7 @@ class Studio:
                     raise step
                 name, job = jobs[run]
                 if step is None:
-                    job.is_over, left = True, left - 1
+                    left -= 1
                     continue
                 job.steps.append(step)
                 yield numbers[run], self._frame(name, job.seed, step, time.perf_counter() - started)
@@ -187,7 +185,6 @@ class Studio:
                 job.steps.append(step)
                 yield self._frame(name, job.seed, step, time.perf_counter() - started)
         finally:
-            job.is_over = True
             run.cancel()
 
     def _keep(self, run: Run) -> tuple[str, Job]:

@@ -18,7 +18,8 @@ from jepa_app.ui.player import encoded
 
 HERE = Path(__file__).parent
 SECONDS_BETWEEN = 0.1  # deltas; what comes in between goes together
-RUNNING, READY = ({"__type__": "update", "interactive": flag} for flag in (True, False))
+SET_STOP = "() => ({ __type__: 'update', interactive: %s })"
+RUNNING, READY = SET_STOP % "true", SET_STOP % "false"
 
 MakeMany = Callable[[Sequence[GenerateRequest], Hashable], Generator[tuple[int, Frame], None, None]]
 
@@ -71,7 +72,7 @@ def build_compare_tab(make_many: MakeMany) -> None:
 
     (x_axis, x_values), (y_axis, y_values) = axes
     inputs = [prompt, x_axis, x_values, y_axis, y_values, seed, steps, guidance, temperature]
-    run.click(None, outputs=[stop], js=f"() => ({_js(RUNNING)})", api_visibility="private")
+    run.click(None, outputs=[stop], js=RUNNING, api_visibility="private")
     running = run.click(
         grid,
         inputs,
@@ -82,8 +83,8 @@ def build_compare_tab(make_many: MakeMany) -> None:
         concurrency_id=PICTURE_QUEUE,
         concurrency_limit=PICTURES_AT_ONCE,
     )
-    running.then(None, outputs=[stop], js=f"() => ({_js(READY)})", api_visibility="private")
-    running.failure(None, outputs=[stop], js=f"() => ({_js(READY)})", api_visibility="private")
+    running.then(None, outputs=[stop], js=READY, api_visibility="private")
+    running.failure(None, outputs=[stop], js=READY, api_visibility="private")
     stop.click(None, cancels=[running], api_visibility="private")
 
 
@@ -132,7 +133,3 @@ def _told(cell: Cell, frame: Frame) -> dict[str, Any]:
         "temperature": request.temperature,
         "seconds": round(frame.seconds, 3),
     }
-
-
-def _js(update: dict[str, Any]) -> str:
-    return str(update).replace("True", "true").replace("False", "false")

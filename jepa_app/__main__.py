@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 from jepa_app.export import animation, png_settings, run_settings
 from jepa_app.pictures import open_picture
 from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, GenerateRequest
-from jepa_app.studio import DEFAULT_WEIGHTS, CaptionScore, Frame, Studio
+from jepa_app.runs import Frame
+from jepa_app.studio import DEFAULT_WEIGHTS, CaptionScore, Studio
 
 MISTAKE = 2  # exit status of a user's mistake; 1 is any other failure
 PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".webp")

@@ -1,8 +1,10 @@
-"""Pictures that begin with something: an earlier run up to a step, a part to be redone, a picture from outside.
+"""Runs that are kept for a while, and pictures that begin with one: after some step, or with a part to be redone.
 
-Letters in shapes: N image tokens, C token channels, S picture side in pixels.
+Letters in shapes: N image tokens, C token channels.
 """
 
+import secrets
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,35 +12,95 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from jepa_app.engine import Run
+from jepa_app.requests import MAX_FRAMES, GenerateRequest
 from jepa_app.unmasking import Shown, TokenStep
 
 KEPT_JOBS = 64
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One kept step.
+
+    Attributes:
+        step: what the sampler yielded.
+        request: what was asked for, with the seed that was drawn; None of a picture from outside.
+        born: for each position the frame that revealed its token, -1 where none is known.
+        seconds: since the run began.
+    """
+
+    step: TokenStep
+    request: GenerateRequest | None
+    born: tuple[int, ...]
+    seconds: float
 
 
 @dataclass
 class Job:
-    """A run as it is kept for a while: what was asked for and every step so far."""
+    """A run as it is kept: its frames so far, with those of the runs that it goes on from.
 
-    seed: int
-    num_steps: int
-    steps: list[TokenStep] = field(default_factory=list)
+    Attributes:
+        request: what was asked for, with the seed that was drawn; None of a picture from outside.
+        shown: what its own plan began with; None is an empty picture.
+        offset: the frame of its plan's first step.
+        moments: the frames so far.
+        total: frames that there will be.
+        run: the engine's run that adds to it now.
+    """
+
+    name: str = field(default_factory=lambda: secrets.token_hex(6))
+    request: GenerateRequest | None = None
+    shown: Shown | None = None
+    offset: int = 0
+    moments: list[Moment] = field(default_factory=list)
+    total: int = 0
+    run: Run | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all its frames are there."""
+        return 0 < self.total == len(self.moments)
+
+    @property
+    def last_step(self) -> TokenStep | None:
+        """The last step of its own plan; None before the first."""
+        return self.moments[-1].step if len(self.moments) > self.offset else None
+
+    def add(self, step: TokenStep, seconds: float) -> Moment:
+        """Keep a step and return it as a frame."""
+        known = step.known.tolist()
+        before = self.moments[-1].born if self.moments else (UNKNOWN,) * len(known)
+        fresh = set(step.revealed.tolist())
+        index = len(self.moments)
+        born = tuple(
+            index if position in fresh else before[position] if is_known else UNKNOWN
+            for position, is_known in enumerate(known)
+        )
+        self.moments.append(Moment(step, self.request, born, seconds))
+        self.total = self.offset + step.total
+        return self.moments[-1]
 
 
 class Jobs:
-    """The last runs by their ids, so that a visitor can come back to one or go on from any of its steps."""
+    """The last runs by their ids, so that a visitor can come back to one or go on from any of its frames."""
 
     def __init__(self, capacity: int = KEPT_JOBS) -> None:
         self._capacity = capacity
         self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def keep(self, name: str, job: Job) -> None:
-        """Keep a run under its id; the oldest that is kept is forgotten."""
-        self._jobs[name] = job
-        while len(self._jobs) > self._capacity:
-            self._jobs.popitem(last=False)
+    def keep(self, job: Job) -> Job:
+        """Keep a run and return it; the oldest that is kept is forgotten."""
+        with self._lock:
+            self._jobs[job.name] = job
+            while len(self._jobs) > self._capacity:
+                self._jobs.popitem(last=False)
+        return job
 
     def get(self, name: str) -> Job:
         """Return a run.
@@ -46,10 +108,68 @@ class Jobs:
         Raises:
             ValueError: it was never there or is forgotten.
         """
-        job = self._jobs.get(name)
+        with self._lock:
+            job = self._jobs.get(name)
         if job is None:
             raise ValueError(f"run {name!r} is not kept any more (the last {self._capacity} are); generate it again")
         return job
+
+    def moment(self, name: str, frame: int) -> Moment:
+        """Return a frame of a run, counted from 0.
+
+        Raises:
+            ValueError: the run is forgotten or has not come to that frame.
+        """
+        job = self.get(name)
+        if not 0 <= frame < len(job.moments):
+            raise ValueError(f"step {frame + 1} is not there; the run has {len(job.moments)} of {job.total} steps")
+        return job.moments[frame]
+
+    def finished(self, request: GenerateRequest) -> Job | None:
+        """Return a finished run of exactly this request, if one is kept."""
+        with self._lock:
+            return next((job for job in self._jobs.values() if job.is_done and job.request == request), None)
+
+    def begin(self, request: GenerateRequest, grid: int) -> tuple[Job, TokenStep | None]:
+        """Return a job for a request with its seed, and the step that its picture goes on after.
+
+        A run that goes on with its own seed and number of steps keeps its plan, whatever else has changed, so with the
+        same words it becomes what it would have become; otherwise all steps are spent on what is not known.
+
+        Raises:
+            ValueError: the run is forgotten or too long, the frame is not there, or a position is not on the board.
+        """
+        edit = request.edit
+        if edit is None:
+            return Job(request=request), None
+        moment = self.moment(edit.job, edit.step)
+        source = self.get(edit.job)
+        before = source.moments[: edit.step + 1]
+        if len(before) + request.steps > MAX_FRAMES:
+            raise ValueError(f"the run would have {len(before) + request.steps} steps; allowed: {MAX_FRAMES}")
+        if not edit.redo and edit.step >= source.offset and _same_plan(request, moment.request):
+            job = Job(request=request, shown=source.shown, offset=source.offset, moments=before, total=source.total)
+            return job, moment.step
+        redo = with_ring(edit.redo, grid) if edit.ring else on_board(edit.redo, grid)
+        shown = Shown(moment.step.tokens, without(moment.step.known, redo))
+        total = len(before) + request.steps  # as long as the plan is not made
+        return Job(request=request, shown=shown, offset=len(before), moments=before, total=total), None
+
+
+def _same_plan(request: GenerateRequest, before: GenerateRequest | None) -> bool:
+    return before is not None and (request.seed, request.steps) == (before.seed, before.steps)
+
+
+def on_board(positions: Sequence[int], grid: int) -> tuple[int, ...]:
+    """Return the positions if all are on a board of grid x grid tokens.
+
+    Raises:
+        ValueError: one is not.
+    """
+    outside = [position for position in positions if not 0 <= position < grid * grid]
+    if outside:
+        raise ValueError(f"position {outside[0]} is not on the picture; allowed: 0 to {grid * grid - 1}, row by row")
+    return tuple(sorted(set(positions)))
 
 
 def with_ring(positions: Sequence[int], grid: int) -> tuple[int, ...]:
@@ -60,44 +180,33 @@ def with_ring(positions: Sequence[int], grid: int) -> tuple[int, ...]:
     Raises:
         ValueError: a position is not on the board.
     """
-    outside = [position for position in positions if not 0 <= position < grid * grid]
-    if outside:
-        raise ValueError(f"position {outside[0]} is not on the picture; allowed: 0 to {grid * grid - 1}, row by row")
     near = {
         (position // grid + down, position % grid + right)
-        for position in positions
+        for position in on_board(positions, grid)
         for down in (-1, 0, 1)
         for right in (-1, 0, 1)
     }
     return tuple(sorted(row * grid + column for row, column in near if 0 <= row < grid and 0 <= column < grid))
 
 
-def shown_of_job(job: Job, after_step: int, redo: Sequence[int], *, seed: int, num_steps: int) -> Shown:
-    """Return what a run had made after a step, without the positions to redo.
-
-    With the run's own seed and number of steps and nothing to redo, the run goes on as it would have.
-
-    Raises:
-        ValueError: the run has not come to that step.
-    """
-    if not 0 <= after_step < len(job.steps):
-        raise ValueError(f"step {after_step + 1} is not there; the run has {len(job.steps)} of {job.num_steps} steps")
-    step = job.steps[after_step]
-    goes_on = not redo and seed == job.seed and num_steps == job.num_steps == step.total
-    return Shown(step.tokens, without(step.known, redo), steps_done=step.index + 1 if goes_on else None)
+def margin_width(grid: int) -> int:
+    """Return how many tokens are left free on each side of a picture that is to be outpainted."""
+    return max(1, grid // 4)
 
 
-def shown_of_picture(tokens: Tensor, redo: Sequence[int]) -> Shown:
-    """Return the tokens (N, C) of a picture from outside, without the positions to redo.
-
-    Raises:
-        ValueError: nothing is to be redone.
-    """
-    if not redo:
-        raise ValueError("nothing is marked; paint over the part of the picture that is to be made anew")
-    return Shown(tokens, without(torch.ones(len(tokens), dtype=torch.bool), redo))
+def margin(grid: int) -> tuple[int, ...]:
+    """Return the positions around the middle of a board: what a picture that is to be outpainted leaves free."""
+    width = margin_width(grid)
+    inside = range(width, grid - width)
+    return tuple(place for place in range(grid * grid) if place // grid not in inside or place % grid not in inside)
 
 
 def without(known: Tensor, redo: Sequence[int]) -> Tensor:
     """Return the mask known (N,) with the positions to redo taken out."""
     return known.index_fill(0, torch.tensor(list(redo), dtype=torch.long, device=known.device), False)
+
+
+def whole(tokens: Tensor) -> TokenStep:
+    """Return the tokens (N, C) of a picture from outside as a step that revealed them all."""
+    number = len(tokens)
+    return TokenStep(0, 1, tokens, torch.ones(number, dtype=torch.bool), torch.arange(number))

@@ -9,8 +9,10 @@ Letters in shapes: N image tokens, C token channels.
 import os
 import queue
 import threading
+import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -27,6 +29,7 @@ from jepa_app.unmasking import Picture, SamplingSettings, Shown, TokenStep
 MAX_ACTIVE = 32  # pictures that share a step
 MAX_WAITING = 256
 KEPT_PROMPTS = 128
+PACE_MEMORY = 0.8  # how much of the pace known so far stays when one more picture is done
 
 ValueT = TypeVar("ValueT")
 
@@ -39,7 +42,7 @@ class EngineFullError(ValueError):
 class EngineRequest:
     """One picture asked for. Requests of one `client` wait for one another, those of different clients take turns.
 
-    `shown` are tokens that the picture begins with.
+    `shown` are tokens that the picture begins with; with `after`, a step of such a run, it goes on as that would have.
     """
 
     prompt: str
@@ -48,6 +51,7 @@ class EngineRequest:
     seed: int
     client: Hashable = None
     shown: Shown | None = None
+    after: TokenStep | None = None
 
 
 class Run:
@@ -68,10 +72,24 @@ class Run:
 
     def __iter__(self) -> Iterator[TokenStep]:
         """Yield the steps as they come, until the picture is done or the run is cancelled."""
+        with closing(self.steps(patience=None)) as steps:
+            for step in steps:
+                if step is not None:
+                    yield step
+
+    def steps(self, patience: float | None) -> Generator[TokenStep | None, None, None]:
+        """Yield the steps as they come, and None whenever none came for `patience` seconds; closing cancels the run."""
         try:
-            while (step := self._inbox.get()[1]) is not None:
+            while True:
+                try:
+                    step = self._inbox.get(timeout=patience)[1]
+                except queue.Empty:
+                    yield None
+                    continue
                 if isinstance(step, Exception):
                     raise step
+                if step is None:
+                    return
                 yield step
         finally:
             self.cancel()
@@ -80,6 +98,12 @@ class Run:
     def num_ahead(self) -> int:
         """How many requests will be let in before this one; 0 once it is active."""
         return self._engine._num_ahead(self)
+
+    @property
+    def expected_wait(self) -> float | None:
+        """Seconds until this request is let in, by the pace of the pictures before it; None if no pace is known yet."""
+        pace = self._engine.seconds_a_picture
+        return None if pace is None else self.num_ahead * pace
 
     def cancel(self) -> None:
         """Ask for no more steps; a run that is done does not notice."""
@@ -124,6 +148,7 @@ class Engine:
         self.pipeline = pipeline
         self.max_active, self.max_waiting = max_active, max_waiting
         self.num_threads = torch.get_num_threads()
+        self.seconds_a_picture: float | None = None  # between two that finish while there is always one in the making
         self._texts: Recent[TextFeatures] = Recent(KEPT_PROMPTS)
         self._reset()
 
@@ -133,6 +158,7 @@ class Engine:
         self._text_lock = threading.Lock()
         self._waiting: OrderedDict[Hashable, deque[Run]] = OrderedDict()  # by client, the next one to be let in first
         self._active: list[Run] = []
+        self._last_done: float | None = None  # when a picture finished; None after idling
         self._worker: threading.Thread | None = None
         self._closed = False
         self._is_tuned = True  # until asked for
@@ -208,7 +234,7 @@ class Engine:
 
     def _begin(self, request: EngineRequest) -> Picture:
         generator = torch.Generator().manual_seed(request.seed)
-        return Picture.begin(self.pipeline.network, request.settings, generator, request.shown)
+        return Picture.begin(self.pipeline.network, request.settings, generator, request.shown, request.after)
 
     def _text(self, prompt: str) -> TextFeatures:
         with self._text_lock:
@@ -242,6 +268,7 @@ class Engine:
             while True:
                 with self._change:
                     while self._is_tuned and not (self._closed or self._waiting or self._active):
+                        self._last_done = None
                         self._change.wait()
                     if not self._is_tuned:
                         try:
@@ -293,12 +320,24 @@ class Engine:
             starts = [prefixes.get(prompt, partial(_first, sampler, text)) for prompt, text in run.texts]
             sampler.add(run.picture, *starts)
         owners = {id(run.picture): run for run in self._active}
+        num_done = 0
         for picture, step in sampler.step():
             run = owners[id(picture)]
             run.deliver(step)
             if picture.is_done:
                 self._active.remove(run)
                 run.deliver(None)
+                num_done += 1
+        if num_done:
+            self._measure_pace(num_done)
+
+    def _measure_pace(self, num_done: int) -> None:
+        now = time.monotonic()
+        if self._last_done is not None:
+            pace = (now - self._last_done) / num_done
+            before = pace if self.seconds_a_picture is None else self.seconds_a_picture
+            self.seconds_a_picture = PACE_MEMORY * before + (1 - PACE_MEMORY) * pace
+        self._last_done = now
 
 
 def _first(sampler: Sampler, text: TextFeatures) -> Start:

@@ -27,8 +27,13 @@ VIDEO_SECONDS = 60  # the longest that ffmpeg may take
 
 
 def run_settings(request: GenerateRequest, seed: int, weights: str | Path) -> dict[str, Any]:
-    """All that makes a picture again: the request, the seed that was drawn and the name of the weights."""
-    return {key: getattr(request, key) for key in REQUEST_KEYS} | {"seed": seed, "weights": weights_name(weights)}
+    """All that makes a picture again: the request, the seed that was drawn and the name of the weights.
+
+    A picture that began with another one is marked as `edited`: these settings alone make a different one.
+    """
+    settings = {key: getattr(request, key) for key in REQUEST_KEYS}
+    edited = {} if request.edit is None else {"edited": True}
+    return settings | {"seed": seed, "weights": weights_name(weights)} | edited
 
 
 @cache

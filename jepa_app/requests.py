@@ -3,34 +3,38 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image
-
 MAX_PROMPT_CHARACTERS = 1_000
 MAX_CAPTIONS = 20
 MAX_SEED = 2**31 - 1
+MAX_TOKENS = 4096  # of a picture
+MAX_FRAMES = 256  # of a run with all the runs that it goes on from
 STEPS, GUIDANCE, TEMPERATURE = (1, 64), (0.0, 20.0), (0.0, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """What a picture begins with: a kept run after one of its steps, or a picture from outside.
+    """What a picture begins with: a kept run, or a kept picture from outside, after one of its steps.
 
-    `job` and `step` (counted from 0) name a frame; `redo` are row-major positions of tokens to make anew, together with
-    the ring around them. A picture from outside needs some; a run without any goes on from the step.
+    `job` and `step` (counted from 0) name a frame; `redo` are row-major positions of tokens to make anew, with `ring`
+    together with their neighbours. A run without any goes on from the step.
 
     Raises:
-        ValueError: neither or both are given.
+        ValueError: a value is of the wrong kind or outside its range.
     """
 
-    job: str = ""
-    step: int = 0
-    picture: Image.Image | None = None
+    job: str
+    step: int
     redo: tuple[int, ...] = ()
+    ring: bool = True
 
     def __post_init__(self) -> None:
-        if bool(self.job) == (self.picture is not None):
-            raise ValueError("an edit begins either with a kept run or with a picture; give one of them")
-        _check_whole("step", self.step, 0, STEPS[1])
+        if not isinstance(self.job, str) or not self.job:
+            raise ValueError(f"job is {self.job!r}; it must be the id of a kept run")
+        _check_whole("step", self.step, 0, MAX_FRAMES - 1)
+        if not isinstance(self.redo, tuple) or len(self.redo) > MAX_TOKENS:
+            raise ValueError(f"redo is {type(self.redo).__name__}; allowed: a tuple of at most {MAX_TOKENS} positions")
+        for position in self.redo:
+            _check_whole("position", position, 0, MAX_TOKENS - 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,49 +2,30 @@
 
 import itertools
 import platform
-import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Generator, Hashable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers.utils import logging as transformers_logging
 
-from jepa_app.editing import Job, Jobs, shown_of_job, shown_of_picture, with_ring
-from jepa_app.engine import Engine, EngineRequest, Inbox, Run
-from jepa_app.pipeline import JepaTPipeline, to_pil
-from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, Edit, GenerateRequest, check_captions
+from jepa_app.editing import Job
+from jepa_app.engine import Engine, Inbox, Run
+from jepa_app.pipeline import JepaTPipeline
+from jepa_app.requests import MAX_CAPTIONS, GenerateRequest, check_captions
+from jepa_app.runs import Frame, Runs, to_pixels
 from jepa_app.scoring import Scorer
 from jepa_app.styles import STYLES
-from jepa_app.unmasking import SamplingSettings, Shown, TokenStep
 
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """The picture after one step.
-
-    `job` names the run; `index` counts from 0 to `total` - 1; `revealed` are the row-major positions of the tokens that
-    this step made known, on a board of `grid` x `grid` tokens; `seconds` have passed since the run began.
-    """
-
-    job: str
-    index: int
-    total: int
-    image: Image.Image
-    revealed: tuple[int, ...]
-    grid: int
-    seed: int
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +46,7 @@ class Studio:
         self._scorer = scorer
         self._weights = str(weights)
         self._scoring = threading.Lock()
-        self._jobs = Jobs()
+        self.runs = Runs(engine)
 
     @classmethod
     def load(cls, weights: Path | str = DEFAULT_WEIGHTS, device: str = "auto") -> "Studio":
@@ -89,17 +70,34 @@ class Studio:
             ValueError: the prompt has more tokens than the text encoder reads, the numbers ran out of range, or too
                 many requests wait.
         """
-        started = time.perf_counter()
-        yield from self._follow(self._submit(request, client), started)
+        with closing(self.runs.follow(*self.runs.submit(request, client), time.perf_counter())) as frames:
+            for frame in frames:
+                if isinstance(frame, Frame):
+                    yield frame
 
-    def kept_frames(self, job: str) -> list[Frame]:
-        """Return the frames that a run has made so far, for a visitor who comes back to it.
+    def match_frames(self, name: str, indices: Sequence[int]) -> list[CaptionScore]:
+        """Score frames of a run against their own prompts.
 
         Raises:
-            ValueError: the run is forgotten.
+            ValueError: the run is forgotten, has not come to a frame, or is a picture from outside.
         """
-        kept = self._jobs.get(job)
-        return [self._frame(job, kept.seed, step, seconds=0.0) for step in list(kept.steps)]
+        frames = [self.runs.kept_frame(name, index) for index in indices]
+        captions = [None if frame.request is None else frame.request.prompt.strip() for frame in frames]
+        prompts = list(dict.fromkeys(caption for caption in captions if caption is not None))
+        if not prompts or None in captions:
+            raise ValueError("a picture from outside has no prompt to be matched with")
+        pixels = torch.stack([to_pixels(frame.image, self._scorer.image_size) for frame in frames])
+        with self._scoring:
+            scores = self._scorer.score(pixels, prompts)
+        return [
+            CaptionScore(
+                caption=caption,
+                energy=float(scores.energy[row, prompts.index(caption)]),
+                probability=float(scores.probability[row, prompts.index(caption)]),
+            )
+            for row, caption in enumerate(captions)
+            if caption is not None
+        ]
 
     def generate_each(self, requests: Sequence[GenerateRequest]) -> Generator[tuple[int, Frame], None, None]:
         """Yield (number of the request, frame) of one request after the other, while all are being worked on.
@@ -107,20 +105,21 @@ class Studio:
         Raises:
             ValueError: as `generate`.
         """
-        runs: deque[tuple[int, Run, float]] = deque()
+        runs: deque[tuple[int, Job, Run, float]] = deque()
         rest = enumerate(requests)
         try:
             while True:
                 for number, request in itertools.islice(rest, self._engine.max_active - len(runs)):
-                    runs.append((number, self._submit(request, None), time.perf_counter()))
+                    runs.append((number, *self.runs.submit(request, None), time.perf_counter()))
                 if not runs:
                     return
-                number, run, started = runs[0]
-                for frame in self._follow(run, started):
-                    yield number, frame
+                number, job, run, started = runs[0]
+                for frame in self.runs.follow(job, run, started):
+                    if isinstance(frame, Frame):
+                        yield number, frame
                 runs.popleft()
         finally:
-            for _, run, _ in runs:
+            for _, _, run, _ in runs:
                 run.cancel()
 
     def generate_together(
@@ -132,77 +131,25 @@ class Studio:
             ValueError: as `generate`; the others are then dropped too.
         """
         inbox: Inbox = SimpleQueue()
-        started, numbers, jobs = time.perf_counter(), dict[Run, int](), dict[Run, tuple[str, Job]]()
+        started, runs = time.perf_counter(), dict[Run, tuple[int, Job]]()
         try:
             for number, request in enumerate(requests):
-                run = self._submit(request, client, inbox)
-                numbers[run], jobs[run] = number, self._keep(run)
-            left = len(numbers)
+                job, run = self.runs.submit(request, client, inbox)
+                runs[run] = number, job
+            left = len(runs)
             while left:
                 run, step = inbox.get()
                 if isinstance(step, Exception):
                     raise step
-                name, job = jobs[run]
+                number, job = runs[run]
                 if step is None:
                     left -= 1
                     continue
-                job.steps.append(step)
-                yield numbers[run], self._frame(name, job.seed, step, time.perf_counter() - started)
+                job.add(step, time.perf_counter() - started)
+                yield number, self.runs.frame(job, len(job.moments) - 1)
         finally:
-            for run in numbers:
+            for run in runs:
                 run.cancel()
-
-    def _submit(self, request: GenerateRequest, client: Hashable, inbox: Inbox | None = None) -> Run:
-        settings = SamplingSettings(
-            num_steps=request.steps, guidance_scale=float(request.guidance), temperature=float(request.temperature)
-        )
-        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-        return self._engine.submit(
-            EngineRequest(
-                prompt=request.prompt,
-                negative_prompt=request.negative_prompt.strip() or None,
-                settings=settings,
-                seed=seed,
-                client=client,
-                shown=None if request.edit is None else self._shown(request.edit, seed, request.steps),
-            ),
-            inbox,
-        )
-
-    def _shown(self, edit: Edit, seed: int, num_steps: int) -> Shown:
-        redo = with_ring(edit.redo, self._pipeline.grid)
-        if edit.picture is None:
-            return shown_of_job(self._jobs.get(edit.job), edit.step, redo, seed=seed, num_steps=num_steps)
-        pixels = _to_pixels(edit.picture, self._pipeline.image_size).to(self._pipeline.device)
-        with torch.no_grad():
-            return shown_of_picture(self._pipeline.image_tokenizer.encode(pixels[None])[0].cpu(), redo)
-
-    def _follow(self, run: Run, started: float) -> Generator[Frame, None, None]:
-        """Keep the steps of a run as a job and yield its frames; closing the iterator cancels the run."""
-        name, job = self._keep(run)
-        try:
-            for step in run:
-                job.steps.append(step)
-                yield self._frame(name, job.seed, step, time.perf_counter() - started)
-        finally:
-            run.cancel()
-
-    def _keep(self, run: Run) -> tuple[str, Job]:
-        name, job = secrets.token_hex(6), Job(run.request.seed, run.request.settings.num_steps)
-        self._jobs.keep(name, job)
-        return name, job
-
-    def _frame(self, job: str, seed: int, step: TokenStep, seconds: float) -> Frame:
-        return Frame(
-            job=job,
-            index=step.index,
-            total=step.total,
-            image=_to_picture(self._pipeline.decode(step.tokens[None], step.known[None])),
-            revealed=tuple(step.revealed.tolist()),
-            grid=self._pipeline.grid,
-            seed=seed,
-            seconds=seconds,
-        )
 
     def generate_image(self, request: GenerateRequest) -> Image.Image:
         """Run a request to its end and return the finished picture."""
@@ -234,7 +181,7 @@ class Studio:
         if not 1 <= len(pictures) <= MAX_CAPTIONS:
             raise ValueError(f"got {len(pictures)} pictures; allowed: 1 to {MAX_CAPTIONS} at once")
         size = self._scorer.image_size
-        pixels = torch.stack([_to_pixels(picture, size) for picture in pictures])  # (M, 3, S, S)
+        pixels = torch.stack([to_pixels(picture, size) for picture in pictures])  # (M, 3, S, S)
         with self._scoring:
             scores = self._scorer.score(pixels, [caption.strip() for caption in captions])
         return scores.energy.tolist(), scores.probability.tolist()
@@ -265,16 +212,3 @@ def _checked_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device is {name!r}, but {torch.cuda.device_count()} CUDA devices are here; use --device cpu")
     return device
-
-
-def _to_picture(pixels: torch.Tensor) -> Image.Image:
-    """Pixels (1, 3, S, S) in [-1, 1] as an RGB picture."""
-    if not torch.isfinite(pixels).all():
-        raise ValueError("the picture ran out of the range of numbers; use less guidance or a lower temperature")
-    return to_pil(pixels)[0]
-
-
-def _to_pixels(picture: Image.Image, size: int) -> torch.Tensor:
-    """The central square of a picture, reduced as in training, as pixels (3, size, size) in [-1, 1]."""
-    square = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 127.5 - 1  # (3, S, S)

@@ -68,16 +68,15 @@ class TokenStep:
 class Shown:
     """What a picture begins with: the tokens of an earlier run up to some step, or of a picture with a hole in it.
 
+    All steps are then spent on what is not known.
+
     Attributes:
         tokens: (N, C), of any value where not known.
         known: (N,) bool.
-        steps_done: for a run that is to go on as it was, with its seed and number of steps: how many it has done. None
-            plans anew: all steps are spent on what is not known.
     """
 
     tokens: Tensor
     known: Tensor
-    steps_done: int | None = None
 
 
 @dataclass(eq=False)
@@ -107,12 +106,19 @@ class Picture:
 
     @classmethod
     def begin(
-        cls, network: JepaT, settings: SamplingSettings, generator: torch.Generator, shown: Shown | None = None
+        cls,
+        network: JepaT,
+        settings: SamplingSettings,
+        generator: torch.Generator,
+        shown: Shown | None = None,
+        after: TokenStep | None = None,
     ) -> "Picture":
         """Draw order (N,) and noise (N, C) of a picture from its generator; `shown` is what it begins with.
 
+        With `after`, a step of a run of the same seed, number of steps and begin, it goes on as that run would have.
+
         Raises:
-            ValueError: the number of steps is not between 1 and N, or what is shown does not fit.
+            ValueError: the number of steps is not between 1 and N, or what is shown or the step does not fit.
         """
         number, channels, device = network.config.num_tokens, network.config.channels, network.null_text.device
         counts = cosine_schedule(number, settings.num_steps)
@@ -124,14 +130,18 @@ class Picture:
             known = _checked(shown, tokens)
             tokens = torch.where(known[:, None], shown.tokens.cpu().float(), tokens)
             done = int(known.sum())
-            if shown.steps_done is None:
-                order = torch.cat([order[known[order]], order[~known[order]]])
-                begun = block_ids(cosine_schedule(number, min(number, USUAL_STEPS)))[:done]  # as in training
-                counts = cosine_schedule(number - done, min(settings.num_steps, number - done))
-            else:
-                index, begun = shown.steps_done, block_ids(counts)[:done]
-                if sum(counts[:index]) != done or not bool(known[order[:done]].all()):
-                    raise ValueError(f"{index} steps of this seed and number of steps reveal other tokens than shown")
+            order = torch.cat([order[known[order]], order[~known[order]]])
+            begun = block_ids(cosine_schedule(number, min(number, USUAL_STEPS)))[:done]  # as in training
+            counts = cosine_schedule(number - done, min(settings.num_steps, number - done))
+        if after is not None:
+            _refuse_whole(after.known)
+            index = after.index + 1
+            seen = done + sum(counts[:index])
+            tokens, known = after.tokens.cpu().float(), after.known.cpu()
+            if after.total != len(counts) or int(known.sum()) != seen or not bool(known[order[:seen]].all()):
+                raise ValueError(f"step {index} is of a run with another seed, number of steps or begin")
+            begun = torch.cat([begun, block_ids(counts)[: seen - done] + len(begun.unique())])
+            done = seen
         return cls(
             settings=settings,
             generator=generator,
@@ -183,8 +193,12 @@ def _checked(shown: Shown, like: Tensor) -> Tensor:
         got = (tuple(shown.tokens.shape), tuple(shown.known.shape))
         raise ValueError(f"shown tokens and mask have shapes {got}; allowed: {tuple(like.shape)}, {(len(like),)}")
     known = shown.known.cpu()
-    if bool(known.all()):
-        raise ValueError("all tokens of the picture are known already; mark a part of it to be redone")
+    _refuse_whole(known)
     if not bool(torch.isfinite(shown.tokens[shown.known]).all()):
         raise ValueError("shown tokens hold values that are not finite")
     return known
+
+
+def _refuse_whole(known: Tensor) -> None:
+    if bool(known.all()):
+        raise ValueError("all tokens of the picture are known already; mark a part of it to be redone")

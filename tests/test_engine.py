@@ -220,8 +220,7 @@ def test_wrong_requests_are_refused_at_once(engine: Engine, wrong: EngineRequest
 
 def test_a_run_goes_on_from_a_step_beside_others(engine: Engine) -> None:
     first = list(engine.submit(request(seed=3)))
-    shown = Shown(first[1].tokens, first[1].known, steps_done=2)
-    again = EngineRequest(prompt="red apple", settings=FAST, seed=3, shown=shown)
+    again = EngineRequest(prompt="red apple", settings=FAST, seed=3, after=first[1])
     other, rest = engine.submit(request("rose", seed=4)), list(engine.submit(again))
     assert [step.index for step in rest] == [2, 3]
     assert torch.allclose(rest[-1].tokens, first[-1].tokens, atol=1e-4)

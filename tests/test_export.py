@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,11 @@ def test_every_kind_has_its_type() -> None:
     assert set(animation_kinds()) <= set(export.TYPES)
 
 
-def test_settings_hold_no_picture_that_a_run_began_with(tmp_path: Path) -> None:
-    begun = GenerateRequest(prompt="rose", seed=3, edit=Edit(picture=Image.new("RGB", (8, 8)), redo=(1,)))
-    settings = run_settings(begun, 3, tmp_path)
-    assert set(settings) == {"prompt", "negative_prompt", "steps", "guidance", "temperature", "seed", "weights"}
+def test_settings_of_an_edited_run_say_that_they_are_not_the_whole_story(tmp_path: Path) -> None:
+    plain = GenerateRequest(prompt="rose", seed=3)
+    edited = replace(plain, edit=Edit(job="one", step=2, redo=(1,)))
+    keys = {"prompt", "negative_prompt", "steps", "guidance", "temperature", "seed", "weights"}
+    assert set(run_settings(plain, 3, tmp_path)) == keys
+    settings = run_settings(edited, 3, tmp_path)
+    assert set(settings) == keys | {"edited"}
     assert json.loads(json.dumps(settings)) == settings

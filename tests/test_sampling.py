@@ -125,11 +125,17 @@ def test_pictures_that_join_at_any_step_equal_each_alone(config: JepaTConfig) ->
         assert torch.allclose(together.tokens, alone, atol=2 / 255)
 
 
-def redo(config: JepaTConfig, shown: Shown, settings: SamplingSettings = FAST, seed: int = 7) -> list[TokenStep]:
+def redo(
+    config: JepaTConfig,
+    shown: Shown | None = None,
+    settings: SamplingSettings = FAST,
+    seed: int = 7,
+    after: TokenStep | None = None,
+) -> list[TokenStep]:
     """The steps of a picture that begins with known tokens."""
     network = network_of(config)
     sampler = Sampler(network, make_denoising(config.denoising))
-    picture = Picture.begin(network, settings, torch.Generator().manual_seed(seed), shown)
+    picture = Picture.begin(network, settings, torch.Generator().manual_seed(seed), shown, after)
     sampler.add_begun(picture, text_of(4))
     steps = []
     while sampler.pictures:
@@ -141,12 +147,22 @@ def redo(config: JepaTConfig, shown: Shown, settings: SamplingSettings = FAST, s
 def test_a_run_goes_on_from_any_step_as_it_would_have(config: JepaTConfig) -> None:
     (whole,) = run(network_of(config))
     for done in (1, 2, 3):
-        before = whole[done - 1]
-        rest = redo(config, Shown(before.tokens, before.known, steps_done=done))
+        rest = redo(config, after=whole[done - 1])
         assert [step.index for step in rest] == list(range(done, 4))
         for step, expected in zip(rest, whole[done:], strict=True):
             assert torch.equal(step.revealed, expected.revealed)
             assert torch.allclose(step.tokens, expected.tokens, atol=1e-4)
+
+
+def test_a_part_that_is_redone_goes_on_from_any_step_as_it_would_have() -> None:
+    (first,) = run(network_of(TINY_JEPA_T))
+    hole = Shown(first[-1].tokens, torch.arange(16) < 7)
+    whole = redo(TINY_JEPA_T, hole, seed=8)
+    assert len(whole) == 4
+    for done in (1, 2, 3):
+        rest = redo(TINY_JEPA_T, hole, seed=8, after=whole[done - 1])
+        assert [step.index for step in rest] == list(range(done, 4))
+        assert torch.allclose(rest[-1].tokens, whole[-1].tokens, atol=1e-4)
 
 
 @BY_BACKBONE
@@ -178,12 +194,21 @@ def test_values_inside_a_hole_do_not_matter() -> None:
         (Shown(torch.zeros(16, 12), torch.ones(16, dtype=torch.bool)), "all tokens .* known already; mark a part"),
         (Shown(torch.zeros(9, 12), torch.zeros(9, dtype=torch.bool)), r"shapes \(\(9, 12\), \(9,\)\); allowed"),
         (Shown(torch.full((16, 12), torch.inf), torch.arange(16) < 3), "not finite"),
-        (Shown(torch.zeros(16, 12), torch.arange(16) < 1, steps_done=1), "1 steps of this seed .* reveal other tokens"),
     ],
 )
 def test_shown_tokens_that_do_not_fit_are_refused(shown: Shown, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Picture.begin(network_of(TINY_JEPA_T), FAST, torch.Generator().manual_seed(7), shown)
+
+
+def test_a_step_of_another_run_is_refused() -> None:
+    network = network_of(TINY_JEPA_T)
+    (whole,) = run(network)
+    for seed, settings in ((8, FAST), (7, replace(FAST, num_steps=5))):
+        with pytest.raises(ValueError, match="is of a run with another seed, number of steps or begin"):
+            Picture.begin(network, settings, torch.Generator().manual_seed(seed), after=whole[1])
+    with pytest.raises(ValueError, match=r"all tokens .* known already; mark a part"):
+        Picture.begin(network, FAST, torch.Generator().manual_seed(7), after=whole[3])
 
 
 def test_a_picture_whose_slots_change_places_stays_the_same() -> None:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from jepa_app.editing import Job, Jobs
 from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, Edit, GenerateRequest
-from jepa_app.studio import Frame, Studio
+from jepa_app.runs import Frame, Waiting
+from jepa_app.studio import Studio
 from tests.studio_server import loaded
 
 PROMPTS = (
@@ -255,9 +256,16 @@ def test_a_run_goes_on_with_other_words(studio: Studio) -> None:
 def test_another_seed_plans_the_rest_anew(studio: Studio) -> None:
     whole = frames_of(studio)
     rest = frames_of(studio, seed=9, edit=Edit(job=whole[0].job, step=2))
-    assert rest[0].index == 0
+    assert [(frame.index, frame.total) for frame in rest] == [(3 + step, 3 + len(rest)) for step in range(len(rest))]
     known = {position for frame in whole[:3] for position in frame.revealed}
     assert sorted(position for frame in rest for position in frame.revealed) == sorted(set(range(16)) - known)
+
+
+def test_a_run_that_goes_on_keeps_its_seed_and_a_part_redone_does_not(studio: Studio) -> None:
+    whole = frames_of(studio)
+    edit = Edit(job=whole[0].job, step=1)
+    assert frames_of(studio, seed=None, edit=edit)[0].seed == 3
+    assert frames_of(studio, seed=None, edit=Edit(job=whole[0].job, step=3, redo=(0,)))[0].seed != 3
 
 
 def test_a_part_is_redone_with_the_ring_around_it(studio: Studio) -> None:
@@ -269,35 +277,70 @@ def test_a_part_is_redone_with_the_ring_around_it(studio: Studio) -> None:
     assert np.array_equal(before[16:], after[16:])
     assert np.array_equal(before[:, 16:], after[:, 16:])
     assert not np.array_equal(before[:16, :16], after[:16, :16])
+    alone = frames_of(studio, seed=8, edit=Edit(job=whole[0].job, step=3, redo=(0,), ring=False))
+    assert {position for frame in alone for position in frame.revealed} == {0}
+
+
+def test_a_redone_run_holds_the_frames_before_it(studio: Studio) -> None:
+    whole = frames_of(studio)
+    rest = frames_of(studio, seed=8, edit=Edit(job=whole[0].job, step=3, redo=(0,)))
+    kept = studio.runs.kept_frames(rest[0].job)
+    assert [frame.index for frame in kept] == list(range(4 + len(rest)))
+    assert [frame.image.tobytes() for frame in kept[:4]] == [frame.image.tobytes() for frame in whole]
+    assert [frame.request.prompt for frame in kept if frame.request] == ["red apple"] * len(kept)
+    assert kept[3].born == whole[3].born
+    assert all(born >= 4 for position, born in enumerate(kept[-1].born) if position in (0, 1, 4, 5))
+    assert kept[-1].born[15] == whole[3].born[15]
+    unknown = [position for position, born in enumerate(kept[4].born) if born < 0]
+    assert set(unknown) == {0, 1, 4, 5} - set(rest[0].revealed)
 
 
 def test_a_picture_from_outside_keeps_what_is_not_marked(studio: Studio) -> None:
-    green = Image.new("RGBA", (50, 40), "green")
-    rest = frames_of(studio, edit=Edit(picture=green, redo=(15,)))
-    assert {position for frame in rest for position in frame.revealed} == {10, 11, 14, 15}
-    again = frames_of(studio, seed=4, edit=Edit(picture=green, redo=(15,)))
-    other = frames_of(studio, edit=Edit(picture=Image.new("RGB", (50, 40), "red"), redo=(15,)))
-    one, same, another = (np.asarray(frames[-1].image) for frames in (rest, again, other))
+    def redone(colour: str, **request: Any) -> np.ndarray:
+        begin, around = studio.runs.keep_picture(Image.new("RGBA", (50, 40), colour))
+        assert (begin.index, begin.total, begin.request, around) == (0, 1, None, ())
+        rest = frames_of(studio, **request, edit=Edit(job=begin.job, step=0, redo=(15,)))
+        assert {position for frame in rest for position in frame.revealed} == {10, 11, 14, 15}
+        return np.asarray(rest[-1].image)
+
+    one, same, other = redone("green"), redone("green", seed=4), redone("red")
     assert np.array_equal(one[:16], same[:16])
     assert not np.array_equal(one[16:], same[16:])
-    assert not np.array_equal(one[:16], another[:16])
+    assert not np.array_equal(one[:16], other[:16])
+
+
+def test_a_picture_with_room_around_it_is_outpainted(studio: Studio) -> None:
+    (begin, around), (other, _) = (
+        studio.runs.keep_picture(Image.new("RGB", (60, 60), colour), with_room=True) for colour in ("red", "blue")
+    )
+    assert set(range(16)) - set(around) == {5, 6, 9, 10}
+    differ = (np.asarray(begin.image) != np.asarray(other.image)).any(axis=2)
+    assert differ[8:24, 8:24].all()
+    assert differ.sum() == 16 * 16
+    rest = frames_of(studio, edit=Edit(job=begin.job, step=0, redo=around, ring=False))
+    assert {position for frame in rest for position in frame.revealed} == set(around)
 
 
 @pytest.mark.parametrize(
     ("edit", "told"),
     [
-        ({}, "either with a kept run or with a picture"),
-        ({"job": "a", "picture": Image.new("RGB", (8, 8))}, "either with a kept run or with a picture"),
+        ({"job": "", "step": 0}, "job is ''; it must be the id of a kept run"),
+        ({"job": None, "step": 0}, "job is None"),
         ({"job": "a", "step": -1}, "step is -1"),
-        ({"job": "never"}, "run 'never' is not kept any more"),
-        ({"picture": Image.new("RGB", (8, 8))}, "nothing is marked"),
-        ({"picture": Image.new("RGB", (8, 8)), "redo": (16,)}, "position 16 is not on the picture; allowed: 0 to 15"),
-        ({"picture": Image.new("RGB", (8, 8)), "redo": (-1,)}, "position -1 is not on the picture"),
+        ({"job": "a", "step": 1.5}, "step is 1.5"),
+        ({"job": "a", "step": 0, "redo": [1]}, "redo is list; allowed: a tuple"),
+        ({"job": "a", "step": 0, "redo": ("1",)}, "position is '1'"),
+        ({"job": "never", "step": 0}, "run 'never' is not kept any more"),
+        ({"job": "outside", "step": 0}, "all tokens of the picture are known already; mark a part"),
+        ({"job": "outside", "step": 1}, "step 2 is not there; the run has 1 of 1 steps"),
+        ({"job": "outside", "step": 0, "redo": (16,)}, "position 16 is not on the picture; allowed: 0 to 15"),
     ],
 )
 def test_wrong_edits_are_refused_in_words(studio: Studio, edit: dict[str, Any], told: str) -> None:
+    outside, _ = studio.runs.keep_picture(Image.new("RGB", (8, 8)))
+    named = edit | ({"job": outside.job} if edit["job"] == "outside" else {})
     with pytest.raises(ValueError, match=told):
-        frames_of(studio, edit=Edit(**edit))
+        frames_of(studio, edit=Edit(**named))
 
 
 def test_a_step_that_was_not_reached_cannot_be_gone_on_from(studio: Studio) -> None:
@@ -311,12 +354,103 @@ def test_a_step_that_was_not_reached_cannot_be_gone_on_from(studio: Studio) -> N
 
 def test_frames_can_be_fetched_again_for_a_while(studio: Studio) -> None:
     whole = frames_of(studio)
-    again = studio.kept_frames(whole[0].job)
+    again = studio.runs.kept_frames(whole[0].job)
     assert [(frame.index, frame.revealed) for frame in again] == [(frame.index, frame.revealed) for frame in whole]
     assert [frame.image.tobytes() for frame in again] == [frame.image.tobytes() for frame in whole]
     jobs = Jobs(2)
     for name in "abc":
-        jobs.keep(name, Job(0, 4))
+        jobs.keep(Job(name=name))
     assert len(jobs) == 2
     with pytest.raises(ValueError, match="run 'a' is not kept any more"):
         jobs.get("a")
+
+
+def test_a_lost_run_is_resumed_as_it_was(studio: Studio) -> None:
+    whole = frames_of(studio, seed=41)
+    run = studio.generate(GenerateRequest(prompt="red apple", steps=4, seed=41))
+    first = next(run)
+    run.close()
+    rest = list(studio.runs.resume(first.job))
+    frames = [frame for frame in rest if isinstance(frame, Frame)]
+    assert [(frame.job, frame.index) for frame in frames] == [(first.job, index) for index in (1, 2, 3)]
+    assert np.allclose(np.asarray(frames[-1].image, int), np.asarray(whole[-1].image, int), atol=2)
+    assert list(studio.runs.resume(first.job)) == []
+    assert len(studio.runs.kept_frames(first.job)) == 4
+
+
+def test_who_resumes_takes_the_run_over(studio: Studio) -> None:
+    first = studio.generate(GenerateRequest(prompt="red apple", steps=8, seed=42))
+    job = next(first).job
+    rest = list(studio.runs.resume(job))
+    assert list(first) == []
+    kept = studio.runs.kept_frames(job)
+    assert [frame.index for frame in kept] == list(range(8))
+    assert len(rest) == 7
+
+
+def test_the_same_request_is_shown_again_from_memory(studio: Studio) -> None:
+    request = GenerateRequest(prompt="red apple", steps=4, seed=43)
+    first = list(studio.runs.watch(request))
+    steps: list[object] = []
+    handle = studio._pipeline.network.denoiser.condition_in.register_forward_pre_hook(lambda *_: steps.append(1))
+    again = list(studio.runs.watch(request))
+    assert not steps
+    list(studio.runs.watch(GenerateRequest(prompt="red apple", steps=4, seed=44)))
+    handle.remove()
+    assert len(steps) == 4
+    assert [frame.image for frame in again] == [frame.image for frame in first]
+    assert again[0].job != first[0].job
+    assert len({frame.job for frame in again}) == 1
+
+
+def test_the_prediction_of_a_step_is_a_whole_picture(studio: Studio) -> None:
+    whole = frames_of(studio, seed=45)
+    predicted = [studio.runs.predicted(whole[0].job, index) for index in range(4)]
+    assert predicted[3] == whole[3].image
+    for frame, picture in zip(whole[:3], predicted, strict=False):
+        assert picture != whole[3].image
+        for position, born in enumerate(frame.born):
+            left, top = position % 4 * 8, position // 4 * 8
+            box = (left, top, left + 8, top + 8)
+            if born >= 0:
+                assert picture.crop(box).tobytes() == frame.image.crop(box).tobytes()
+            else:
+                assert picture.crop(box).tobytes() != frame.image.crop(box).tobytes()
+    at_once = frames_of(studio, steps=1, seed=45)
+    begun = studio.runs.predicted(whole[0].job, 0)
+    assert begun != at_once[0].image
+
+
+def test_frames_are_matched_with_their_own_prompts(studio: Studio) -> None:
+    whole = frames_of(studio, seed=46)
+    rest = frames_of(studio, prompt="blue heart", seed=46, edit=Edit(job=whole[0].job, step=1))
+    scores = studio.match_frames(rest[0].job, [0, 3])
+    assert [score.caption for score in scores] == ["red apple", "blue heart"]
+    for score, picture in zip(scores, (whole[0].image, rest[-1].image), strict=True):
+        [alone] = studio.score(picture, [score.caption])
+        assert score.energy == pytest.approx(alone.energy, abs=1e-4)
+    outside, _ = studio.runs.keep_picture(Image.new("RGB", (8, 8)))
+    with pytest.raises(ValueError, match="no prompt to be matched with"):
+        studio.match_frames(outside.job, [0])
+
+
+def test_those_who_wait_are_told_how_many_are_ahead(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jepa_app.runs.SECONDS_BETWEEN_NEWS", 0.05)
+    engine, go = studio._engine, threading.Event()
+    monkeypatch.setattr(engine, "max_active", 1)
+    handle = studio._pipeline.network.denoiser.condition_in.register_forward_pre_hook(lambda *_: go.wait(60) and None)
+    runs = [studio.runs.watch(GenerateRequest(prompt="red apple", steps=2, seed=seed), seed) for seed in (51, 52, 53)]
+    try:
+        news: list[Frame | Waiting] = []
+        for run in runs:
+            thread = threading.Thread(target=lambda run=run: news.append(next(run)))
+            thread.start()
+            thread.join()
+    finally:
+        go.set()
+        handle.remove()
+    assert [one.ahead for one in news if isinstance(one, Waiting)] == [0, 0, 1]
+    for run in runs:
+        *_, last = run
+        assert isinstance(last, Frame)
+        assert last.index == 1

@@ -10,7 +10,7 @@ import gradio as gr
 
 from jepa_app.grids import AXES, NONE, Cell, Grid, make_grid
 from jepa_app.requests import GenerateRequest
-from jepa_app.studio import Frame
+from jepa_app.runs import Frame
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.generate_tab import PICTURE_QUEUE, PICTURES_AT_ONCE

@@ -10,7 +10,7 @@ import gradio as gr
 from PIL import Image
 
 from jepa_app.requests import GUIDANCE, STEPS, TEMPERATURE, GenerateRequest
-from jepa_app.studio import Frame
+from jepa_app.runs import Frame
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.player import delta, make_player

@@ -9,7 +9,7 @@ import gradio as gr
 
 from jepa_app.export import TYPES, animation, animation_kinds, open_frames, run_settings
 from jepa_app.requests import GenerateRequest
-from jepa_app.studio import Frame
+from jepa_app.runs import Frame
 from jepa_app.ui import texts
 from jepa_app.ui.fragment import fragment
 

@@ -94,6 +94,7 @@ def test_a_closed_tab_ends_its_run(open_studio: OpenPage, gate: Gate) -> None:
 def test_scrubbing_needs_no_traffic(open_studio: OpenPage) -> None:
     page = open_studio()
     generate(page, "red apple", steps=6)
+    page.wait_for_function("(document.querySelector('.curve-line').getAttribute('d') ?? '').split('L').length === 6")
     final = page.get_attribute(".picture", "src")
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))

@@ -65,7 +65,7 @@ def test_the_keys_of_the_player(open_studio: OpenPage) -> None:
     for key, place in (("Home", 1), ("ArrowRight", 2), ("ArrowRight", 3), ("ArrowLeft", 2), ("End", 6)):
         page.keyboard.press(key)
         assert counter(page) == f"{place} / 6"
-    for view in ("Order", "Picture", "Unmasking"):
+    for view in ("Order", "Preview", "Picture", "Unmasking"):
         page.keyboard.press("m")
         assert pressed_view(page) == view
     page.select_option(".speed", "0.5")

@@ -13,8 +13,7 @@ from jepa_app.requests import GenerateRequest
 from jepa_app.runs import Frame
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
-from jepa_app.ui.generate_tab import PICTURE_QUEUE, PICTURES_AT_ONCE
-from jepa_app.ui.player import encoded
+from jepa_app.ui.player import png
 
 HERE = Path(__file__).parent
 SECONDS_BETWEEN = 0.1  # deltas; what comes in between goes together
@@ -80,8 +79,7 @@ def build_compare_tab(make_many: MakeMany) -> None:
         preprocess=False,
         show_progress="hidden",
         api_name="grid",
-        concurrency_id=PICTURE_QUEUE,
-        concurrency_limit=PICTURES_AT_ONCE,
+        concurrency_limit=None,  # the engine lets in, makes wait and refuses
     )
     running.then(None, outputs=[stop], js=READY, api_visibility="private")
     running.failure(None, outputs=[stop], js=READY, api_visibility="private")
@@ -125,7 +123,7 @@ def _told(cell: Cell, frame: Frame) -> dict[str, Any]:
         "column": cell.column,
         "i": frame.index,
         "n": frame.total,
-        "frame": encoded(frame, lossless=True),
+        "frame": png(frame.image),
         "prompt": request.prompt,
         "seed": frame.seed,
         "steps": request.steps,

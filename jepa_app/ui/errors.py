@@ -2,8 +2,10 @@
 
 import html
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import Any
 
 import gradio as gr
 
@@ -29,3 +31,19 @@ def shown_to_user() -> Iterator[None]:
             "Something went wrong on the server; its log tells what. Your inputs are kept, please try again.",
             print_exception=False,
         ) from failure
+
+
+def answering(ask: Callable[[object], dict[str, Any]]) -> Callable[[object], dict[str, Any]]:
+    """Let a function that the page's scripts call answer {"error": what was wrong} instead of raising.
+
+    The scripts show it through textContent, so nothing is escaped.
+    """
+
+    @wraps(ask)
+    def answer(asked: object) -> dict[str, Any]:
+        try:
+            return ask(asked)
+        except ValueError as mistake:
+            return {"error": str(mistake)}
+
+    return answer

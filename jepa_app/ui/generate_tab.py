@@ -3,21 +3,19 @@
 import json
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from jepa_app.requests import GUIDANCE, STEPS, TEMPERATURE, GenerateRequest
-from jepa_app.runs import Frame
+from jepa_app.requests import GUIDANCE, STEPS, TEMPERATURE, Edit, GenerateRequest
+from jepa_app.runs import Frame, Waiting
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
-from jepa_app.ui.player import delta, make_player
-from jepa_app.ui.recall import make_history, make_recall, wire_recall
+from jepa_app.ui.player import KeptRuns, delta, make_player
+from jepa_app.ui.recall import KeepPicture, make_history, make_recall, wire_recall
 
-PICTURE_QUEUE = "pictures"  # the concurrency id of all that makes pictures
-PICTURES_AT_ONCE = 32  # they share the engine's steps
 DEFAULTS = GenerateRequest(prompt="-")
 
 ADD_STYLE = """(style, prompt) => {
@@ -30,6 +28,8 @@ TELL_PLAYER = """() => {
   document.dispatchEvent(new CustomEvent('jepa:run', { detail: '%s' }));
   return { __type__: 'update', interactive: %s };
 }"""
+# A run that goes on is asked for with the player's value; without words in the box it keeps its own.
+START_OF_EDIT = "(last, prompt, ...rest) => [last.edit, prompt || last.prompt, ...rest]"
 START, END = TELL_PLAYER % ("start", "true"), TELL_PLAYER % ("end", "false")
 
 
@@ -49,14 +49,19 @@ class GenerateControls:
         return [self.prompt, self.negative_prompt, self.steps, self.guidance, self.temperature, self.seed]
 
 
-def build_generate_tab(
-    make_frames: Callable[[GenerateRequest, Hashable], Generator[Frame, None, None]],
-    make_image: Callable[[GenerateRequest], Image.Image],
-    styles: Sequence[str],
-    num_tokens: int,
-    weights: str,
-) -> gr.HTML:
-    """Lay out the tab, wire it to the two callables and return the player, for other tabs to listen to.
+@dataclass(frozen=True, kw_only=True)
+class GenerateWork:
+    """What the tab asks the studio for."""
+
+    watch: Callable[[GenerateRequest, Hashable], Generator[Frame | Waiting, None, None]]
+    resume: Callable[[str, Hashable], Generator[Frame | Waiting, None, None]]
+    image: Callable[[GenerateRequest], Image.Image]
+    keep_picture: KeepPicture
+    kept: KeptRuns
+
+
+def build_generate_tab(work: GenerateWork, styles: Sequence[str], num_tokens: int, weights: str) -> gr.HTML:
+    """Lay out the tab, wire it to what it asks for and return the player, for other tabs to listen to.
 
     `num_tokens` of a picture are the most steps there can be: each reveals one at least; `weights` are named in
     the settings of a run.
@@ -66,15 +71,23 @@ def build_generate_tab(
         with gr.Column(elem_id="compose"):
             prompt, run, stop, style, examples = _compose(styles)
         with gr.Column(elem_id="stage"):
-            player = make_player()
+            player = make_player(work.kept, weights)
         with gr.Column(elem_id="settings"):
             controls, dice, negative = _settings(prompt, max_steps)
-            recall = make_recall(max_steps)
+            recall = make_recall(max_steps, work.keep_picture, weights)
         history = make_history()
 
     _wire_words(prompt, style, examples, styles)
     _wire_seed(player, controls.seed, dice)
     wire_recall(recall, history, player, controls.all(), negative)
+    _wire_runs(work, weights, controls, player, run, stop)
+    return player
+
+
+def _wire_runs(
+    work: GenerateWork, weights: str, controls: GenerateControls, player: gr.HTML, run: gr.Button, stop: gr.Button
+) -> None:
+    """The streams: a new run, one that begins with a kept one, one that was lost; and what ends them."""
 
     def generate(
         visitor: gr.Request,
@@ -88,9 +101,31 @@ def build_generate_tab(
         """Stream a picture for a prompt: one small delta a step, with the picture so far as base64."""
         with shown_to_user():
             request = _request(prompt, negative_prompt, steps, guidance, temperature, seed)
-            with closing(make_frames(request, visitor.session_hash)) as frames:
-                for frame in frames:
-                    yield delta(request, weights, frame)
+            yield from _deltas(weights, work.watch(request, visitor.session_hash))
+
+    def edit(
+        visitor: gr.Request,
+        start: dict[str, Any],
+        prompt: str,
+        negative_prompt: str | None,
+        steps: int,
+        guidance: float,
+        temperature: float,
+        seed: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Stream a picture that begins with a kept run, named by `start` as {"job", "step", "redo", "ring"}.
+
+        `redo` are the positions to make anew (none: the run goes on from the step), `ring` whether those around them
+        are made anew too.
+        """
+        with shown_to_user():
+            request = _request(prompt, negative_prompt, steps, guidance, temperature, seed)
+            yield from _deltas(weights, work.watch(replace(request, edit=_edit(start)), visitor.session_hash))
+
+    def resume(visitor: gr.Request, job: str) -> Iterator[dict[str, Any]]:
+        """Stream the steps that a kept run, stopped or lost on the way, does not have yet."""
+        with shown_to_user():
+            yield from _deltas(weights, work.resume(str(job), visitor.session_hash))
 
     def generate_image(
         prompt: str,
@@ -102,35 +137,54 @@ def build_generate_tab(
     ) -> Image.Image:
         """Make a picture for a prompt and return it as one PNG. Leave `seed` empty for a random one."""
         with shown_to_user():
-            return make_image(_request(prompt, negative_prompt, steps, guidance, temperature, seed))
+            return work.image(_request(prompt, negative_prompt, steps, guidance, temperature, seed))
 
     inputs = controls.all()
-    asked = [run.click, prompt.submit]
+    streaming: dict[str, Any] = {
+        "outputs": [player],
+        "preprocess": False,  # the request checks itself; components would refuse with words of their own
+        "show_progress": "hidden",
+        "concurrency_limit": None,  # the engine lets in, makes wait and refuses
+    }
+    asked = [run.click, controls.prompt.submit]
     gr.on(asked, None, outputs=[stop], js=START, api_visibility="private")
-    running = gr.on(
-        asked,
-        generate,
-        inputs=inputs,
-        outputs=[player],
-        preprocess=False,  # the request checks itself; components would refuse with words of their own
-        show_progress="hidden",
-        api_name="generate",
-        concurrency_id=PICTURE_QUEUE,
-        concurrency_limit=PICTURES_AT_ONCE,
-    )
-    running.then(None, outputs=[stop], js=END, api_visibility="private")  # also after a stop
-    running.failure(None, outputs=[stop], js=END, api_visibility="private")  # an error does not count as "then"
-    stop.click(None, cancels=[running], api_visibility="private")
+    for goes_on in (player.edit, player.resume):
+        goes_on(None, outputs=[stop], js=START, api_visibility="private")
+    running = [
+        gr.on(asked, generate, inputs=inputs, api_name="generate", **streaming),
+        player.edit(edit, inputs=[player, *inputs], js=START_OF_EDIT, api_name="edit", **streaming),
+        player.resume(resume, inputs=[player], js="(last) => [last.job]", api_name="resume", **streaming),
+    ]
+    for stream in running:
+        stream.then(None, outputs=[stop], js=END, api_visibility="private")  # also after a stop
+        stream.failure(None, outputs=[stop], js=END, api_visibility="private")  # an error does not count as "then"
+    stop.click(None, cancels=running, api_visibility="private")
     gr.Button(visible=False).click(
         generate_image,
         inputs=inputs,
         outputs=[gr.Image(visible=False, format="png")],
         preprocess=False,
         api_name="generate_image",
-        concurrency_id=PICTURE_QUEUE,
-        concurrency_limit=PICTURES_AT_ONCE,
+        concurrency_limit=None,
     )
-    return player
+
+
+def _deltas(weights: str, frames: Generator[Frame | Waiting, None, None]) -> Iterator[dict[str, Any]]:
+    with closing(frames):
+        for frame in frames:
+            yield delta(weights, frame)
+
+
+def _edit(start: object) -> Edit:
+    if not isinstance(start, dict):
+        raise ValueError('start names no run; send {"job": id, "step": number, "redo": [positions]}')
+    redo = start.get("redo") or []
+    return Edit(
+        job=start.get("job", ""),
+        step=start.get("step", 0),
+        redo=tuple(redo) if isinstance(redo, list) else redo,
+        ring=bool(start.get("ring", True)),
+    )
 
 
 def _request(

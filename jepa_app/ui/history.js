@@ -61,7 +61,7 @@ async function small(url) { // large pictures would fill the browser's memory
 document.addEventListener('jepa:finished', async (event) => {
   const { job, n, prompt, seed, settings, grid, seconds, born, frame } = event.detail;
   const url = await small(frame);
-  const kept = { job: 'kept-' + job, i: n - 1, n, prompt, seed, settings, grid, seconds, born, revealed: [], type: 'image/png' };
+  const kept = { still: true, job: 'kept-' + job, i: n - 1, n, prompt, seed, settings, grid, seconds, born, revealed: [], type: 'image/png' };
   if (stored(KEY) !== null) items = load(); // another tab may have added some
   items = [{ ...kept, frame: url.slice(url.indexOf(',') + 1) }, ...items].slice(0, MOST);
   save();

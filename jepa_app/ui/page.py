@@ -12,13 +12,15 @@ from jepa_app.studio import Studio
 from jepa_app.ui import texts
 from jepa_app.ui.compare_tab import build_compare_tab
 from jepa_app.ui.errors import shown_to_user
-from jepa_app.ui.generate_tab import build_generate_tab
+from jepa_app.ui.generate_tab import GenerateWork, build_generate_tab
 from jepa_app.ui.match_tab import MatchTab, build_match_tab, caption_lines
+from jepa_app.ui.player import KeptRuns
 from jepa_app.ui.theme import studio_theme
 
 HERE = Path(__file__).parent
 HOUR = 3600
-QUEUE_LENGTH = 64  # runs that may wait; more are told to come back later
+QUEUE_LENGTH = 64  # of what waits for a score; the engine has a line of its own for pictures
+THREADS = 320  # each stream holds one while it waits for its next step; more than the engine lets wait
 SESSIONS = 200  # sessions whose state is kept; Gradio's own 10,000 would grow for days
 
 
@@ -34,13 +36,18 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
         )
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
-                player = build_generate_tab(
-                    on_gpu(studio.generate),
-                    on_gpu(studio.generate_image),
-                    facts["styles"],
-                    facts["tokens"],
-                    facts["weights"],
+                work = GenerateWork(
+                    watch=on_gpu(studio.runs.watch),
+                    resume=on_gpu(studio.runs.resume),
+                    image=on_gpu(studio.generate_image),
+                    keep_picture=on_gpu(studio.runs.keep_picture),
+                    kept=KeptRuns(
+                        frames=on_gpu(studio.runs.kept_frames),
+                        predicted=on_gpu(studio.runs.predicted),
+                        match=on_gpu(studio.match_frames),
+                    ),
                 )
+                player = build_generate_tab(work, facts["styles"], facts["tokens"], facts["weights"])
             with gr.Tab("Compare", id="compare"):
                 build_compare_tab(on_gpu(studio.generate_together))
             with gr.Tab("Match", id="match"):
@@ -56,6 +63,7 @@ def serving_options() -> dict[str, Any]:
         "css_paths": [HERE / "page.css", HERE / "player.css", HERE / "compare.css"],
         "footer_links": ["api"],
         "run_history": False,  # it would store every run, pictures and all, in the visitor's browser
+        "max_threads": THREADS,
         "mcp_server": True,  # the endpoints are tools for agents too
         "enable_monitoring": False,
         "state_session_capacity": SESSIONS,

@@ -1,5 +1,6 @@
 // Collects the deltas of one generation and shows any step of it. Runs inside Gradio's js_on_load, which provides
 // element, trigger, props, server and watch. Text from users only ever goes through textContent and attributes.
+// player_steer.js, player_watch.js and player_keep.js follow in the same scope.
 const root = element.querySelector('.player');
 const part = (name) => root.querySelector('.' + name);
 const picture = part('picture'), tiles = part('tiles'), timeline = part('timeline'), play = part('play');
@@ -8,11 +9,9 @@ const views = [...part('views').children];
 const MAX_REPLAY_MS = 2400, FRAME_MS = 120, ANNOUNCE_MS = 250;
 const MOST_NUMBERS = 16; // tiles a side up to which the order is written into them
 
-let run = null;       // what the first delta of the shown run said: job, prompt, seed, settings, grid, ...
+let run = null;       // the last delta of the shown run: job, prompt, seed, settings, grid, ...
 let total = 0;
-let frames = [];      // step -> data URL; a hole where a delta was lost on the way
-let bornAt = [];      // token position -> the step that revealed it
-let secondsAt = [];   // step -> seconds since the run began
+let moments = [];     // step -> { source, born, delta }, born: token position -> the step that revealed it; holes where lost
 let shown = -1;
 let latest = -1;
 let timer = null;
@@ -31,16 +30,15 @@ function announce(text, wait = 0) {
 
 function begin(delta) {
   pause();
-  run = delta; total = delta.n;
-  frames = []; secondsAt = []; shown = latest = -1;
-  bornAt = delta.born ?? new Array(delta.grid * delta.grid).fill(Infinity);
+  stopPainting();
+  moments = startsFrom(delta); // a run that goes on from the shown one keeps its steps
+  shown = latest = moments.length - 1;
   drawBoard(delta.grid);
   root.dataset.state = 'shown';
-  timeline.max = Math.max(total, 2);
-  timeline.disabled = play.disabled = Boolean(delta.born); // of a kept run only the last picture is there
+  root.toggleAttribute('data-still', Boolean(delta.still)); // of a run from the history only the last picture is there
   picture.hidden = part('about').hidden = false;
-  part('prompt-shown').textContent = delta.prompt;
-  part('seed').textContent = delta.seed;
+  timeline.disabled = play.disabled = Boolean(delta.still);
+  forget();
 }
 
 function drawBoard(grid) {
@@ -50,73 +48,92 @@ function drawBoard(grid) {
 
 function accept(delta) {
   const following = shown === latest;
-  frames[delta.i] = 'data:' + delta.type + ';base64,' + delta.frame;
-  secondsAt[delta.i] = delta.seconds;
-  for (const position of delta.revealed) bornAt[position] = Math.min(bornAt[position], delta.i);
+  run = delta;
+  total = delta.n;
+  timeline.max = Math.max(total, 2);
+  moments[delta.i] = {
+    source: 'data:' + delta.type + ';base64,' + delta.frame,
+    born: delta.born.map((step) => (step < 0 ? Infinity : step)),
+    delta: { ...delta, frame: undefined },
+  };
   latest = Math.max(latest, delta.i);
   if (following) show(latest);
-  if (delta.born) {
-    say(words('kept'));
-  } else if (delta.i === total - 1) {
-    root.dataset.run = 'off';
-    say(words('finished', { seconds: delta.seconds.toFixed(1) }));
-    announce(words('finished', { seconds: delta.seconds.toFixed(1) }));
-    document.dispatchEvent(new CustomEvent('jepa:finished', { detail: { ...run, frame: frames[delta.i], born: bornAt } }));
-  } else if (isRunning()) {
-    say(words('running', { step: delta.i + 1, total }));
-  }
+  remember();
+  if (delta.still) say(words('kept'));
+  else if (delta.i < total - 1 && isRunning()) say(words('running', { step: delta.i + 1, total }));
 }
 
-function sourceOf(step) { // of a step that was lost, the last one before it
-  while (step > 0 && !frames[step]) step -= 1;
-  return frames[step];
+function finish(delta) {
+  root.dataset.run = 'off';
+  remember();
+  show(shown);
+  say(words('finished', { seconds: delta.seconds.toFixed(1) }));
+  announce(words('finished', { seconds: delta.seconds.toFixed(1) }));
+  document.dispatchEvent(new CustomEvent('jepa:finished', { detail: { ...delta, frame: moments[delta.i].source } }));
+}
+
+function momentOf(step) { // of a step that was lost, the last one before it
+  while (step > 0 && !moments[step]) step -= 1;
+  return moments[step] ?? moments[latest];
 }
 
 function show(step) {
   shown = Math.max(0, Math.min(step, latest));
-  const source = sourceOf(shown);
-  if (source) picture.src = part('download').href = source;
+  const moment = momentOf(shown);
+  const source = view === 'predicted' ? moment.predicted ?? moment.source : moment.source;
+  if (picture.getAttribute('src') !== source) picture.src = source;
+  part('download').href = moment.source;
   const place = words('place', { step: shown + 1, total });
-  picture.alt = words('alt', { prompt: run.prompt, place });
+  const prompt = moment.delta.prompt;
+  picture.alt = prompt ? words('alt', { prompt, place }) : words('alt_begin');
+  part('prompt-shown').textContent = prompt || words('alt_begin');
+  part('seed').textContent = moment.delta.seed;
+  part('reuse').hidden = part('to-match').hidden = !prompt;
   timeline.value = shown + 1;
   timeline.setAttribute('aria-valuetext', place);
   timeline.style.setProperty('--at', total > 1 ? shown / (total - 1) : 1);
   part('counter').textContent = (shown + 1) + ' / ' + total;
   drawTokens();
+  drawSteering();
+  drawFit();
+  if (view === 'predicted') predict(shown);
 }
 
 function scrub(step) { // the user moves; `show` alone is the stream or the replay
   if (latest < 0 || timeline.disabled) return;
   pause();
   show(step);
-  announce(words('place', { step: shown + 1, total }) + ', ' + part('tokens').textContent, ANNOUNCE_MS);
+  announce([words('place', { step: shown + 1, total }), part('tokens').textContent, part('fit').textContent].filter(Boolean).join(', '), ANNOUNCE_MS);
 }
 
 const drawTile = {
   picture: () => '',
+  predicted: (born) => (born > shown ? 'guess' : ''),
   unmasking: (born) => (born > shown ? 'unknown' : born === shown && shown < total - 1 ? 'new' : ''),
-  order: (born) => (born > latest ? 'unknown' : born > shown ? 'heat later' : born === shown ? 'heat new' : 'heat'),
+  order: (born) => (born === Infinity ? 'unknown' : born > shown ? 'heat later' : born === shown ? 'heat new' : 'heat'),
 };
 
 function drawTokens() {
-  let known = 0, fresh = 0;
-  bornAt.forEach((born, position) => {
-    known += born <= shown;
-    fresh += born === shown;
+  const born = momentOf(shown).born;
+  const drawn = view === 'order' ? momentOf(latest).born : born; // the order tells of later steps too
+  const known = born.filter((step) => step <= shown).length;
+  const fresh = born.filter((step) => step === shown).length;
+  drawn.forEach((step, position) => {
     const tile = tiles.children[position];
-    const heat = total > 1 ? born / (total - 1) : 1;
-    tile.className = drawTile[view](born) + (heat > 0.5 ? ' second-half' : '') + (heat > 0.64 ? ' white-on-dark' : '');
-    if (view !== 'order' || born > latest) { delete tile.dataset.step; return; }
+    const heat = total > 1 ? step / (total - 1) : 1;
+    tile.className = (isPainting() ? '' : drawTile[view](step) + (heat > 0.5 ? ' second-half' : '') + (heat > 0.64 ? ' white-on-dark' : ''));
+    if (view !== 'order' || step === Infinity || isPainting()) { delete tile.dataset.step; return; }
     tile.style.setProperty('--heat', heat);
-    tile.dataset.step = run.grid <= MOST_NUMBERS ? born + 1 : '';
+    tile.dataset.step = run.grid <= MOST_NUMBERS ? step + 1 : '';
   });
-  part('tokens').textContent = words('tokens', { fresh, known, all: bornAt.length });
+  part('tokens').textContent = words('tokens', { fresh, known, all: born.length });
+  if (isPainting()) drawMarks();
 }
 
 function setView(name) {
   view = root.dataset.view = name;
   for (const button of views) button.setAttribute('aria-pressed', String(button.dataset.view === name));
-  if (latest >= 0) drawTokens();
+  if (latest >= 0) show(shown);
 }
 
 function pause() {
@@ -127,7 +144,7 @@ function pause() {
 }
 
 function replay() {
-  if (latest < 0 || play.disabled) return;
+  if (latest < 0 || play.disabled || isPainting()) return;
   if (shown >= latest) show(0);
   clearInterval(timer);
   play.setAttribute('aria-label', words('pause'));
@@ -155,10 +172,11 @@ const KEYS = {
   m: () => setView(views[(views.findIndex((button) => button.dataset.view === view) + 1) % views.length].dataset.view),
 };
 root.addEventListener('keydown', (event) => {
-  const act = KEYS[event.key];
+  const act = isPainting() ? PAINT_KEYS[event.key] : KEYS[event.key];
   const at = event.target;
   if (!act || event.ctrlKey || event.metaKey || event.altKey || at.matches('select')) return;
-  if (event.key === ' ' && at.matches('button, a, summary, input[type=checkbox]')) return; // they are pressed by it
+  const isPressed = at.matches('button, a, summary, input[type=checkbox]');
+  if (isPressed && (event.key === ' ' || event.key === 'Enter')) return; // they are pressed by it
   if (at === timeline && event.key !== ' ' && event.key !== 'm') return; // the range input moves by itself
   event.preventDefault();
   act();
@@ -166,9 +184,13 @@ root.addEventListener('keydown', (event) => {
 
 watch('value', () => {
   const delta = props.value;
-  if (!delta || !delta.job) return;
+  if (delta?.waiting) { sayWaiting(delta.waiting); return; }
+  if (!delta?.job || !delta.frame || delta.edit) return;
   if (delta.job !== run?.job) begin(delta);
+  const wasRunning = isRunning();
   accept(delta);
+  if (wasRunning && delta.i === total - 1) finish(delta);
+  lookAround();
 });
 
 function bringIntoView() { // on a phone the stage may lie below the fold
@@ -183,13 +205,16 @@ document.addEventListener('jepa:run', (event) => {
   root.dataset.run = event.detail === 'start' ? 'on' : 'off';
   if (event.detail === 'start') {
     jobBefore = run?.job;
+    stopPainting();
     say(words('waiting'));
     bringIntoView();
   } else if (wasRunning) {
-    const partial = run?.job !== jobBefore && latest < total - 1;
+    const partial = latest >= 0 && latest < total - 1;
     say(partial ? words('stopped', { step: latest + 1, total }) : '');
     announce(part('status').textContent);
+    if (partial) comeBack();
   }
+  if (latest >= 0) drawSteering();
 });
 
 drawBoard(8);

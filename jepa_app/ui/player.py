@@ -3,70 +3,137 @@
 import base64
 import io
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from jepa_app.export import TYPES, animation, animation_kinds, open_frames, run_settings
-from jepa_app.requests import GenerateRequest
-from jepa_app.runs import Frame
+from jepa_app.runs import Frame, Waiting
+from jepa_app.studio import CaptionScore
 from jepa_app.ui import texts
+from jepa_app.ui.errors import answering
 from jepa_app.ui.fragment import fragment
 
 LOSSLESS_SIDE = 128  # up to this size a frame is PNG (0.5 ms, 4 KB at 64 px); above, only the last one (256 px: 35 KB)
 
 
-def make_player() -> gr.HTML:
-    """A stage with a timeline, fed with the deltas of `delta`.
+@dataclass(frozen=True, kw_only=True)
+class KeptRuns:
+    """What the player asks of runs that the studio keeps, by job and step counted from 0."""
 
-    `player.js` collects the frames in the browser, and the server keeps none. Events: `reuse` (use this seed again)
-    and `match` (send this picture to the Match tab).
+    frames: Callable[[str], list[Frame]]
+    predicted: Callable[[str, int], Image.Image]
+    match: Callable[[str, Sequence[int]], list[CaptionScore]]
+
+
+def make_player(kept: KeptRuns, weights: str) -> gr.HTML:
+    """A stage with a timeline, fed with the deltas of `delta`; `weights` are named in the settings of a run.
+
+    `player.js` collects the frames in the browser. Events: `reuse` (use this seed again), `match` (send this picture to
+    the Match tab), `edit` (make the run named in the value's "edit" go on) and `resume` (a lost run goes on).
     """
     encoding = threading.Lock()
 
-    def encode(run: object) -> dict[str, str]:
+    @answering
+    def encode(run: object) -> dict[str, Any]:
         # one at a time: an export is no reason to slow down the pictures in the making
         with encoding:
             return encoded_run(run)
 
-    return fragment("player", texts.PLAYER, "player_keep.js", server_functions=[encode], kinds=list(animation_kinds()))
+    @answering
+    def missing(asked: object) -> dict[str, Any]:
+        frames = kept.frames(_job(asked))
+        steps = _steps(asked) or range(len(frames))
+        return {"deltas": [delta(weights, frames[step]) for step in steps if step < len(frames)]}
+
+    @answering
+    def predict(asked: object) -> dict[str, Any]:
+        [step] = _steps(asked) or [0]
+        return {"source": f"data:image/png;base64,{png(kept.predicted(_job(asked), step))}"}
+
+    @answering
+    def energies(asked: object) -> dict[str, Any]:
+        scores = kept.match(_job(asked), _steps(asked))
+        return {
+            "scores": [
+                {"energy": score.energy, "probability": score.probability, "words": texts.verdict(score.probability)}
+                for score in scores
+            ]
+        }
+
+    return fragment(
+        "player",
+        texts.PLAYER,
+        "player_steer.js",
+        "player_watch.js",
+        "player_keep.js",
+        server_functions=[encode, missing, predict, energies],
+        kinds=list(animation_kinds()),
+    )
+
+
+def _job(asked: object) -> str:
+    if not isinstance(asked, dict) or not isinstance(asked.get("job"), str):
+        raise ValueError("this names no run; send its job and its steps")
+    return str(asked["job"])
+
+
+def _steps(asked: object) -> list[int]:
+    steps = asked.get("steps") if isinstance(asked, dict) else None
+    if not isinstance(steps, list) or not all(isinstance(step, int) and step >= 0 for step in steps):
+        raise ValueError("steps is no list of whole numbers from 0 on")
+    return steps
 
 
 def encoded_run(run: object) -> dict[str, str]:
-    """The frames of a run as one file: {"kind", "frames"} in, {"type", "data"} as base64 or {"error"} out."""
-    try:
-        if not isinstance(run, dict):
-            raise ValueError("this is no run; send its kind and its frames")
-        kind = str(run.get("kind"))
-        made = animation(open_frames(run.get("frames")), kind)
-    except ValueError as mistake:
-        return {"error": str(mistake)}  # shown through textContent, so nothing is escaped
+    """The frames of a run as one file: {"kind", "frames"} in, {"type", "data"} as base64 out.
+
+    Raises:
+        ValueError: this is no run, or as `export.animation`.
+    """
+    if not isinstance(run, dict):
+        raise ValueError("this is no run; send its kind and its frames")
+    kind = str(run.get("kind"))
+    made = animation(open_frames(run.get("frames")), kind)
     return {"type": TYPES[kind], "data": base64.b64encode(made).decode("ascii")}
 
 
-def delta(request: GenerateRequest, weights: str, frame: Frame) -> dict[str, Any]:
+def delta(weights: str, frame: Frame | Waiting) -> dict[str, Any]:
     """One step as the browser gets it; keys that do not change cost nothing on the way (Gradio sends differences)."""
+    if isinstance(frame, Waiting):
+        return {"waiting": {"ahead": frame.ahead, "seconds": frame.seconds}}
+    request = frame.request
     lossless = frame.image.width <= LOSSLESS_SIDE or frame.index == frame.total - 1
     return {
         "job": frame.job,
         "i": frame.index,
         "n": frame.total,
-        "prompt": request.prompt,
+        "prompt": "" if request is None else request.prompt,
         "seed": frame.seed,
-        "settings": run_settings(request, frame.seed, weights),
+        "settings": None if request is None else run_settings(request, frame.seed, weights),
         "grid": frame.grid,
         "seconds": round(frame.seconds, 3),
         "revealed": list(frame.revealed),
+        "born": list(frame.born),
         "type": "image/png" if lossless else "image/jpeg",
-        "frame": encoded(frame, lossless),
+        "frame": png(frame.image) if lossless else jpeg(frame.image),
     }
 
 
-def encoded(frame: Frame, lossless: bool) -> str:
-    """A frame's picture as base64: PNG, or JPEG where it need not be exact."""
+def png(picture: Image.Image) -> str:
+    """A picture as PNG in base64."""
+    return _encoded(picture, "PNG", compress_level=1)
+
+
+def jpeg(picture: Image.Image) -> str:
+    """A picture as JPEG in base64, for what need not be exact."""
+    return _encoded(picture, "JPEG", quality=90, subsampling=0)
+
+
+def _encoded(picture: Image.Image, kind: str, **options: Any) -> str:
     buffer = io.BytesIO()
-    if lossless:
-        frame.image.save(buffer, "PNG", compress_level=1)
-    else:
-        frame.image.save(buffer, "JPEG", quality=90, subsampling=0)
+    picture.save(buffer, kind, **options)
     return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,4 +1,4 @@
-// The second half of player.js, in the same scope: what a visitor takes away. Pictures and the trace are made here, in
+// The last part of player.js, in the same scope: what a visitor takes away. Pictures and the trace are made here, in
 // the browser; animations by one call of the server, which gets the frames back and keeps nothing.
 const keepSettings = part('keep-settings').querySelector('input');
 const exportMenu = part('export');
@@ -44,7 +44,7 @@ function withSettings(png, settings) {
 
 // The shown picture as PNG; a step that came as JPEG is drawn again.
 function shownPng() {
-  let source = sourceOf(shown);
+  let source = momentOf(shown).source;
   if (!source.startsWith('data:image/png')) {
     const canvas = document.createElement('canvas');
     canvas.width = picture.naturalWidth;
@@ -52,8 +52,9 @@ function shownPng() {
     canvas.getContext('2d').drawImage(picture, 0, 0);
     source = canvas.toDataURL('image/png');
   }
+  const settings = momentOf(shown).delta.settings;
   const png = bytesOf(source.slice(source.indexOf(',') + 1));
-  return keepSettings.checked && run.settings ? withSettings(png, run.settings) : new Blob([png], { type: 'image/png' });
+  return keepSettings.checked && settings ? withSettings(png, settings) : new Blob([png], { type: 'image/png' });
 }
 
 function download(blob, name) {
@@ -65,11 +66,13 @@ function download(blob, name) {
 }
 
 function trace() {
-  const steps = Array.from({ length: latest + 1 }, (_, index) => ({
+  const steps = moments.slice(0, latest + 1).flatMap((moment, index) => (moment ? [{
     index,
-    revealed: bornAt.flatMap((born, position) => (born === index ? [position] : [])),
-    seconds: secondsAt[index] ?? null,
-  }));
+    revealed: moment.delta.revealed,
+    seconds: moment.delta.seconds,
+    prompt: moment.delta.prompt,
+    energy: moment.score?.energy ?? null,
+  }] : []));
   return new Blob([JSON.stringify({ ...run.settings, grid: run.grid, total, trace: steps }, null, 1)], { type: 'application/json' });
 }
 
@@ -78,7 +81,7 @@ async function takeAway(kind) {
   if (kind === 'png') { download(shownPng(), name); return; }
   if (kind === 'json') { download(trace(), name); return; }
   say(words('exporting'));
-  const sent = frames.slice(0, latest + 1).filter(Boolean).map((url) => url.slice(url.indexOf(',') + 1));
+  const sent = moments.slice(0, latest + 1).filter(Boolean).map(({ source }) => source.slice(source.indexOf(',') + 1));
   let made;
   try {
     made = await server.encode({ kind, frames: sent });

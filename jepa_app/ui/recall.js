@@ -12,25 +12,52 @@ function fill(settings) {
   trigger('fill');
 }
 
-async function readPicture(file) {
-  if (!file) return;
-  if (file.size > MAX_MB * 2 ** 20) { tell(words('too_large', { name: file.name, most: MAX_MB })); return; }
+async function bytesAsText(file) {
   const url = await new Promise((resolve) => {
     const reader = new FileReader();
     reader.onload = () => resolve(reader.result);
     reader.onerror = () => resolve('');
     reader.readAsDataURL(file);
   });
+  return url.slice(url.indexOf(',') + 1);
+}
+
+async function send(ask, file, more = {}) { // the server's answer, or null after saying what was wrong
+  if (!file) return null;
+  if (file.size > MAX_MB * 2 ** 20) { tell(words('too_large', { name: file.name, most: MAX_MB })); return null; }
   let answer;
   try {
-    answer = await server.read_picture({ name: file.name, data: url.slice(url.indexOf(',') + 1) });
+    answer = await ask({ name: file.name, data: await bytesAsText(file), ...more });
   } catch {
     answer = { error: words('unreachable') };
   }
-  if (answer.error) { tell(answer.error); return; }
+  if (answer.error) tell(answer.error);
+  return answer.error ? null : answer;
+}
+
+async function readPicture(file) {
+  const answer = await send(server.read_picture, file);
+  if (!answer) return;
   fill(answer.settings);
   tell(words('filled', { name: file.name }));
 }
+
+// A picture to begin with goes to the player, where the part to be made anew is painted over.
+let beginning = null;
+async function beginWith(file, room) {
+  beginning = file;
+  const answer = await send(server.begin_with, file, { room });
+  if (!answer) return;
+  tell(words('begun', { name: file.name }));
+  document.dispatchEvent(new CustomEvent('jepa:begin', { detail: answer }));
+}
+const opener = element.querySelector('.begin-with input');
+opener.addEventListener('change', () => {
+  beginWith(opener.files[0], false);
+  opener.value = '';
+});
+document.addEventListener('jepa:room', () => beginWith(beginning, true));
+document.addEventListener('jepa:restore', (event) => fill(event.detail)); // of a run that the page comes back to
 
 chooser.addEventListener('change', () => {
   readPicture(chooser.files[0]);

@@ -1,4 +1,4 @@
-"""Settings that come back: from a picture, from the page's address, from the browser's history."""
+"""What comes back: settings from a picture, the page's address or the browser's history, and pictures to begin with."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -7,10 +7,13 @@ from typing import Any
 import gradio as gr
 
 from jepa_app.export import REQUEST_KEYS, read_settings
-from jepa_app.pictures import decode_base64
+from jepa_app.pictures import decode_base64, open_picture
 from jepa_app.requests import GenerateRequest
+from jepa_app.runs import Frame
 from jepa_app.ui import texts
+from jepa_app.ui.errors import answering
 from jepa_app.ui.fragment import fragment
+from jepa_app.ui.player import delta
 
 # Settings as the values of the controls, in their order; what is missing keeps the control's own. Then the accordion.
 VALUES = """const values = %s.map((key, place) => (key in settings ? settings[key] : controls[place]));
@@ -18,19 +21,31 @@ VALUES = """const values = %s.map((key, place) => (key in settings ? settings[ke
 FILL = "(settings, ...controls) => { %s return [...values, negative]; }"
 PICK = "(item, ...controls) => { const settings = item.settings; %s return [item, ...values, negative]; }"
 TELL_LINK = "(...values) => { document.dispatchEvent(new CustomEvent('jepa:link', { detail: values })); }"
+KeepPicture = Callable[..., tuple[Frame, tuple[int, ...]]]  # (picture, with_room=)
 NUMBERS: dict[str, Callable[[str], float]] = {"steps": int, "seed": int, "guidance": float, "temperature": float}
 
 
-def make_recall(max_steps: int) -> gr.HTML:
-    """The drop zone for pictures and the link button. Events: `fill` (its value holds settings) and `link`."""
+def make_recall(max_steps: int, keep_picture: KeepPicture, weights: str) -> gr.HTML:
+    """What comes from elsewhere: settings inside pictures and links, and pictures to begin with.
 
+    Events: `fill` (its value holds settings) and `link`.
+    """
+
+    @answering
     def read_picture(upload: object) -> dict[str, Any]:
         return picture_settings(upload, max_steps)
+
+    @answering
+    def begin_with(upload: object) -> dict[str, Any]:
+        data, name = _uploaded(upload)
+        with_room = isinstance(upload, dict) and bool(upload.get("room"))
+        frame, around = keep_picture(open_picture(data, name), with_room=with_room)
+        return {"delta": delta(weights, frame), "around": list(around)}
 
     def read_link(asked: object) -> dict[str, Any]:
         return link_settings(asked, max_steps)
 
-    return fragment("recall", texts.RECALL, server_functions=[read_picture, read_link])
+    return fragment("recall", texts.RECALL, server_functions=[read_picture, begin_with, read_link])
 
 
 def make_history() -> gr.HTML:
@@ -49,17 +64,23 @@ def wire_recall(
 
 
 def picture_settings(upload: object, max_steps: int) -> dict[str, Any]:
-    """The settings inside a picture: {"name", "data"} as base64 in, {"settings"} or {"error"} out."""
-    try:
-        if not isinstance(upload, dict):
-            raise ValueError("this is no picture; send its name and its bytes as base64")
-        name = str(upload.get("name") or "the picture")
-        request = read_settings(decode_base64(str(upload.get("data") or ""), name), name)
-        if request.steps > max_steps:
-            raise ValueError(f"{name} was made in {request.steps} steps; this model takes at most {max_steps}")
-    except ValueError as mistake:
-        return {"error": str(mistake)}  # shown through textContent, so nothing is escaped
+    """The settings inside a picture: {"name", "data"} as base64 in, {"settings"} out.
+
+    Raises:
+        ValueError: this is no picture, it holds no settings, or they are not allowed.
+    """
+    data, name = _uploaded(upload)
+    request = read_settings(data, name)
+    if request.steps > max_steps:
+        raise ValueError(f"{name} was made in {request.steps} steps; this model takes at most {max_steps}")
     return {"settings": asdict(request)}
+
+
+def _uploaded(upload: object) -> tuple[bytes, str]:
+    if not isinstance(upload, dict):
+        raise ValueError("this is no picture; send its name and its bytes as base64")
+    name = str(upload.get("name") or "the picture")
+    return decode_base64(str(upload.get("data") or ""), name), name
 
 
 def link_settings(asked: object, max_steps: int) -> dict[str, Any]:

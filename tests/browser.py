@@ -58,6 +58,12 @@ def generate(page: Page, prompt: str, steps: int = 4) -> None:
     """Type a prompt, press Generate and wait for the finished picture."""
     page.fill("#steps input[type=number]", str(steps))
     page.fill("#prompt textarea", prompt)
+    press_generate(page)
+
+
+def press_generate(page: Page) -> None:
+    """Press Generate and wait for the finished picture; what the player said of the last one does not count."""
+    page.evaluate("document.querySelector('.status').textContent = ''")
     page.click("#run")
     wait_for_status(page, "Finished")
 

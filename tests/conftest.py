@@ -115,7 +115,10 @@ def browser(server: "tuple[str, Gate]") -> Iterator["Browser"]:  # after the ser
 
 @pytest.fixture
 def open_studio(browser: "Browser", server: "tuple[str, Gate]") -> Iterator["OpenPage"]:
-    """Opens pages; afterwards none may have logged an error or asked another host for anything."""
+    """Opens pages; afterwards none may have logged an error or asked another host for anything.
+
+    What a broken connection makes Gradio itself log can be forgiven, by parts of the messages.
+    """
     from tests.browser import open_page
 
     pages: list[Page] = []
@@ -123,7 +126,10 @@ def open_studio(browser: "Browser", server: "tuple[str, Gate]") -> Iterator["Ope
     strangers: list[str] = []
     address = server[0]
 
-    def open_watched(path: str = "", **options: Any) -> "Page":
+    forgiven: list[str] = []
+
+    def open_watched(path: str = "", forgive: tuple[str, ...] = (), **options: Any) -> "Page":
+        forgiven.extend(forgive)
         pages.append(open_page(browser, address + path, watch=watch, **options))
         return pages[-1]
 
@@ -138,5 +144,5 @@ def open_studio(browser: "Browser", server: "tuple[str, Gate]") -> Iterator["Ope
     yield open_watched
     for page in pages:
         page.context.close()
-    assert not errors
+    assert not [error for error in errors if not any(part in error for part in forgiven)]
     assert not strangers

@@ -7,7 +7,7 @@ import pytest
 
 from jepa_app.requests import GenerateRequest
 from jepa_app.studio import Studio
-from tests.browser import OpenPage, counter, generate, shown_picture, sideways_scroll, wait_for_status
+from tests.browser import OpenPage, counter, generate, press_generate, shown_picture, sideways_scroll, wait_for_status
 from tests.studio_server import PATIENCE, Gate
 
 # "default": the server's own libraries warn in this process
@@ -147,9 +147,7 @@ def test_the_seed_can_be_put_back_and_rolled_again(open_studio: OpenPage) -> Non
     seed, first = page.inner_text(".seed"), shown_picture(page).tobytes()
     page.click(".reuse")
     page.wait_for_function("seed => document.querySelector('#seed input').value === seed", arg=seed)
-    page.click("#run")
-    page.wait_for_function("document.querySelector('.status').textContent.startsWith('Waiting')")
-    wait_for_status(page, "Finished")
+    press_generate(page)
     assert page.inner_text(".seed") == seed
     assert shown_picture(page).tobytes() == first
     page.click("#dice")

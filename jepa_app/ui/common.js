@@ -6,3 +6,12 @@ for (const node of element.querySelectorAll('[data-label]')) node.setAttribute('
 // The browser's memory may be full or switched off; then what is chosen lasts for this visit only.
 const stored = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
 const store = (key, value) => { try { localStorage.setItem(key, value); return true; } catch { return false; } };
+
+// What a function of the server answers; a mistake, or that it cannot be reached, comes as { error }.
+async function answerOf(ask, asked) {
+  try {
+    return (await ask(asked)) ?? { error: words('unreachable') };
+  } catch {
+    return { error: words('unreachable') };
+  }
+}

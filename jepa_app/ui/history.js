@@ -63,7 +63,8 @@ document.addEventListener('jepa:finished', async (event) => {
   const url = await small(frame);
   const kept = { still: true, job: 'kept-' + job, i: n - 1, n, prompt, seed, settings, grid, seconds, born, revealed: [], type: 'image/png' };
   if (stored(KEY) !== null) items = load(); // another tab may have added some
-  items = [{ ...kept, frame: url.slice(url.indexOf(',') + 1) }, ...items].slice(0, MOST);
+  const isOther = (item) => JSON.stringify(item.settings) !== JSON.stringify(settings); // or it is the same picture again
+  items = [{ ...kept, frame: url.slice(url.indexOf(',') + 1) }, ...items.filter(isOther)].slice(0, MOST);
   save();
   draw();
 });

@@ -82,12 +82,7 @@ async function takeAway(kind) {
   if (kind === 'json') { download(trace(), name); return; }
   say(words('exporting'));
   const sent = moments.slice(0, latest + 1).filter(Boolean).map(({ source }) => source.slice(source.indexOf(',') + 1));
-  let made;
-  try {
-    made = await server.encode({ kind, frames: sent });
-  } catch {
-    made = { error: words('unreachable') };
-  }
+  const made = await answerOf(server.encode, { kind, frames: sent });
   if (made.error) {
     say(made.error);
   } else {

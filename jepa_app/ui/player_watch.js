@@ -20,14 +20,6 @@ function remember() { // for this tab only, so that two tabs do not take each ot
   } catch { /* the browser's memory is off */ }
 }
 
-async function answerOf(ask, asked) {
-  try {
-    return await ask(asked);
-  } catch {
-    return { error: words('unreachable') };
-  }
-}
-
 function sayWaiting({ ahead, seconds }) {
   if (!ahead) say(words('waiting'));
   else if (seconds === null) say(words('queued', { ahead }));

@@ -25,12 +25,7 @@ async function bytesAsText(file) {
 async function send(ask, file, more = {}) { // the server's answer, or null after saying what was wrong
   if (!file) return null;
   if (file.size > MAX_MB * 2 ** 20) { tell(words('too_large', { name: file.name, most: MAX_MB })); return null; }
-  let answer;
-  try {
-    answer = await ask({ name: file.name, data: await bytesAsText(file), ...more });
-  } catch {
-    answer = { error: words('unreachable') };
-  }
+  const answer = await answerOf(ask, { name: file.name, data: await bytesAsText(file), ...more });
   if (answer.error) tell(answer.error);
   return answer.error ? null : answer;
 }
@@ -96,13 +91,8 @@ document.addEventListener('jepa:link', async (event) => { // the tab answers wit
 async function openLink() {
   const asked = Object.fromEntries(new URLSearchParams(location.search));
   if (!KEYS.some((key) => key in asked)) return;
-  let answer;
-  try {
-    answer = await server.read_link(asked);
-  } catch {
-    tell(words('unreachable'));
-    return;
-  }
+  const answer = await answerOf(server.read_link, asked);
+  if (answer.error) { tell(answer.error); return; }
   const isReady = () => document.querySelector('#seed input')?.value === ''; // the page has emptied it
   for (let waits = 0; waits < 60 && !isReady(); waits += 1) await new Promise((resolve) => { setTimeout(resolve, 50); });
   if (Object.keys(answer.settings).length) fill(answer.settings);

@@ -1,5 +1,6 @@
 // Stands before the script of every component that has words: fills them in, and reads and writes what the browser keeps.
-const words = (key, values = {}) => props.words[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+// studioLanguage comes from language.js.
+const words = (key, values = {}) => props.words[studioLanguage][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 for (const node of element.querySelectorAll('[data-text]')) node.textContent = words(node.dataset.text);
 for (const node of element.querySelectorAll('[data-label]')) node.setAttribute('aria-label', words(node.dataset.label));
 

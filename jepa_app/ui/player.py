@@ -10,7 +10,6 @@ import gradio as gr
 from jepa_app.export import TYPES, animation, animation_kinds, open_frames, run_settings
 from jepa_app.requests import GenerateRequest
 from jepa_app.studio import Frame
-from jepa_app.ui import texts
 from jepa_app.ui.fragment import fragment
 
 LOSSLESS_SIDE = 128  # up to this size a frame is PNG (0.5 ms, 4 KB at 64 px); above, only the last one (256 px: 35 KB)
@@ -29,7 +28,7 @@ def make_player() -> gr.HTML:
         with encoding:
             return encoded_run(run)
 
-    return fragment("player", texts.PLAYER, "player_keep.js", server_functions=[encode], kinds=list(animation_kinds()))
+    return fragment("player", "player_keep.js", server_functions=[encode], kinds=list(animation_kinds()))
 
 
 def encoded_run(run: object) -> dict[str, str]:

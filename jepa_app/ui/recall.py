@@ -9,7 +9,6 @@ import gradio as gr
 from jepa_app.export import REQUEST_KEYS, read_settings
 from jepa_app.pictures import decode_base64
 from jepa_app.requests import GenerateRequest
-from jepa_app.ui import texts
 from jepa_app.ui.fragment import fragment
 
 # Settings as the values of the controls, in their order; what is missing keeps the control's own. Then the accordion.
@@ -30,12 +29,12 @@ def make_recall(max_steps: int) -> gr.HTML:
     def read_link(asked: object) -> dict[str, Any]:
         return link_settings(asked, max_steps)
 
-    return fragment("recall", texts.RECALL, server_functions=[read_picture, read_link])
+    return fragment("recall", server_functions=[read_picture, read_link])
 
 
 def make_history() -> gr.HTML:
     """The strip of finished runs that the browser keeps. Event: `pick` (its value is the run)."""
-    return fragment("history", texts.HISTORY)
+    return fragment("history")
 
 
 def wire_recall(

@@ -35,6 +35,7 @@ def open_page(
     width: int = 1280,
     dark: bool = False,
     calm: bool = False,
+    locale: str = "en-US",
     watch: Callable[[Page], None] = lambda _: None,
 ) -> Page:
     """Open the studio in a window of its own and wait until it can be used; `watch` sees the page before it loads."""
@@ -44,6 +45,7 @@ def open_page(
         color_scheme="dark" if dark else "light",
         reduced_motion="reduce" if calm else "no-preference",
         accept_downloads=True,
+        locale=locale,
     )
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)

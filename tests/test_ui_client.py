@@ -16,7 +16,7 @@ from PIL import Image
 from jepa_app.requests import GenerateRequest
 from jepa_app.studio import Studio
 from jepa_app.ui.match_tab import caption_lines
-from jepa_app.ui.texts import VERDICTS, verdict
+from jepa_app.ui.texts import RANKING, VERDICTS, verdict
 from tests.studio_server import PATIENCE, Gate, loaded, served
 
 pytestmark = pytest.mark.filterwarnings("default")  # the server's own libraries warn in this process
@@ -192,7 +192,7 @@ def test_captions_are_the_lines_that_say_something() -> None:
 
 
 def test_every_probability_has_its_words() -> None:
-    assert [verdict(threshold) for threshold, _ in VERDICTS] == [words for _, words in VERDICTS]
+    assert [verdict(threshold) for threshold, _ in VERDICTS] == [RANKING[key] for _, key in VERDICTS]
     assert verdict(1.0) == "fits very well"
     assert verdict(0.399) == "probably not"
 

@@ -1,7 +1,11 @@
 // Stands before the script of every component that has words: fills them in, and reads and writes what the browser keeps.
-const words = (key, values = {}) => props.words[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+// studioLanguage comes from language.js.
+const words = (key, values = {}) => props.words[studioLanguage][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 for (const node of element.querySelectorAll('[data-text]')) node.textContent = words(node.dataset.text);
 for (const node of element.querySelectorAll('[data-label]')) node.setAttribute('aria-label', words(node.dataset.label));
+
+// How well a picture fits, in words.
+const verdict = (probability) => words(props.verdicts.find(([threshold]) => probability >= threshold)[1]);
 
 // The browser's memory may be full or switched off; then what is chosen lasts for this visit only.
 const stored = (key) => { try { return localStorage.getItem(key); } catch { return null; } };

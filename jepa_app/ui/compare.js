@@ -27,12 +27,13 @@ function begin(grid) {
   root.querySelector('.grid-empty').hidden = true;
   root.querySelector('.grid-actions').hidden = true;
   root.dataset.state = 'running';
-  status.textContent = 'Making ' + grid.rows.length * grid.columns.length + ' pictures';
+  status.textContent = words('making', { count: grid.rows.length * grid.columns.length });
 }
 
-function name(cell) {
+function changes(cell) {
   const parts = [[plan.x, plan.columns[cell.column]], [plan.y, plan.rows[cell.row]]];
-  return parts.filter(([axis]) => axis !== 'none').map(([axis, value]) => axis + ' ' + value).join(', ');
+  const changing = parts.filter(([axis]) => axis !== 'none');
+  return changing.map(([axis, value]) => words('axis_value', { axis: words(axis), value })).join(words('comma'));
 }
 
 function fill(cell) {
@@ -40,7 +41,7 @@ function fill(cell) {
   const place = table.rows[cell.row + 1].cells[cell.column + 1];
   const picture = place.firstChild ?? place.appendChild(node('img'));
   picture.src = 'data:image/png;base64,' + cell.frame;
-  picture.alt = 'Picture of "' + cell.prompt + '", ' + name(cell) + ', step ' + (cell.i + 1) + ' of ' + cell.n;
+  picture.alt = words('alt', { prompt: cell.prompt, changes: changes(cell), step: cell.i + 1, total: cell.n });
   place.dataset.done = cell.i === cell.n - 1;
 }
 
@@ -76,9 +77,9 @@ function paint() {
   brush.fillStyle = '#17201c';
   brush.font = '14px sans-serif';
   const write = (text, x, y, width) => {
-    const words = text.split(/\s+/);
+    const pieces = text.split(/\s+/);
     let line = '', at = y;
-    for (const word of words) {
+    for (const word of pieces) {
       if (line && brush.measureText(line + ' ' + word).width > width) { brush.fillText(line, x, at); line = word; at += 17; }
       else line = line ? line + ' ' + word : word;
     }
@@ -104,6 +105,6 @@ watch('value', () => {
   if (delta.done) {
     root.dataset.state = 'done';
     root.querySelector('.grid-actions').hidden = false;
-    status.textContent = delta.cells.length + ' pictures are finished';
+    status.textContent = words('finished', { count: delta.cells.length });
   }
 });

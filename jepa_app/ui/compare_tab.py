@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,9 +12,9 @@ from jepa_app.requests import GenerateRequest
 from jepa_app.runs import Frame
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
+from jepa_app.ui.fragment import fragment
 from jepa_app.ui.player import png
 
-HERE = Path(__file__).parent
 SECONDS_BETWEEN = 0.1  # deltas; what comes in between goes together
 SET_STOP = "() => ({ __type__: 'update', interactive: %s })"
 RUNNING, READY = SET_STOP % "true", SET_STOP % "false"
@@ -27,27 +26,28 @@ def build_compare_tab(make_many: MakeMany) -> None:
     """Lay out the tab and wire it to a callable that makes many pictures together."""
     with gr.Row(elem_id="compare-board"):
         with gr.Column(elem_id="compare-inputs"):
-            prompt = gr.Textbox(texts.COMPARE_PROMPT, label="Prompt", lines=1, max_lines=3, elem_id="compare-prompt")
-            axes = [
-                _axis("Columns", "x", "prompt", texts.COMPARE_COLUMNS),
-                _axis("Rows", "y", "guidance", texts.COMPARE_ROWS),
-            ]
-            with gr.Accordion("Settings of all pictures", open=False):
-                usual = GenerateRequest(prompt="-")
-                seed = gr.Number(7, label="Seed", step=1, elem_id="compare-seed")
-                steps = gr.Number(usual.steps, label="Steps", step=1)
-                guidance = gr.Number(usual.guidance, label="Guidance")
-                temperature = gr.Number(usual.temperature, label="Temperature")
-            with gr.Row():
-                run = gr.Button("Make the grid", variant="primary", size="lg", elem_id="make-grid", scale=3)
-                stop = gr.Button("Stop", size="lg", elem_id="stop-grid", scale=1, min_width=90, interactive=False)
-        with gr.Column(elem_id="compare-results"):
-            board = gr.HTML(
-                html_template=(HERE / "compare.html").read_text(encoding="utf-8"),
-                js_on_load=(HERE / "compare.js").read_text(encoding="utf-8"),
-                apply_default_css=False,
-                elem_id="grid-board",
+            prompt = gr.Textbox(
+                texts.VALUES["compare_prompt"],
+                label=texts.COMPARE_PROMPT_LABEL,
+                lines=1,
+                max_lines=3,
+                elem_id="compare-prompt",
             )
+            axes = [
+                _axis(texts.COMPARE_COLUMNS_LABEL, "x", "prompt", texts.VALUES["compare_columns"]),
+                _axis(texts.COMPARE_ROWS_LABEL, "y", "guidance", texts.VALUES["compare_rows"]),
+            ]
+            with gr.Accordion(texts.COMPARE_SETTINGS, open=False):
+                usual = GenerateRequest(prompt="-")
+                seed = gr.Number(7, label=texts.SEED_LABEL, step=1, elem_id="compare-seed")
+                steps = gr.Number(usual.steps, label=texts.STEPS_LABEL, step=1)
+                guidance = gr.Number(usual.guidance, label=texts.GUIDANCE_LABEL)
+                temperature = gr.Number(usual.temperature, label=texts.TEMPERATURE_LABEL)
+            with gr.Row():
+                run = gr.Button(texts.COMPARE_RUN, variant="primary", size="lg", elem_id="make-grid", scale=3)
+                stop = gr.Button(texts.STOP, size="lg", elem_id="stop-grid", scale=1, min_width=90, interactive=False)
+        with gr.Column(elem_id="compare-results"):
+            board = fragment("compare")
             gr.Markdown(texts.COMPARE_HELP)
 
     def grid(
@@ -88,9 +88,16 @@ def build_compare_tab(make_many: MakeMany) -> None:
 
 def _axis(label: str, name: str, axis: str, values: str) -> tuple[gr.Dropdown, gr.Textbox]:
     with gr.Column(elem_classes="axis"):
-        choice = gr.Dropdown([*AXES, NONE], value=axis, label=label, elem_id=f"{name}-axis")
+        choice = gr.Dropdown(
+            [(texts.AXES[name], name) for name in (*AXES, NONE)], value=axis, label=label, elem_id=f"{name}-axis"
+        )
         text = gr.Textbox(
-            values, label="Values", info=texts.COMPARE_VALUES, lines=2, max_lines=8, elem_id=f"{name}-values"
+            values,
+            label=texts.COMPARE_VALUES_LABEL,
+            info=texts.COMPARE_VALUES,
+            lines=2,
+            max_lines=8,
+            elem_id=f"{name}-values",
         )
     return choice, text
 

@@ -203,7 +203,7 @@ def _request(
 def _compose(styles: Sequence[str]) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.Radio, list[gr.Button]]:
     """Prompt, the two large buttons, style chips and examples."""
     prompt = gr.Textbox(
-        label="What should the picture show?",
+        label=texts.PROMPT_LABEL,
         placeholder=texts.PROMPT_PLACEHOLDER,
         lines=1,
         max_lines=4,
@@ -212,14 +212,14 @@ def _compose(styles: Sequence[str]) -> tuple[gr.Textbox, gr.Button, gr.Button, g
         html_attributes=gr.InputHTMLAttributes(enterkeyhint="go", spellcheck=True),
     )
     with gr.Row(elem_id="go"):
-        run = gr.Button("Generate", variant="primary", size="lg", elem_id="run", scale=3)
+        run = gr.Button(texts.RUN, variant="primary", size="lg", elem_id="run", scale=3)
         stop = gr.Button(
-            "Stop", variant="secondary", size="lg", elem_id="stop", scale=1, min_width=90, interactive=False
+            texts.STOP, variant="secondary", size="lg", elem_id="stop", scale=1, min_width=90, interactive=False
         )
-    choices = [("any", ""), *((words, words) for words in styles)]
-    style = gr.Radio(choices, value="", label="Style", elem_id="styles", elem_classes="chips")
+    choices = [(texts.STYLE_ANY, ""), *((words, words) for words in styles)]
+    style = gr.Radio(choices, value="", label=texts.STYLE_LABEL, elem_id="styles", elem_classes="chips")
     with gr.Column(elem_id="examples"):
-        gr.HTML("<span class='small-label'>Try one of these</span>", apply_default_css=False)
+        gr.HTML(texts.EXAMPLES_LABEL, apply_default_css=False, elem_classes="small-label")
         with gr.Row(elem_classes="chips"):
             examples = [gr.Button(example, size="sm", min_width=0, scale=0) for example in texts.EXAMPLES]
     return prompt, run, stop, style, examples
@@ -228,19 +228,38 @@ def _compose(styles: Sequence[str]) -> tuple[gr.Textbox, gr.Button, gr.Button, g
 def _settings(prompt: gr.Textbox, max_steps: int) -> tuple[GenerateControls, gr.Button, gr.Accordion]:
     """Seed, sliders and the negative prompt in its accordion."""
     with gr.Row(elem_id="seed-row"):
-        seed = gr.Number(None, label="Seed", placeholder="random", step=1, elem_id="seed", scale=3, min_width=120)
-        dice = gr.Button("🎲 Random", size="sm", elem_id="dice", scale=1, min_width=90)
+        seed = gr.Number(
+            None,
+            label=texts.SEED_LABEL,
+            placeholder=texts.SEED_PLACEHOLDER,
+            step=1,
+            elem_id="seed",
+            scale=3,
+            min_width=120,
+        )
+        dice = gr.Button(texts.DICE, size="sm", elem_id="dice", scale=1, min_width=90)
     usual_steps = min(DEFAULTS.steps, max_steps)
-    steps = gr.Slider(STEPS[0], max_steps, usual_steps, step=1, label="Steps", info=texts.STEPS_INFO, elem_id="steps")
+    steps = gr.Slider(
+        STEPS[0], max_steps, usual_steps, step=1, label=texts.STEPS_LABEL, info=texts.STEPS_INFO, elem_id="steps"
+    )
     guidance = gr.Slider(
-        *GUIDANCE, DEFAULTS.guidance, step=0.1, label="Guidance", info=texts.GUIDANCE_INFO, elem_id="guidance"
+        *GUIDANCE, DEFAULTS.guidance, step=0.1, label=texts.GUIDANCE_LABEL, info=texts.GUIDANCE_INFO, elem_id="guidance"
     )
     temperature = gr.Slider(
-        *TEMPERATURE, DEFAULTS.temperature, step=0.05, label="Temperature", info=texts.TEMPERATURE_INFO, elem_id="heat"
+        *TEMPERATURE,
+        DEFAULTS.temperature,
+        step=0.05,
+        label=texts.TEMPERATURE_LABEL,
+        info=texts.TEMPERATURE_INFO,
+        elem_id="heat",
     )
-    with gr.Accordion("Negative prompt", open=False, elem_id="negative") as negative:
+    with gr.Accordion(texts.NEGATIVE_HEAD, open=False, elem_id="negative") as negative:
         negative_prompt = gr.Textbox(
-            "", label="What to keep out", placeholder=texts.NEGATIVE_PLACEHOLDER, max_lines=3, elem_id="negative-prompt"
+            "",
+            label=texts.NEGATIVE_LABEL,
+            placeholder=texts.NEGATIVE_PLACEHOLDER,
+            max_lines=3,
+            elem_id="negative-prompt",
         )
     controls = GenerateControls(
         prompt=prompt,

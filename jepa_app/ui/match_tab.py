@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,8 +11,8 @@ from jepa_app.pictures import open_base64, open_picture
 from jepa_app.studio import CaptionScore
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
+from jepa_app.ui.fragment import fragment
 
-HERE = Path(__file__).parent
 SCORE_QUEUE = "scores"  # the concurrency id of all that scores: one at a time, beside the pictures in the making
 Upload = dict[str, Any]  # Gradio's FileData: path, url, orig_name, ...
 Matrix = tuple[list[list[float]], list[list[float]]]
@@ -35,23 +34,22 @@ def build_match_tab(
     with gr.Row(elem_id="match-board"):
         with gr.Column(elem_id="match-inputs"):
             picture = gr.Image(
-                label="Picture", sources=["upload", "clipboard"], height=300, elem_id="match-picture", buttons=[]
+                label=texts.MATCH_PICTURE_LABEL,
+                sources=["upload", "clipboard"],
+                height=300,
+                elem_id="match-picture",
+                buttons=[],
             )
             captions = gr.Textbox(
-                label="Captions, one a line (up to 20)",
+                label=texts.CAPTIONS_LABEL,
                 placeholder=texts.CAPTIONS_PLACEHOLDER,
                 lines=5,
                 max_lines=20,
                 elem_id="captions",
             )
-            run = gr.Button("Rank the captions", variant="primary", size="lg", elem_id="rank")
+            run = gr.Button(texts.MATCH_RUN, variant="primary", size="lg", elem_id="rank")
         with gr.Column(elem_id="match-results"):
-            ranking = gr.HTML(
-                html_template=(HERE / "ranking.html").read_text(encoding="utf-8"),
-                js_on_load=(HERE / "ranking.js").read_text(encoding="utf-8"),
-                apply_default_css=False,
-                elem_id="ranking",
-            )
+            ranking = fragment("ranking", verdicts=texts.VERDICTS)
             gr.Markdown(texts.MATCH_HELP, elem_id="match-help")
 
     def on_upload(picture: Upload | None) -> None:

@@ -9,9 +9,10 @@ from PIL import Image
 
 from jepa_app.pictures import open_base64
 from jepa_app.studio import Studio
-from jepa_app.ui import texts
+from jepa_app.ui import language, texts
 from jepa_app.ui.compare_tab import build_compare_tab
 from jepa_app.ui.errors import shown_to_user
+from jepa_app.ui.fragment import fragment
 from jepa_app.ui.generate_tab import GenerateWork, build_generate_tab
 from jepa_app.ui.match_tab import MatchTab, build_match_tab, caption_lines
 from jepa_app.ui.player import KeptRuns
@@ -28,14 +29,9 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
     """Build the whole page on a loaded studio; `on_gpu` wraps each heavy callable (a Space lends its GPU there)."""
     facts = studio.info()
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
-        gr.HTML(
-            html_template=(HERE / "header.html").read_text(encoding="utf-8"),
-            js_on_load=(HERE / "header.js").read_text(encoding="utf-8"),
-            apply_default_css=False,
-            elem_id="header",
-        )
+        fragment("header")
         with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Generate", id="generate"):
+            with gr.Tab(texts.GENERATE_TAB, id="generate"):
                 work = GenerateWork(
                     watch=on_gpu(studio.runs.watch),
                     resume=on_gpu(studio.runs.resume),
@@ -48,9 +44,9 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
                     ),
                 )
                 player = build_generate_tab(work, facts["styles"], facts["tokens"], facts["weights"])
-            with gr.Tab("Compare", id="compare"):
+            with gr.Tab(texts.COMPARE_TAB, id="compare"):
                 build_compare_tab(on_gpu(studio.generate_together))
-            with gr.Tab("Match", id="match"):
+            with gr.Tab(texts.MATCH_TAB, id="match"):
                 match = build_match_tab(on_gpu(studio.score), on_gpu(studio.score_matrix))
         _wire_handover(player, match, tabs)
     return page.queue(max_size=QUEUE_LENGTH)
@@ -61,6 +57,7 @@ def serving_options() -> dict[str, Any]:
     return {
         "theme": studio_theme(),
         "css_paths": [HERE / "page.css", HERE / "player.css", HERE / "compare.css"],
+        "head": language.head(),
         "footer_links": ["api"],
         "run_history": False,  # it would store every run, pictures and all, in the visitor's browser
         "max_threads": THREADS,

@@ -57,21 +57,16 @@ def make_player(kept: KeptRuns, weights: str) -> gr.HTML:
     @answering
     def energies(asked: object) -> dict[str, Any]:
         scores = kept.match(_job(asked), _steps(asked))
-        return {
-            "scores": [
-                {"energy": score.energy, "probability": score.probability, "words": texts.verdict(score.probability)}
-                for score in scores
-            ]
-        }
+        return {"scores": [{"energy": score.energy, "probability": score.probability} for score in scores]}
 
     return fragment(
         "player",
-        texts.PLAYER,
         "player_steer.js",
         "player_watch.js",
         "player_keep.js",
         server_functions=[encode, missing, predict, energies],
         kinds=list(animation_kinds()),
+        verdicts=texts.VERDICTS,
     )
 
 

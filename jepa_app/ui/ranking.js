@@ -13,13 +13,13 @@ function row(result) {
   const item = node('li', 'match');
   const percent = Math.round(result.probability * 100);
   const head = node('div', 'match-head');
-  head.append(node('span', 'match-caption', result.caption), node('span', 'match-words', result.words));
+  head.append(node('span', 'match-caption', result.caption), node('span', 'match-words', verdict(result.probability)));
   const bar = node('div', 'match-bar');
   bar.setAttribute('aria-hidden', 'true');
   const fill = node('span', 'match-fill');
   fill.style.width = percent + '%';
   bar.append(fill);
-  item.append(head, bar, node('p', 'match-facts', 'probability ' + percent + ' %  ·  energy ' + result.energy.toFixed(4)));
+  item.append(head, bar, node('p', 'match-facts', words('facts', { percent, energy: result.energy.toFixed(4) })));
   return item;
 }
 

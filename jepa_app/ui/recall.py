@@ -10,7 +10,6 @@ from jepa_app.export import REQUEST_KEYS, read_settings
 from jepa_app.pictures import decode_base64, open_picture
 from jepa_app.requests import GenerateRequest
 from jepa_app.runs import Frame
-from jepa_app.ui import texts
 from jepa_app.ui.errors import answering
 from jepa_app.ui.fragment import fragment
 from jepa_app.ui.player import delta
@@ -45,12 +44,12 @@ def make_recall(max_steps: int, keep_picture: KeepPicture, weights: str) -> gr.H
     def read_link(asked: object) -> dict[str, Any]:
         return link_settings(asked, max_steps)
 
-    return fragment("recall", texts.RECALL, server_functions=[read_picture, begin_with, read_link])
+    return fragment("recall", server_functions=[read_picture, begin_with, read_link])
 
 
 def make_history() -> gr.HTML:
     """The strip of finished runs that the browser keeps. Event: `pick` (its value is the run)."""
-    return fragment("history", texts.HISTORY)
+    return fragment("history")
 
 
 def wire_recall(

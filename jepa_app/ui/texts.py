@@ -1,7 +1,13 @@
-"""The words of the page, and the sentences that numbers turn into."""
+"""The words of the page in English; texts_zh.py says the same in Chinese, name by name and key by key.
+
+Strings are words of Gradio's own components (language.py finds them there), dictionaries are the tables of fragments;
+{names} are filled in by the browser. What is data, not words, stands in tuples or in VALUES and is not translated.
+Messages of mistakes (`ValueError`) are the same for the page, for programs and on the command line: English.
+"""
 
 TITLE = "JEPA studio"
 
+# Values of controls: the models read English only.
 EXAMPLES = (
     "red apple, twemoji style",
     "joyful cat face, noto style",
@@ -10,23 +16,85 @@ EXAMPLES = (
     "rocket, fluent 3d style",
     "sunflower, blob style",
 )
+VALUES = {
+    "compare_prompt": "red apple, twemoji style",
+    "compare_columns": "red apple, twemoji style\ngreen apple, twemoji style\nred heart, twemoji style",
+    "compare_rows": "1, 3, 6",
+}
 
+GENERATE_TAB = "Generate"
+COMPARE_TAB = "Compare"
+MATCH_TAB = "Match"
+
+PROMPT_LABEL = "What should the picture show?"
 PROMPT_PLACEHOLDER = "red apple, noto style"
-NEGATIVE_PLACEHOLDER = "for example: blue, square"
+RUN = "Generate"
+STOP = "Stop"
+STYLE_LABEL = "Style"
+STYLE_ANY = "any"
+EXAMPLES_LABEL = "Try one of these"
+SEED_LABEL = "Seed"
+SEED_PLACEHOLDER = "random"
+DICE = "🎲 Random"
+STEPS_LABEL = "Steps"
 STEPS_INFO = "More steps predict fewer tokens at a time."
+GUIDANCE_LABEL = "Guidance"
 GUIDANCE_INFO = "How strictly the words are followed."
+TEMPERATURE_LABEL = "Temperature"
 TEMPERATURE_INFO = "Lower is calmer and more alike."
-COMPARE_PROMPT = "red apple, twemoji style"
-COMPARE_COLUMNS = "red apple, twemoji style\ngreen apple, twemoji style\nred heart, twemoji style"
-COMPARE_ROWS = "1, 3, 6"
+NEGATIVE_HEAD = "Negative prompt"
+NEGATIVE_LABEL = "What to keep out"
+NEGATIVE_PLACEHOLDER = "for example: blue, square"
+
+COMPARE_PROMPT_LABEL = "Prompt"
+COMPARE_COLUMNS_LABEL = "Columns"
+COMPARE_ROWS_LABEL = "Rows"
+COMPARE_VALUES_LABEL = "Values"
 COMPARE_VALUES = "Prompts one a line; others parted by commas. Seeds and steps may be ranges: 1-4."
+COMPARE_SETTINGS = "Settings of all pictures"
+COMPARE_RUN = "Make the grid"
 COMPARE_HELP = (
     "Order and noise come from the seed, so neighbours differ by what their row or column changes and by nothing else. "
     "All pictures share the network's passes: a grid of nine takes far less than nine times as long as one. At most 36."
 )
-CAPTIONS_PLACEHOLDER = "red apple\ngreen apple\ntomato\nfire engine"
 
-# What the player says; {names} are filled in by the browser.
+MATCH_PICTURE_LABEL = "Picture"
+CAPTIONS_LABEL = "Captions, one a line (up to 20)"
+CAPTIONS_PLACEHOLDER = "red apple\ngreen apple\ntomato\nfire engine"
+MATCH_RUN = "Rank the captions"
+MATCH_HELP = (
+    "**How to read this.** TI-JEPA predicts, inside the network, the picture from the caption and the caption from the "
+    "picture. The *energy* is the error that is left, minus the error without the other side: **lower is better**, and "
+    "below zero the caption helps to predict the picture. The bar turns it into the *probability* that words and "
+    "picture belong together, measured against pictures with captions of other pictures. The model has seen emoji "
+    "only: trust it little on photographs. Of a picture that is not square, the central square is looked at."
+)
+
+# What a grid can change, by the names that the requests know; also choices of Gradio's lists.
+AXES = {
+    "prompt": "prompt",
+    "style": "style",
+    "seed": "seed",
+    "steps": "steps",
+    "guidance": "guidance",
+    "temperature": "temperature",
+    "none": "none",
+}
+
+HEADER = {
+    "title": TITLE,
+    "subtitle": "Watch a picture being predicted, token by token.",
+    "mode": "Switch between light and dark",
+}
+
+FITS = {
+    "fits_very_well": "fits very well",
+    "fits_well": "fits well",
+    "may_fit": "may fit",
+    "probably_not": "probably not",
+    "does_not_fit": "does not fit",
+}
+
 PLAYER = {
     "player": "Player: space plays, arrows step, m changes the view",
     "invitation_title": "Your picture appears here",
@@ -80,7 +148,7 @@ PLAYER = {
     "place": "step {step} of {total}",
     "alt": 'Picture of "{prompt}", {place}',
     "tokens": "{fresh} new, {known} of {all} tokens known",
-}
+} | FITS
 
 RECALL = {
     "from_picture": "Settings from a picture",
@@ -102,24 +170,34 @@ HISTORY = {
     "history_item": 'Show "{prompt}", seed {seed}, and restore its settings',
 }
 
-MATCH_HELP = (
-    "**How to read this.** TI-JEPA predicts, inside the network, the picture from the caption and the caption from the "
-    "picture. The *energy* is the error that is left, minus the error without the other side: **lower is better**, and "
-    "below zero the caption helps to predict the picture. The bar turns it into the *probability* that words and "
-    "picture belong together, measured against pictures with captions of other pictures. The model has seen emoji "
-    "only: trust it little on photographs. Of a picture that is not square, the central square is looked at."
-)
+COMPARE = AXES | {
+    "empty": "Choose what changes from column to column and from row to row. "
+    "All pictures share one seed unless an axis changes it, so only the change shows.",
+    "region": "Grid of pictures",
+    "as_picture": "Download as picture",
+    "as_csv": "Download as CSV",
+    "making": "Making {count} pictures",
+    "finished": "{count} pictures are finished",
+    "axis_value": "{axis} {value}",
+    "alt": 'Picture of "{prompt}", {changes}, step {step} of {total}',
+    "comma": ", ",
+}
 
-# (probability from which on it applies, words), highest first
+RANKING = {
+    "empty": "Give a picture and a few captions. They are ranked here by how well they fit.",
+    "facts": "probability {percent} %  ·  energy {energy}",
+} | FITS
+
+# (probability from which on it applies, key of the words in RANKING), highest first
 VERDICTS = (
-    (0.85, "fits very well"),
-    (0.60, "fits well"),
-    (0.40, "may fit"),
-    (0.15, "probably not"),
-    (0.0, "does not fit"),
+    (0.85, "fits_very_well"),
+    (0.60, "fits_well"),
+    (0.40, "may_fit"),
+    (0.15, "probably_not"),
+    (0.0, "does_not_fit"),
 )
 
 
 def verdict(probability: float) -> str:
-    """Plain words for a match probability in [0, 1]."""
-    return next(words for threshold, words in VERDICTS if probability >= threshold)
+    """Plain English words for a match probability in [0, 1]; the page chooses its own by the same thresholds."""
+    return FITS[next(key for threshold, key in VERDICTS if probability >= threshold)]

@@ -1,0 +1,19 @@
+// In the page's head: Gradio waits for it before it builds the page from window.gradio_config.
+const studioLanguage = /^zh\b/i.test(navigator.language) ? 'zh' : 'en';
+
+// Gradio names the browser's language here, also where the page has no words in it.
+const nameLanguage = () => {
+  const name = studioLanguage === 'zh' ? 'zh-CN' : 'en';
+  if (document.documentElement.lang !== name) document.documentElement.lang = name;
+};
+nameLanguage();
+new MutationObserver(nameLanguage).observe(document.documentElement, { attributeFilter: ['lang'] });
+
+if (studioLanguage === 'zh') {
+  const told = (text) => studioChinese[text] ?? text;
+  for (const { type, props } of window.gradio_config?.components ?? []) {
+    for (const name of ['label', 'info', 'placeholder']) if (name in props) props[name] = told(props[name]);
+    if (Array.isArray(props.choices)) props.choices = props.choices.map(([text, value]) => [told(text), value]);
+    if (['button', 'html', 'markdown'].includes(type)) props.value = told(props.value);
+  }
+}

@@ -72,7 +72,7 @@ def press_generate(page: Page) -> None:
 
 def wait_for_status(page: Page, start: str) -> None:
     """Wait until the player's status line begins with these words."""
-    page.wait_for_function("start => document.querySelector('.status').textContent.startsWith(start)", arg=start)
+    page.wait_for_function("start => document.querySelector('.status')?.textContent.startsWith(start)", arg=start)
 
 
 def counter(page: Page) -> str:

@@ -1,9 +1,14 @@
-"""Screenshots of the studio for the README: python -m tests.screenshots --out DIR [--weights DIR|ID]."""
+"""Screenshots and a recorded run of the studio: python -m tests.screenshots --out DIR [--weights DIR|ID].
+
+DIR/run.webp shows the player at every step of one run, as a visitor sees it; the README shows it and one screenshot.
+"""
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from jepa_app.studio import DEFAULT_WEIGHTS, Studio
@@ -12,6 +17,7 @@ from tests.studio_server import served
 
 PROMPT, SEED, STEPS = "red apple, twemoji style", 7, 16
 CAPTIONS = ("red apple, twemoji style", "green apple", "red heart", "tomato", "fire engine", "sleeping cat")
+STEP_MS, LAST_MS = 260, 2500  # of the recorded run
 WIDTHS = {"desktop": 1280, "phone": 390}
 
 
@@ -27,10 +33,47 @@ def main() -> int:
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
     with served(Studio.load(options.weights)) as (address, _), chromium(path) as browser:
+        record(browser, address, options.out / "run.webp")
         for name, width in WIDTHS.items():
             for dark in (False, True):
                 take(browser, address, options.out / f"{name}-{'dark' if dark else 'light'}", width, dark)
     return 0
+
+
+def record(browser: Browser, address: str, path: Path) -> None:
+    """Save the player at every step of a finished run, its energy curve drawn, as an animation."""
+    page = open_page(browser, address, calm=True)
+    page.fill("#seed input", str(SEED))
+    generate(page, PROMPT, STEPS)
+    page.wait_for_function(
+        f"(document.querySelector('.curve-line').getAttribute('d') ?? '').split('L').length === {STEPS}"
+    )
+    page.evaluate("document.querySelector('.about').remove()")  # what stays the same at every step
+    page.focus(".player")
+    page.keyboard.press("Home")
+    page.evaluate("document.activeElement.blur()")
+    pictures = []
+    for step in range(1, STEPS + 1):
+        page.evaluate(
+            """step => {
+              const timeline = document.querySelector('.timeline');
+              timeline.value = step;
+              timeline.dispatchEvent(new Event('input'));
+            }""",
+            step,
+        )
+        shown = page.locator(".player").screenshot()
+        pictures.append(Image.open(io.BytesIO(shown)).convert("RGB"))
+    pictures[0].save(
+        path,
+        save_all=True,
+        append_images=pictures[1:],
+        duration=[STEP_MS] * (STEPS - 1) + [LAST_MS],
+        loop=0,
+        quality=85,
+        method=4,
+    )
+    page.context.close()
 
 
 def take(browser: Browser, address: str, stem: Path, width: int, dark: bool) -> None:

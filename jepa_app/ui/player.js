@@ -7,6 +7,7 @@ const picture = part('picture'), tiles = part('tiles'), timeline = part('timelin
 const speed = part('speed');
 const views = [...part('views').children];
 const MAX_REPLAY_MS = 2400, FRAME_MS = 120, ANNOUNCE_MS = 250;
+const KEPT = 'kept-'; // before the job of a run from the history
 const MOST_NUMBERS = 16; // tiles a side up to which the order is written into them
 
 let run = null;       // the last delta of the shown run: job, prompt, seed, settings, grid, ...
@@ -59,8 +60,11 @@ function accept(delta) {
   latest = Math.max(latest, delta.i);
   if (following) show(latest);
   remember();
-  if (delta.still) say(words('kept'));
-  else if (delta.i < total - 1 && isRunning()) say(words('running', { step: delta.i + 1, total }));
+  if (delta.still) {
+    say(words('kept'));
+    rejoin(delta.job.slice(KEPT.length), false, delta.job); // the server may still have its steps
+  }
+  if (delta.i < total - 1 && isRunning()) say(words('running', { step: delta.i + 1, total }));
 }
 
 function finish(delta) {

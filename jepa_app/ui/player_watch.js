@@ -106,19 +106,18 @@ function comeBack() {
 }
 
 // Fetch what the server has of a run; what it does not have yet, it goes on to make.
-async function rejoin(job, isOn) {
+async function rejoin(job, isOn, shownJob = job) {
   const answer = await answerOf(server.missing, { job, steps: [] });
-  if (answer.error || isRunning() || (run && run.job !== job)) return false;
+  if (answer.error || !answer.deltas.length || isRunning() || (run && run.job !== shownJob)) return false;
   for (const delta of answer.deltas) {
     if (delta.job !== run?.job) begin(delta);
     accept(delta);
   }
-  if (!answer.deltas.length) return false;
-  const last = answer.deltas.at(-1);
-  props.value = last;
+  props.value = answer.deltas.at(-1);
   show(latest);
   if (isOn && latest < total - 1) trigger('resume');
-  else say(latest < total - 1 ? words('stopped', { step: latest + 1, total }) : words('welcome_back'));
+  else if (latest < total - 1) say(words('stopped', { step: latest + 1, total }));
+  else say(words(shownJob === job ? 'welcome_back' : 'from_history'));
   lookAround();
   return true;
 }

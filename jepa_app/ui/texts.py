@@ -144,6 +144,7 @@ PLAYER = {
     "running": "Step {step} of {total}",
     "finished": "Finished in {seconds} s",
     "stopped": "Stopped at step {step} of {total}, the picture so far is kept",
+    "from_history": "From your history",
     "kept": "From your history; run it again to see its steps",
     "place": "step {step} of {total}",
     "alt": 'Picture of "{prompt}", {place}',

@@ -124,6 +124,7 @@ PLAYER = {
     "running": "第 {step} 步，共 {total} 步",
     "finished": "完成，用时 {seconds} 秒",
     "stopped": "已停在第 {step} 步（共 {total} 步），保留当前图片",
+    "from_history": "来自历史记录",
     "kept": "来自历史记录；重新运行即可查看各步",
     "place": "第 {step} 步，共 {total} 步",
     "alt": "“{prompt}”的图片，{place}",

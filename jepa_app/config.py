@@ -162,15 +162,15 @@ class TIJepaConfig(Config):
     """
 
     image_size: int = 64
-    patch_size: int = 16
+    patch_size: int = 8
     text_width: int = TEXT_WIDTH
     text_components: int = 192
-    width: int = 128
+    width: int = 160
     num_heads: int = 4
     image_depth: int = 4
-    text_depth: int = 1
+    text_depth: int = 2
     predictor_width: int = 128
-    predictor_depth: int = 2
+    predictor_depth: int = 3
     num_summary_queries: int = 4
     num_score_masks: int = 4
     energy_weights: tuple[float, ...] = (1.0, 1.0, 1.0)

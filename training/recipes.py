@@ -165,10 +165,10 @@ class TIJepaRecipe:
 
     schedule: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=1500, batch_size=64, matrix_lr=3e-3, warmup=40, decay=0.45, validate_pictures=96
+            steps=6000, batch_size=64, matrix_lr=3e-3, weight_decay=0.05, decay=0.45, validate_pictures=96
         )
     )
-    captions: CaptionOptions = field(default_factory=lambda: CaptionOptions(drops=0.35, backgrounds=0.02, scenes=0.02))
+    captions: CaptionOptions = field(default_factory=lambda: CaptionOptions(drops=0.35, backgrounds=0.04, scenes=0.04))
     network: TIJepaConfig = field(default_factory=TIJepaConfig)
     loss: TIJepaLoss = field(default_factory=TIJepaLoss)
     init: str = ""

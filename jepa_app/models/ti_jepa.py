@@ -32,6 +32,11 @@ class CaptionKeys:
     layers: Layers
     mask: Tensor
 
+    def from_row(self, first: int) -> "CaptionKeys":
+        """Return the captions from the one at `first` on."""
+        layers = tuple(KeyValue(kept.key[first:], kept.value[first:]) for kept in self.layers)
+        return CaptionKeys(layers, self.mask[first:])
+
 
 class ImageEncoder(nn.Module):
     """Transformer over the visible patches of pictures; text-free."""

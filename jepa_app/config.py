@@ -165,12 +165,12 @@ class TIJepaConfig(Config):
     patch_size: int = 8
     text_width: int = TEXT_WIDTH
     text_components: int = 192
-    width: int = 160
+    width: int = 128
     num_heads: int = 4
     image_depth: int = 4
     text_depth: int = 2
     predictor_width: int = 128
-    predictor_depth: int = 3
+    predictor_depth: int = 2
     num_summary_queries: int = 4
     num_score_masks: int = 4
     energy_weights: tuple[float, ...] = (1.0, 1.0, 1.0)

@@ -8,17 +8,17 @@ from torch import nn
 
 from jepa_app.checkpoint import save_network
 from jepa_app.config import JepaTConfig, TIJepaConfig
-from jepa_app.models.text import TextEncoder, TextFeatures
-from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.scoring import (
+from jepa_app.energies import (
     CAPTIONS_AT_ONCE,
     PICTURES_AT_ONCE,
-    Scorer,
     caption_features,
     pair_energies,
     picture_features,
     score_views,
 )
+from jepa_app.models.text import TextEncoder, TextFeatures
+from jepa_app.models.ti_jepa import TIJepa
+from jepa_app.scoring import Scorer
 from training.ti_calibration import calibrate, fit_logistic, grouped_energies
 
 TINY = TIJepaConfig(

@@ -4,7 +4,6 @@ paper word -> code: f-bar the image encoder of the moving average, tau `ema_deca
 Letters in shapes: B batch, N patches, V visible patches, Q asked patches, T text tokens, D width, S picture side.
 """
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +15,14 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample, mse_loss
 
 from jepa_app.checkpoint import save_network
+from jepa_app.energies import picture_features
 from jepa_app.masking import multi_block_mask
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.scoring import picture_features
 from training.data import Batch
 from training.ema import Ema
 from training.text_cache import TextCache
-from training.ti_calibration import calibrate, grouped_energies
+from training.ti_calibration import Anchors, finish, grouped_energies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +59,17 @@ class TIJepaLoss:
 class TIJepaObjective(nn.Module):
     """Network, its moving average and everything needed to turn a batch into a loss.
 
-    `heldout` are pictures that are never trained on, in random order, on which saved weights are calibrated.
+    `anchors` are the pictures that saved weights are compared with and calibrated on.
     """
 
-    def __init__(self, network: TIJepa, text: TextCache, heldout: Batch, *, ema_decay: float, loss: TIJepaLoss) -> None:
+    def __init__(
+        self, network: TIJepa, text: TextCache, anchors: Anchors, *, ema_decay: float, loss: TIJepaLoss
+    ) -> None:
         super().__init__()
         self.network = network
         self.ema = Ema(network, ema_decay)
         self.text = text
-        self.heldout = heldout
+        self.anchors = anchors
         self.settings = loss
 
     def fit_sentences(self, captions: Sequence[str]) -> None:
@@ -164,13 +165,8 @@ class TIJepaObjective(nn.Module):
 
         It is written in half precision: half the size, and energies that differ by less than a thousandth.
         """
-        network = copy.deepcopy(self.ema.network).half().float()
-        config = network.config
-        if len(self.heldout.captions) > 1:
-            text, pixels = self._text(self.heldout), self.heldout.pixels.to(network.null_text.device)
-            energies = grouped_energies(network, pixels, text, torch.arange(len(text), device=pixels.device))
-            config = calibrate(config, energies)
-        save_network(folder, network.half(), config)
+        network = finish(self.ema.network, self.text, self.anchors)
+        save_network(folder, network.half(), network.config)
 
 
 def jitter(pixels: Tensor, amount: float, generator: torch.Generator) -> Tensor:

@@ -54,7 +54,7 @@ class Energies:
     @classmethod
     def unstacked(cls, terms: Tensor) -> "Energies":
         """Return the energies whose terms (M, L, 3 or 6) are given."""
-        return cls(*terms[..., :3].unbind(dim=-1), terms[..., 3:])
+        return cls(terms[..., 0], terms[..., 1], terms[..., 2], terms[..., 3:])
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class CaptionedPictures:
         """One picture of two rows, the first `relation` ("left of", …) the second, on white, with its caption."""
         pictures = _premultiplied(np.asarray(self._pixels[[first, second]]))
         return Batch(
-            pixels=_composite(_scene(*pictures, relation)[None], [_WHITE]),
+            pixels=_composite(_scene(pictures[0], pictures[1], relation)[None], [_WHITE]),
             captions=[scene_caption(self.rows[first], relation, self.rows[second])],
             indices=torch.tensor([first]),
         )

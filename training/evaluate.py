@@ -116,9 +116,8 @@ def evaluate(weights: Path | str, folder: Path, settings: Settings, device: str 
     for matcher in load_matchers(parts, device):
         result |= measure_matches(matcher, CaptionedPictures.load(folder, matcher.image_size), settings)
     if not result.figures:
-        raise ValueError(
-            f"{weights} holds none of {', '.join(('jepa-t', *MATCHERS))}; train one with python -m training.train"
-        )
+        known = ", ".join(("jepa-t", *MATCHERS))
+        raise ValueError(f"{weights} holds none of {known}; train one with python -m training.train")
     seconds = round(time.perf_counter() - started, 1)
     return result | Evaluation(figures={}, setting={"torch": torch.__version__, "seconds": seconds})
 

@@ -113,10 +113,10 @@ def hard_case_figures(
     Each kind is measured on up to `count` of the rows `members` that have such captions, and left out when fewer than
     20 have. Scenes put two of the rows side by side and are named with the sides swapped.
     """
-    figures = {}
+    figures: dict[str, float] = {}
     order = balanced_order(data.rows, members, seed).tolist()
     for kind, wrong in WRONG_CAPTIONS.items():
-        cases = []
+        cases: list[tuple[Batch, list[str]]] = []
         for index in order:
             captions = wrong(data.rows[index], np.random.default_rng([seed, index]))
             if captions and len(cases) < count:

@@ -70,7 +70,7 @@ class PeerObjective(nn.Module):
 
     @torch.no_grad()
     def save(self, folder: Path) -> None:
-        """Write the averaged network in half precision to the part `peer`, calibrated if there are held-out pictures."""
+        """Write the averaged network in half precision to the part `peer`, calibrated if pictures are held out."""
         network = copy.deepcopy(self.ema.network).half().float()
         heldout, config = self.anchors.heldout, network.config
         if len(heldout.captions) > 1:

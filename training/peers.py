@@ -124,12 +124,8 @@ class PeerScorer:
         pictures = torch.cat(
             [self.network.pictures(part.to(device, torch.float32)) for part in pixels.split(PICTURES_AT_ONCE)]
         )
-        words = [
-            self.network.captions(
-                self.text_encoder.encode(captions[at : at + CAPTIONS_AT_ONCE]).to(device, torch.float32)
-            )
-            for at in range(0, len(captions), CAPTIONS_AT_ONCE)
-        ]
+        parts = (captions[at : at + CAPTIONS_AT_ONCE] for at in range(0, len(captions), CAPTIONS_AT_ONCE))
+        words = [self.network.captions(self.text_encoder.encode(part).to(device, torch.float32)) for part in parts]
         energy = -(pictures @ torch.cat(words).T).cpu()
         config = self.network.config
         return Scores(energy, torch.sigmoid(config.calibration_offset - config.calibration_scale * energy))

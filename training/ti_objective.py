@@ -32,7 +32,8 @@ class TIJepaLoss:
     `text_to_image_weight` and `image_to_text_weight` are the weights of the two directions, `text_drop` the probability
     of the null text. `whole_share` of a batch is seen whole, the rest through a mask. `asked` patches are asked for
     from the caption alone, `asked_hidden` from caption and visible patches. `jitter` is the largest shift and change
-    of scale of a picture as a share of its side.
+    of scale of a picture as a share of its side. Without `averaged_targets` the encoder that is trained makes its own
+    targets, without gradient.
 
     Raises:
         ValueError: a share outside [0, 1], no patch asked for, or a weight below 0.
@@ -45,6 +46,7 @@ class TIJepaLoss:
     asked: int = 32
     asked_hidden: int = 16
     jitter: float = 0.12
+    averaged_targets: bool = True
 
     def __post_init__(self) -> None:
         for name in ("text_drop", "whole_share", "jitter"):
@@ -92,7 +94,8 @@ class TIJepaObjective(nn.Module):
         text = self._text(batch)
         pixels = jitter(batch.pixels.to(text.tokens.device), settings.jitter, generator)
         with torch.no_grad():
-            targets = network.image_targets(self.ema.network.whole(pixels)[1])  # (B, N, D)
+            teacher = self.ema.network if settings.averaged_targets else network
+            targets = network.image_targets(teacher.whole(pixels)[1])  # (B, N, D)
             sentences = network.sentence_space(text)  # (B, K)
         drop = torch.rand(len(pixels), generator=generator, device=generator.device) < settings.text_drop
         keys = network.caption_keys(network.drop_text(text, drop.to(pixels.device)))

@@ -156,23 +156,27 @@ class TIJepaConfig(Config):
     """TI-JEPA (arXiv 2503.06380): text predicts image features and image predicts text features.
 
     `text_components` are the whitened principal components of sentence features that pictures predict, asked for with
-    `num_summary_queries` queries. `num_score_masks` block masks make up the energy. The last three are fitted after
-    training: the weights of the energy's terms (text -> image without and with visible patches, image -> text), and
-    probability = sigmoid(calibration_offset - calibration_scale * energy).
+    `num_summary_queries` queries. `num_score_masks` block masks make up the energy. `num_references` pictures and
+    captions, chosen after training, are what a pair is compared with; `reference_temperature` softens the comparison.
+    The last three are fitted then too: the weights of the energy's terms (text -> image without and with visible
+    patches, image -> text; with references also the first compared with other captions, and the last with other
+    captions and with other pictures), and probability = sigmoid(calibration_offset - calibration_scale * energy).
     """
 
     image_size: int = 64
-    patch_size: int = 16
+    patch_size: int = 8
     text_width: int = TEXT_WIDTH
     text_components: int = 192
     width: int = 128
     num_heads: int = 4
     image_depth: int = 4
-    text_depth: int = 1
+    text_depth: int = 2
     predictor_width: int = 128
     predictor_depth: int = 2
     num_summary_queries: int = 4
     num_score_masks: int = 4
+    num_references: int = 0
+    reference_temperature: float = 0.01
     energy_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     calibration_scale: float = 1.0
     calibration_offset: float = 0.0
@@ -194,9 +198,14 @@ class TIJepaConfig(Config):
             f"text_components is {self.text_components}; allowed: 1 to text_width ({self.text_width})",
         )
         self._require(self.num_score_masks >= 1, f"num_score_masks is {self.num_score_masks}; allowed: 1 or more")
+        self._require(self.num_references >= 0, f"num_references is {self.num_references}; allowed: 0 or more")
         self._require(
-            len(self.energy_weights) == 3 and min(self.energy_weights) >= 0 and max(self.energy_weights) > 0,
-            f"energy_weights are {self.energy_weights}; allowed: three numbers from 0, not all of them 0",
+            self.reference_temperature > 0, f"reference_temperature is {self.reference_temperature}; allowed: above 0"
+        )
+        terms = 6 if self.num_references else 3
+        self._require(
+            len(self.energy_weights) in (3, terms) and min(self.energy_weights) >= 0 and max(self.energy_weights) > 0,
+            f"energy_weights are {self.energy_weights}; allowed: {terms} numbers from 0, not all of them 0",
         )
 
     @property

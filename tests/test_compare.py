@@ -1,6 +1,7 @@
 """Variants trained for the same time and measured side by side."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from tests.conftest import write_tiny_weights
 from training import compare
 from training.compare import COMPARISONS, Measured, main, table
-from training.recipes import JepaTRecipe, make_recipe
+from training.recipes import make_recipe
 
 COLOURS = ("red", "green", "blue", "orange", "purple", "black", "white", "yellow")
 
@@ -29,9 +30,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_variants_are_recipes(name: str) -> None:
-    assert len(COMPARISONS[name]) > 1
-    for changes in COMPARISONS[name].values():
-        assert isinstance(make_recipe("jepa_t", [*compare.SMALL, *changes]), JepaTRecipe)
+    comparison = COMPARISONS[name]
+    assert len(comparison.variants) > 1
+    recipes = [
+        make_recipe(comparison.recipe, [*comparison.settings, *changes]) for changes in comparison.variants.values()
+    ]
+    assert all(recipe != recipes[0] for recipe in recipes[1:])
 
 
 def test_the_table_shows_means_and_half_the_span() -> None:
@@ -39,7 +43,7 @@ def test_the_table_shows_means_and_half_the_span() -> None:
         Measured(variant=variant, seed=seed, pictures_seen=100, figures={"frechet": value, "else": 1.0})
         for variant, seed, value in (("a", 0, 10.0), ("b", 0, 20.0), ("a", 1, 14.0), ("b", 1, 20.0))
     ]
-    assert table(rows).splitlines() == [
+    assert table(rows, ["frechet"]).splitlines() == [
         "| figure | a | b |",
         "|---|---|---|",
         "| pictures_seen | 100 ± 0 | 100 ± 0 |",
@@ -52,7 +56,7 @@ def test_an_unknown_comparison_is_refused_in_one_line(
 ) -> None:
     assert main(["colours", "--data", str(folder), "--out", str(tmp_path)]) == 2
     told = capsys.readouterr().err.strip()
-    assert told == "error: comparison is 'colours'; allowed: backbones"
+    assert told == "error: comparison is 'colours'; allowed: backbones, ti_jepa"
 
 
 @pytest.mark.slow
@@ -61,7 +65,8 @@ def test_variants_are_trained_measured_and_kept(
 ) -> None:
     weights = write_tiny_weights(tmp_path / "weights")
     variants = {"cached": (), "published": ("network.backbone=bidirectional",)}
-    monkeypatch.setattr(compare, "COMPARISONS", {"tiny": variants})
+    comparison = replace(COMPARISONS["backbones"], variants=variants)
+    monkeypatch.setattr(compare, "COMPARISONS", {"tiny": comparison})
     tiny = [f"tokenizer={weights / 'tokenizer'}", "network.width=32", "network.num_heads=2", "schedule.batch_size=4"]
     tiny += ["network.encoder_depth=1", "network.predictor_depth=1", "network.denoiser_width=32"]
     settings = [word for setting in tiny for word in ("--set", setting)]
@@ -76,3 +81,20 @@ def test_variants_are_trained_measured_and_kept(
     printed = capsys.readouterr().out
     assert printed.startswith("| figure | cached | published |")
     assert "| milliseconds |" in printed
+
+
+@pytest.mark.slow
+def test_both_directions_are_compared_with_each_alone(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = ["network.image_size=32", "network.width=32", "network.predictor_width=32", "network.num_heads=2"]
+    tiny += ["network.image_depth=1", "network.text_depth=1", "network.predictor_depth=1", "schedule.batch_size=4"]
+    tiny += ["network.patch_size=8", "references=4", "calibration_pictures=4", "fitted_captions=20"]
+    settings = [word for setting in tiny for word in ("--set", setting)]
+    arguments = ["ti_jepa", "--data", str(folder), "--out", str(tmp_path), "--minutes", "0.001", "--seeds", "1"]
+    assert main([*arguments, "--prompts", "20", "--json", *settings]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["variant"] for row in rows] == list(COMPARISONS["ti_jepa"].variants)
+    for row in rows:
+        assert 0 <= row["figures"]["match_auc_random"] <= 1
+        assert row["figures"]["train/image_rank"] >= 1

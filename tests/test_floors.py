@@ -27,6 +27,7 @@ FLOORS = {
     "jepa_app.conditions": 3,
     "jepa_app.sampling": 3,
     "jepa_app.engine": 3,
+    "jepa_app.energies": 3,
     "jepa_app.scoring": 3,
     "jepa_app.checkpoint": 3,
     "jepa_app.pipeline": 3,
@@ -46,6 +47,7 @@ FLOORS = {
     "training.compare": 6,
     "training.corpus": 6,
     "training.bundle": 6,
+    "training.calibrate": 6,
     "training.gallery": 6,
 }
 # The first never imports the second, whatever their floors.

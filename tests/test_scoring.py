@@ -1,5 +1,6 @@
 """The match score: every pair gets the same estimate, however it is batched; energies, calibration and errors."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,18 +9,25 @@ from torch import nn
 
 from jepa_app.checkpoint import save_network
 from jepa_app.config import JepaTConfig, TIJepaConfig
-from jepa_app.models.text import TextEncoder, TextFeatures
-from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.scoring import (
+from jepa_app.energies import (
     CAPTIONS_AT_ONCE,
     PICTURES_AT_ONCE,
-    Scorer,
     caption_features,
     pair_energies,
     picture_features,
     score_views,
 )
-from training.ti_calibration import calibrate, fit_logistic, grouped_energies
+from jepa_app.models.text import TextEncoder, TextFeatures
+from jepa_app.models.ti_jepa import TIJepa
+from jepa_app.scoring import Scorer
+from training.ti_calibration import (
+    calibrate,
+    choose_references,
+    fit_logistic,
+    grouped_energies,
+    near_misses,
+    without_references,
+)
 
 TINY = TIJepaConfig(
     image_size=16,
@@ -103,6 +111,59 @@ def test_a_pair_scores_the_same_alone_and_among_many(scorer: Scorer) -> None:
         torch.testing.assert_close(alone.energy[0, 0], many.energy[row, column], atol=2e-5, rtol=1e-4)
 
 
+@pytest.fixture(scope="module")
+def compared(network: TIJepa) -> Scorer:
+    """The same network with four references."""
+    encoder = TextEncoder.load()
+    references = 2 * torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(2)) - 1
+    return Scorer(choose_references(network, references, encoder.encode(["dog", "sun", "red car", "blue"])), encoder)
+
+
+def test_comparisons_are_energies_minus_the_soft_least_of_the_references(
+    scorer: Scorer, compared: Scorer, pixels: torch.Tensor
+) -> None:
+    def soft_least(energies: torch.Tensor, dim: int) -> torch.Tensor:
+        return -0.01 * (-energies.double() / 0.01).exp().mean(dim=dim).log()
+
+    references = 2 * torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(2)) - 1
+    with_captions = scorer.energies(pixels, ["dog", "sun", "red car", "blue"])
+    with_pictures = scorer.energies(references, CAPTIONS)
+    plain, found = scorer.energies(pixels, CAPTIONS), compared.energies(pixels, CAPTIONS)
+    torch.testing.assert_close(found.stacked()[..., :3], plain.stacked(), atol=2e-5, rtol=1e-4)
+    expected = [
+        plain.text_to_image - soft_least(with_captions.text_to_image, 1)[:, None],
+        plain.image_to_text - soft_least(with_captions.image_to_text, 1)[:, None],
+        plain.image_to_text - soft_least(with_pictures.image_to_text, 0),
+    ]
+    torch.testing.assert_close(found.compared.double(), torch.stack(expected, dim=-1), atol=1e-4, rtol=1e-3)
+
+
+def test_a_compared_pair_scores_the_same_alone_and_after_saving(
+    compared: Scorer, pixels: torch.Tensor, tmp_path: Path
+) -> None:
+    many = compared.energies(pixels, CAPTIONS).stacked()
+    assert many.shape == (3, 3, 6)
+    torch.testing.assert_close(
+        compared.energies(pixels[1:2], CAPTIONS[2:]).stacked()[0, 0], many[1, 2], atol=2e-5, rtol=1e-4
+    )
+    save_network(tmp_path / "ti-jepa", compared.network, compared.network.config)
+    loaded = Scorer.from_pretrained(tmp_path, device="cpu")
+    torch.testing.assert_close(loaded.score(pixels, CAPTIONS).energy, compared.score(pixels, CAPTIONS).energy)
+    bare = without_references(loaded.network)
+    assert bare.config.num_references == 0
+    assert Scorer(bare, compared.text_encoder).energies(pixels, CAPTIONS).stacked().shape == (3, 3, 3)
+
+
+def test_weights_from_before_references_load_and_score(network: TIJepa, pixels: torch.Tensor, tmp_path: Path) -> None:
+    save_network(tmp_path / "ti-jepa", network, network.config)
+    path = tmp_path / "ti-jepa" / "config.json"
+    values = json.loads(path.read_text())
+    del values["num_references"], values["reference_temperature"]
+    path.write_text(json.dumps(values))
+    loaded = Scorer.from_pretrained(tmp_path, device="cpu")
+    assert loaded.score(pixels, CAPTIONS).energy.shape == (3, 3)
+
+
 def test_the_null_text_gains_nothing(network: TIJepa, pixels: torch.Tensor) -> None:
     energies = pair_energies(
         network, picture_features(network, pixels), caption_features(network, network.null_features(2))
@@ -169,6 +230,30 @@ def test_groups_hold_right_pairs_on_the_diagonal(network: TIJepa) -> None:
     captions = caption_features(network, TextFeatures(text.tokens[row], text.mask[row]))
     alone = pair_energies(network, picture_features(network, pixels[row]), captions).stacked()
     torch.testing.assert_close(energies[1, 4, 4], alone[0, 0], atol=2e-5, rtol=1e-4)
+
+
+def test_near_misses_are_the_wrong_pairs_of_one_kind() -> None:
+    energies = torch.arange(2 * 3 * 3 * 2.0).view(2, 3, 3, 2)
+    near = near_misses(energies, ["a", "a", "b", "c", "c", "c", "left over"])
+    expected = [
+        energies[0, 0, 1],
+        energies[0, 1, 0],
+        *(energies[1, i, j] for i in range(3) for j in range(3) if i != j),
+    ]
+    torch.testing.assert_close(near, torch.stack(expected))
+
+
+def test_near_misses_move_the_weights_and_not_what_the_probability_is_against() -> None:
+    generator = torch.Generator().manual_seed(0)
+    energies = torch.randn(20, 16, 16, 3, generator=generator)
+    energies[:, range(16), range(16), :2] -= 2  # two terms know random captions, the second near misses too
+    near = torch.randn(500, 3, generator=generator) - torch.tensor([2.0, 0.0, 0.0])
+    without, with_them = calibrate(TINY, energies), calibrate(TINY, energies, near)
+    assert with_them.energy_weights[1] > without.energy_weights[1] + 0.1
+    right = torch.eye(16, dtype=torch.bool).expand(20, -1, -1)
+    scorer = Scorer(TIJepa(with_them), TextEncoder.load())
+    probability = scorer.probability(energies @ torch.tensor(with_them.energy_weights))
+    assert probability[right].mean() == pytest.approx(1 - float(probability[~right].mean()), abs=0.03)
 
 
 def test_logistic_fit_finds_the_probability_it_was_drawn_from() -> None:

@@ -11,6 +11,7 @@ from jepa_app.models.text import TextFeatures
 from jepa_app.models.ti_jepa import SentenceSpace, TIJepa
 from training.data import Batch
 from training.muon import make_optimizers
+from training.ti_calibration import Anchors
 from training.ti_objective import TIJepaLoss, TIJepaObjective, effective_rank, first_of, jitter
 
 TINY = TIJepaConfig(
@@ -69,7 +70,8 @@ def _network(seed: int = 0) -> TIJepa:
 def _objective(**settings: float) -> TIJepaObjective:
     torch.manual_seed(0)
     loss = replace(TIJepaLoss(asked=6, jitter=0.0, image_to_text_weight=1.0), **settings)
-    objective = TIJepaObjective(TIJepa(TINY), WordFeatures(), _pictures(), ema_decay=0.98, loss=loss)
+    anchors = Anchors(heldout=_pictures(), kinds=tuple(caption.split()[1] for caption in _pictures().captions))
+    objective = TIJepaObjective(TIJepa(TINY), WordFeatures(), anchors, ema_decay=0.98, loss=loss)
     objective.fit_sentences(_pictures().captions)
     return objective
 
@@ -145,8 +147,37 @@ def test_gradients_reach_the_network_and_not_its_average() -> None:
     assert without == []
     assert all(parameter.grad is None for parameter in objective.ema.parameters())
     expected = (losses["text_to_image"] + losses["text_to_hidden"]) / 2
-    expected += (losses["image_to_text"] + losses["whole_to_text"]) / 2
+    expected += (10 * losses["image_to_text"] + 6 * losses["whole_to_text"]) / 16  # 0.4 of 16 are seen whole
     assert float(losses["loss"].detach()) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(("share", "absent"), [(0.0, {"whole_to_text"}), (1.0, {"text_to_hidden", "image_to_text"})])
+def test_all_pictures_may_be_whole_or_none(share: float, absent: set[str]) -> None:
+    losses = _objective(whole_share=share)(_pictures(), torch.Generator().manual_seed(1))
+    assert {"text_to_image", "text_to_hidden", "image_to_text", "whole_to_text"} - set(losses) == absent
+    assert torch.isfinite(losses["loss"])
+
+
+def test_targets_follow_the_average_or_the_network_as_asked() -> None:
+    losses: dict[tuple[bool, float], float] = {}
+    for averaged in (True, False):
+        for strength in (1.0, 3.0):
+            objective = _objective(averaged_targets=averaged)
+            objective.network = _network()
+            with torch.no_grad():
+                objective.network.image_encoder.position.mul_(strength)  # the average knows nothing of it
+            loss = objective(_pictures(), torch.Generator().manual_seed(1))
+            losses[averaged, strength] = float(loss["text_to_image"])  # from the caption alone
+    assert losses[True, 1.0] == losses[True, 3.0]
+    assert losses[False, 1.0] != losses[False, 3.0]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"whole_share": 1.5}, {"text_drop": -0.1}, {"asked": 0}, {"asked_hidden": 0}, {"jitter": 2.0}]
+)
+def test_impossible_losses_are_refused(settings: dict) -> None:
+    with pytest.raises(ValueError, match=f"loss.{next(iter(settings))} is"):
+        TIJepaLoss(**settings)
 
 
 def test_one_generator_state_gives_one_loss() -> None:

@@ -1,26 +1,35 @@
-"""Compare variants of JEPA-T at equal training time: `python -m training.compare NAME --data DIR --out DIR`.
+"""Compare variants of a model at equal training time: `python -m training.compare NAME --data DIR --out DIR`.
 
 Each variant is trained anew with every seed for the same processor time, on a small network, and measured like any
-weights: the denoising loss by revealed fraction, the judge's figures, and the time of one picture.
+weights: JEPA-T by the denoising loss at revealed fractions, the judge's figures and the time of one picture; TI-JEPA by
+how well it matches held-out pairs and by signs of collapse.
 """
 
 import argparse
 import dataclasses
 import json
+import re
 import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import nn
 
 from jepa_app.pipeline import JepaTPipeline
+from jepa_app.scoring import Scorer
 from training.data import CaptionedPictures
-from training.evaluate import OneLineParser, Settings, measure_pictures
+from training.evaluate import FEWEST_PICTURES, OneLineParser, Settings, measure_pictures
 from training.loop import train
+from training.match_figures import group_figures, match_matrix, matrix_figures
 from training.objectives import REVEALED_FRACTIONS, JepaTObjective
-from training.recipes import JepaTRecipe, Schedule, make_recipe
+from training.recipes import Recipe, Schedule, make_recipe
+from training.selection import choose_pictures, fitting_and_measuring
+from training.ti_calibration import finish
+from training.ti_objective import TIJepaObjective
 
 SMALL = (
     "network.width=128",
@@ -29,25 +38,64 @@ SMALL = (
     "network.denoiser_width=192",
     "network.denoiser_depth=2",
 )
-COMPARISONS: dict[str, dict[str, tuple[str, ...]]] = {  # comparison -> variant -> settings
-    "backbones": {
-        "cached": (),
-        "bidirectional, as published": ("network.backbone=bidirectional",),
-        "bidirectional, subsets asked": ("network.backbone=bidirectional_subset",),
-    },
-}
+PATCHES_OF_16 = ("network.patch_size=16", "loss.asked=8", "loss.asked_hidden=8")  # a quarter of the patches
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Variants of a recipe: settings of all of them, settings by variant, and the figures that the table shows."""
+
+    recipe: str
+    settings: tuple[str, ...]
+    variants: dict[str, tuple[str, ...]]
+    shown: tuple[str, ...]
+
+
 TIMED_STEPS = 6  # that tell how many steps fit into the time
-SHOWN = (
-    *(f"heldout_pairs/denoising_loss@{fraction}" for fraction in REVEALED_FRACTIONS),
-    "heldout_pairs/denoising_loss",
-    "train/denoising_loss",
-    "concept_top5",
-    "concept_median_rank",
-    "concept_median_rank_heldout_pairs",
-    "frechet",
-    "frechet_real",
-    "milliseconds",
-)
+COMPARISONS: dict[str, Comparison] = {
+    "backbones": Comparison(
+        recipe="jepa_t",
+        settings=SMALL,
+        variants={
+            "cached": (),
+            "bidirectional, as published": ("network.backbone=bidirectional",),
+            "bidirectional, subsets asked": ("network.backbone=bidirectional_subset",),
+        },
+        shown=(
+            *(f"heldout_pairs/denoising_loss@{fraction}" for fraction in REVEALED_FRACTIONS),
+            "heldout_pairs/denoising_loss",
+            "train/denoising_loss",
+            "concept_top5",
+            "concept_median_rank",
+            "concept_median_rank_heldout_pairs",
+            "frechet",
+            "frechet_real",
+            "milliseconds",
+        ),
+    ),
+    "ti_jepa": Comparison(
+        recipe="ti_jepa",
+        settings=PATCHES_OF_16,
+        variants={
+            "both directions": (),
+            "text -> image only": ("loss.image_to_text_weight=0",),
+            "image -> text only": ("loss.text_to_image_weight=0",),
+            "without EMA": ("loss.averaged_targets=false",),
+            "without masking": ("loss.whole_share=1",),
+        },
+        shown=(
+            "match_auc_random",
+            "match_auc_same_group",
+            "recall_at_1_i2t",
+            "recall_at_1_t2i",
+            "ece",
+            "heldout_pairs/image_rank",
+            "heldout_pairs/image_std",
+            "heldout_pairs/sentence_rank",
+            "heldout_pairs/sentence_std",
+        ),
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,21 +119,21 @@ def compare(
     if name not in COMPARISONS:
         raise ValueError(f"comparison is {name!r}; allowed: {', '.join(COMPARISONS)}")
     for seed in range(seeds):
-        for variant, changes in COMPARISONS[name].items():
-            recipe = make_recipe("jepa_t", [*SMALL, *changes, *settings, f"schedule.seed={seed}"])
-            assert isinstance(recipe, JepaTRecipe)
+        for variant, changes in COMPARISONS[name].variants.items():
+            fixed = COMPARISONS[name].settings
+            recipe = make_recipe(COMPARISONS[name].recipe, [*fixed, *changes, *settings, f"schedule.seed={seed}"])
             data = CaptionedPictures.load(folder, recipe.image_size(), recipe.captions)
             steps = _steps_within(recipe, data, 60 * minutes, out / "timing")
             schedule = dataclasses.replace(recipe.schedule, steps=steps, validate_steps=steps)
             torch.manual_seed(seed)  # of the initial weights
             objective = recipe.build(data)
-            run = out / f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}"
+            run = out / f"{re.sub('[^a-z]+', '-', variant)}-{seed}"
             *_, last = train(objective, data, schedule, run, resume=False)
             figures = last.validation | _measure(objective, data, folder, prompts)
             yield Measured(variant=variant, seed=seed, pictures_seen=steps * schedule.batch_size, figures=figures)
 
 
-def _steps_within(recipe: JepaTRecipe, data: CaptionedPictures, seconds: float, out: Path) -> int:
+def _steps_within(recipe: Recipe, data: CaptionedPictures, seconds: float, out: Path) -> int:
     """How many steps fit into so much processor time, by the median of a few; the text is cached beforehand."""
     short = Schedule(steps=2 * TIMED_STEPS, validate_pictures=0, batch_size=recipe.schedule.batch_size)
     objective, spent, before = recipe.build(data), [], time.process_time()
@@ -97,10 +145,24 @@ def _steps_within(recipe: JepaTRecipe, data: CaptionedPictures, seconds: float, 
     return max(2 * TIMED_STEPS, round(seconds / statistics.median(spent)))
 
 
-def _measure(objective: JepaTObjective, data: CaptionedPictures, folder: Path, prompts: int) -> dict[str, float]:
+def _measure(objective: nn.Module, data: CaptionedPictures, folder: Path, count: int) -> dict[str, float]:
+    if isinstance(objective, TIJepaObjective):
+        return _measure_matches(objective, data, count)
+    assert isinstance(objective, JepaTObjective)
     pipeline = JepaTPipeline(objective.tokenizer, objective.ema.network, objective.text.encoder)
-    figures = measure_pictures(pipeline, data, folder, Settings(prompts=prompts)).figures
+    figures = measure_pictures(pipeline, data, folder, Settings(prompts=count)).figures
     return figures | {"milliseconds": min(_picture_milliseconds(pipeline) for _ in range(8))}
+
+
+def _measure_matches(objective: TIJepaObjective, data: CaptionedPictures, count: int) -> dict[str, float]:
+    """Match held-out pairs, of the half that nobody calibrates on; all other pictures where there are too few."""
+    network = finish(objective.ema.network, objective.text, objective.anchors)
+    _, members = fitting_and_measuring(data.rows, data.split.heldout_pairs)
+    members = members if len(members) >= FEWEST_PICTURES else np.arange(len(data.rows), dtype=np.int64)
+    indices = choose_pictures(data.rows, members, count, seed=0)
+    parts = match_matrix(Scorer(network, objective.text.encoder), data, indices)
+    energy, probability = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return matrix_figures(energy, probability, seed=0) | group_figures(energy, [data.rows[i] for i in indices])
 
 
 def _picture_milliseconds(pipeline: JepaTPipeline) -> float:
@@ -109,10 +171,10 @@ def _picture_milliseconds(pipeline: JepaTPipeline) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
-def table(measured: Sequence[Measured]) -> str:
+def table(measured: Sequence[Measured], shown: Sequence[str]) -> str:
     """Means over the seeds, with half the span between the least and the greatest, as a Markdown table."""
     variants = list(dict.fromkeys(one.variant for one in measured))
-    names = [name for name in SHOWN if name in measured[0].figures]
+    names = [name for name in shown if name in measured[0].figures]
     lines = ["| figure | " + " | ".join(variants) + " |", "|---" * (len(variants) + 1) + "|"]
     for name in ["pictures_seen", *names]:
         cells = []
@@ -132,7 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and figures.json")
     parser.add_argument("--minutes", type=float, default=5.0, help="processor time of each training (default 5)")
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each variant (default 2)")
-    parser.add_argument("--prompts", type=int, default=100, help="pictures a side of the split (default 100)")
+    parser.add_argument("--prompts", type=int, default=100, help="pictures of a side to measure (default 100)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of all")
     options: argparse.Namespace = parser.parse_args(arguments)
     measured: list[Measured] = []
@@ -152,7 +215,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(table(measured))
+    if options.json:
+        print(json.dumps([dataclasses.asdict(one) for one in measured], indent=2))
+    else:
+        print(table(measured, COMPARISONS[options.name].shown))
     return 0
 
 

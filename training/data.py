@@ -116,6 +116,15 @@ class CaptionedPictures:
             indices=torch.from_numpy(indices.copy()),
         )
 
+    def scene(self, first: int, relation: str, second: int) -> Batch:
+        """One picture of two rows, the first `relation` ("left of", …) the second, on white, with its caption."""
+        pictures = _premultiplied(np.asarray(self._pixels[[first, second]]))
+        return Batch(
+            pixels=_composite(_scene(pictures[0], pictures[1], relation)[None], [_WHITE]),
+            captions=[scene_caption(self.rows[first], relation, self.rows[second])],
+            indices=torch.tensor([first]),
+        )
+
     def _members(self, subset: str) -> NDArray[np.int64]:
         sides = {
             "train": self.split.train,

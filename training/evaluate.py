@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -20,16 +20,19 @@ from tqdm import tqdm
 
 from jepa_app.checkpoint import resolve_weights
 from jepa_app.pipeline import JepaTPipeline
-from jepa_app.scoring import Scorer
 from training.data import CaptionedPictures
 from training.judge import Features, Judge, frechet_distance
 from training.match_figures import (
-    attribute_figures,
-    choose_pictures,
+    Matcher,
+    concept_figures,
     group_figures,
+    hard_case_figures,
     match_matrix,
     matrix_figures,
+    one_wrong,
+    reliability,
 )
+from training.matchers import MATCHERS, load_matchers
 from training.picture_figures import (
     ConceptExam,
     Indices,
@@ -40,9 +43,9 @@ from training.picture_figures import (
     real_features,
     reconstruct,
 )
-from training.recipes import replace_settings
 from training.report import SUBSETS, JudgedPictures, markdown, save_evidence
-from training.selection import balanced_order
+from training.selection import balanced_order, choose_pictures, fitting_and_measuring
+from training.settings import replace_settings
 
 FEWEST_PICTURES = 10  # a side of the split with fewer is not measured
 
@@ -53,19 +56,23 @@ Item = TypeVar("Item")
 class Settings:
     """What is measured: `prompts` a side of the split are generated, `matches` a side are matched with captions.
 
+    `concepts` of these are looked up among the captions and pictures of all concepts, which takes as many pairs.
+
     Raises:
         ValueError: a number below what makes sense.
     """
 
     prompts: int = 300
     matches: int = 200
+    concepts: int = 0
     steps: int = 16
     guidance: float = 3.0
     temperature: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"prompts": FEWEST_PICTURES, "matches": FEWEST_PICTURES, "steps": 1, "guidance": 0, "temperature": 0}
+        least = {"prompts": FEWEST_PICTURES, "matches": FEWEST_PICTURES, "concepts": 0, "steps": 1}
+        least |= {"guidance": 0, "temperature": 0}
         for name, allowed in least.items():
             if not getattr(self, name) >= allowed:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: {allowed} or more")
@@ -73,10 +80,14 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Measured `figures` by name, the `setting` they hold for, and the generated pictures they were read off."""
+    """Measured `figures` by name, the `setting` they hold for, and the generated pictures they were read off.
+
+    `curves` are points by name: reliability curves.
+    """
 
     figures: dict[str, float]
     setting: dict[str, object]
+    curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     judged: tuple[JudgedPictures, ...] = ()
 
     def __or__(self, other: "Evaluation") -> "Evaluation":
@@ -84,6 +95,7 @@ class Evaluation:
         return Evaluation(
             figures=self.figures | other.figures,
             setting=self.setting | other.setting,
+            curves=self.curves | other.curves,
             judged=self.judged + other.judged,
         )
 
@@ -101,11 +113,11 @@ def evaluate(weights: Path | str, folder: Path, settings: Settings, device: str 
     if (parts / "jepa-t").is_dir():
         pipeline = JepaTPipeline.from_pretrained(parts, device=device)
         result |= measure_pictures(pipeline, CaptionedPictures.load(folder, pipeline.image_size), folder, settings)
-    if (parts / "ti-jepa").is_dir():
-        scorer = Scorer.from_pretrained(parts, device=device)
-        result |= measure_matches(scorer, CaptionedPictures.load(folder, scorer.image_size), settings)
+    for matcher in load_matchers(parts, device):
+        result |= measure_matches(matcher, CaptionedPictures.load(folder, matcher.image_size), settings)
     if not result.figures:
-        raise ValueError(f"{weights} holds neither jepa-t nor ti-jepa; train one with python -m training.train")
+        known = ", ".join(("jepa-t", *MATCHERS))
+        raise ValueError(f"{weights} holds none of {known}; train one with python -m training.train")
     seconds = round(time.perf_counter() - started, 1)
     return result | Evaluation(figures={}, setting={"torch": torch.__version__, "seconds": seconds})
 
@@ -140,21 +152,26 @@ def measure_pictures(pipeline: JepaTPipeline, data: CaptionedPictures, folder: P
     return result
 
 
-def measure_matches(scorer: Scorer, data: CaptionedPictures, settings: Settings) -> Evaluation:
-    """Match pictures of each side of the split with captions."""
+def measure_matches(matcher: Matcher, data: CaptionedPictures, settings: Settings) -> Evaluation:
+    """Match pictures of each side of the split with captions; of the held-out pairs the half nobody calibrates on."""
     result = Evaluation(figures={}, setting={"match_image_size": data.image_size})
     for suffix, members in _sides(data).items():
+        if suffix == "_heldout_pairs":
+            _, members = fitting_and_measuring(data.rows, members)
         indices = choose_pictures(data.rows, members, settings.matches, settings.seed)
         if len(indices) < FEWEST_PICTURES:
             continue
-        parts = match_matrix(scorer, data, indices)
+        parts = match_matrix(matcher, data, indices)
         tables = list(_bar(parts, f"matching{suffix}", len(indices), lambda part: len(part[0])))
         energy, probability = (np.concatenate(part) for part in zip(*tables, strict=True))
         figures = matrix_figures(energy, probability, settings.seed)
         figures |= group_figures(energy, [data.rows[index] for index in indices])
-        figures |= attribute_figures(scorer, data, members, settings.matches, settings.seed)
+        figures |= hard_case_figures(matcher, data, members, settings.matches, settings.seed)
+        if settings.concepts:
+            figures |= concept_figures(matcher, data, members, settings.concepts, settings.seed)
         named = {f"{name}{suffix}": value for name, value in figures.items()}
-        result |= Evaluation(figures=named, setting={f"matches{suffix}": len(indices)})
+        curves = {f"reliability{suffix}": reliability(*one_wrong(probability, settings.seed))}
+        result |= Evaluation(figures=named, setting={f"matches{suffix}": len(indices)}, curves=curves)
     return result
 
 
@@ -262,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    document = json.dumps({"figures": result.figures, "setting": result.setting}, indent=2)
+    document = json.dumps({"figures": result.figures, "setting": result.setting, "curves": result.curves}, indent=2)
     if options.out:
         for judged in result.judged:
             save_evidence(judged, options.out)

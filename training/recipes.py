@@ -1,12 +1,10 @@
 """Named training recipes: everything that defines a run, in one frozen object each."""
 
-import dataclasses
-import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar
 
 from jepa_app.checkpoint import load_config, load_state
 from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
@@ -17,9 +15,12 @@ from jepa_app.models.tokenizer import LinearTokenizer, Tokenizer, make_tokenizer
 from training.captions import CaptionOptions, caption_pool
 from training.data import CaptionedPictures
 from training.objectives import JepaTLoss, JepaTObjective
+from training.peer_objective import PeerObjective
+from training.peers import DualEncoder, PeerConfig
 from training.rectify_objective import RectifyLoss, RectifyObjective
-from training.selection import balanced_order
+from training.settings import replace_settings
 from training.text_cache import TextCache
+from training.ti_calibration import Anchors
 from training.ti_objective import TIJepaLoss, TIJepaObjective
 from training.tokenizer_objective import TokenizerObjective
 
@@ -86,7 +87,7 @@ class JepaTRecipe:
         del data
         tokenizer = load_tokenizer(Path(self.tokenizer))
         settings = tokenizer.config
-        config = dataclasses.replace(self.network, num_tokens=settings.num_tokens, channels=settings.channels)
+        config = replace(self.network, num_tokens=settings.num_tokens, channels=settings.channels)
         network = JepaT(config)
         if self.init:
             load_state(Path(self.init), network)
@@ -159,22 +160,24 @@ class TokenizerRecipe:
 class TIJepaRecipe:
     """Train TI-JEPA; `init` starts from the weights of a folder.
 
-    `fitted_captions` training captions fix the space of sentence features, `calibration_pictures` of the held-out pairs
-    the weights of the energy's terms and the probability.
+    `fitted_captions` training captions fix the space of sentence features, `references` training pictures are what
+    pairs are compared with, `calibration_pictures` of one half of the held-out pairs fix the weights of the energy's
+    terms and the probability.
     """
 
     schedule: Schedule = field(
         default_factory=lambda: Schedule(
-            steps=1500, batch_size=64, matrix_lr=3e-3, warmup=40, decay=0.45, validate_pictures=96
+            steps=6000, batch_size=64, matrix_lr=3e-3, weight_decay=0.05, decay=0.45, validate_pictures=96
         )
     )
-    captions: CaptionOptions = field(default_factory=lambda: CaptionOptions(drops=0.35, backgrounds=0.02, scenes=0.02))
+    captions: CaptionOptions = field(default_factory=lambda: CaptionOptions(drops=0.35, backgrounds=0.04, scenes=0.04))
     network: TIJepaConfig = field(default_factory=TIJepaConfig)
     loss: TIJepaLoss = field(default_factory=TIJepaLoss)
     init: str = ""
     ema_decay: float = 0.999
     fitted_captions: int = 2048
-    calibration_pictures: int = 256
+    calibration_pictures: int = 288
+    references: int = 128
     fits_without_steps: ClassVar[bool] = False
 
     def image_size(self) -> int:
@@ -190,12 +193,40 @@ class TIJepaRecipe:
         network = TIJepa(self.network)
         if self.init:
             load_state(Path(self.init), network)
-        heldout = balanced_order(data.rows, data.split.heldout_pairs, self.schedule.seed)[: self.calibration_pictures]
+        anchors = Anchors.of(data, self.calibration_pictures, self.references, self.schedule.seed)
         text = TextCache(TextEncoder.load())
-        objective = TIJepaObjective(network, text, data.fixed(heldout), ema_decay=self.ema_decay, loss=self.loss)
+        objective = TIJepaObjective(network, text, anchors, ema_decay=self.ema_decay, loss=self.loss)
         captions = [caption for index in data.split.train for caption in caption_pool(data.rows[index])]
         objective.fit_sentences(captions[:: max(1, len(captions) // self.fitted_captions)])
         return objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerRecipe:
+    """Train a contrastive peer of TI-JEPA on the same pictures, captions and sizes; batches are twice as large.
+
+    `shift` is the largest shift and change of scale of a picture as a share of its side.
+    """
+
+    schedule: Schedule = field(
+        default_factory=lambda: replace(TIJepaRecipe().schedule, steps=3000, batch_size=128, validate_pictures=96)
+    )
+    captions: CaptionOptions = field(default_factory=lambda: TIJepaRecipe().captions)
+    network: PeerConfig = field(default_factory=PeerConfig)
+    ema_decay: float = 0.999
+    shift: float = 0.12
+    calibration_pictures: int = 288
+    fits_without_steps: ClassVar[bool] = False
+
+    def image_size(self) -> int:
+        """Return the side in pixels of the pictures to train on."""
+        return self.network.image_size
+
+    def build(self, data: CaptionedPictures) -> PeerObjective:
+        """Build the objective and set pictures aside to calibrate on."""
+        anchors = Anchors.of(data, self.calibration_pictures, 0, self.schedule.seed)
+        network, text = DualEncoder(self.network), TextCache(TextEncoder.load())
+        return PeerObjective(network, text, anchors, ema_decay=self.ema_decay, shift=self.shift)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -209,17 +240,18 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-Recipe = JepaTRecipe | RectifyRecipe | TokenizerRecipe | TIJepaRecipe
-SettingsT = TypeVar("SettingsT")
+Recipe = JepaTRecipe | RectifyRecipe | TokenizerRecipe | TIJepaRecipe | PeerRecipe
 
 _VAE = Schedule(steps=6000, batch_size=32, matrix_lr=1e-3, other_lr=1e-3, weight_decay=0.0)
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    "clip": PeerRecipe,
     "jepa_t": JepaTRecipe,
     "jepa_t_bidirectional": lambda: JepaTRecipe(network=JepaTConfig(backbone="bidirectional")),
     "jepa_t_bidirectional_subset": lambda: JepaTRecipe(network=JepaTConfig(backbone="bidirectional_subset")),
     "jepa_t_diffusion": lambda: JepaTRecipe(network=JepaTConfig(denoising="diffusion")),
     "jepa_t_rectified": RectifyRecipe,
+    "siglip": lambda: PeerRecipe(network=PeerConfig(loss="sigmoid")),
     "ti_jepa": TIJepaRecipe,
     "tokenizer": TokenizerRecipe,
     "tokenizer_patch": lambda: TokenizerRecipe(network=TokenizerConfig(kind="patch", channels=192)),
@@ -239,58 +271,3 @@ def make_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"recipe is {name!r}; allowed: {', '.join(RECIPES)}")
     return replace_settings(RECIPES[name](), settings)
-
-
-def replace_settings(settings: SettingsT, assignments: Sequence[str]) -> SettingsT:
-    """Return the dataclass with values replaced by those of assignments such as "network.width=128".
-
-    All are replaced at once, so that values which must fit one another can be changed together.
-
-    Raises:
-        ValueError: there is no such key, or a text does not fit its type.
-    """
-    changes = []
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise ValueError(f"setting {assignment!r} has no '='; write --set key=value, e.g. schedule.batch_size=96")
-        changes.append((key, text))
-    return _replaced(settings, changes)
-
-
-def _replaced(settings: Any, changes: Sequence[tuple[str, str]]) -> Any:
-    allowed = [entry.name for entry in dataclasses.fields(settings)]
-    values: dict[str, Any] = {}
-    groups: dict[str, list[tuple[str, str]]] = {}
-    for key, text in changes:
-        name, _, rest = key.partition(".")
-        if name not in allowed:
-            raise ValueError(f"setting {name!r} is unknown; allowed: {', '.join(allowed)}")
-        old = getattr(settings, name)
-        is_group = dataclasses.is_dataclass(old)
-        if is_group and not rest:
-            raise ValueError(f"setting {name!r} is a group; write {name}.KEY=value")
-        if rest and not is_group:
-            raise ValueError(f"setting {name!r} is no group, so {key!r} does not exist")
-        if is_group:
-            groups.setdefault(name, []).append((rest, text))
-        else:
-            values[name] = _parse(key, text, old)
-    values |= {name: _replaced(getattr(settings, name), inner) for name, inner in groups.items()}
-    return dataclasses.replace(settings, **values)
-
-
-def _parse(key: str, text: str, old: object) -> object:
-    if isinstance(old, str):
-        return text
-    try:
-        value = json.loads(text.lower() if isinstance(old, bool) else text)
-    except json.JSONDecodeError:
-        value = None
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if isinstance(old, tuple) and isinstance(value, list):
-        value = tuple(value)
-    if type(value) is not type(old):
-        raise ValueError(f"setting {key} is {text!r}; allowed: a {type(old).__name__} such as {old!r}")
-    return value

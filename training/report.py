@@ -28,6 +28,17 @@ _MATCH_ROWS = {
     "match_auc_random": "AUC, random captions",
     "match_auc_same_group": "AUC, captions of the same group and style",
     "match_auc_attribute": "AUC, another colour",
+    "match_auc_shuffled": "AUC, words in another order",
+    "match_auc_nonsense": "AUC, words of no meaning",
+    "match_auc_sides": "AUC, two things with sides swapped",
+    "match_wins_attribute": "right colour beats three others",
+    "match_wins_shuffled": "right order beats three others",
+    "match_wins_nonsense": "right words beat three of no meaning",
+    "match_wins_sides": "right side beats the other",
+    "concept_recall_at_1_i2t": "picture to caption among all concepts, R@1",
+    "concept_recall_at_5_i2t": "picture to caption among all concepts, R@5",
+    "concept_recall_at_1_t2i": "caption to picture among all concepts, R@1",
+    "concept_recall_at_5_t2i": "caption to picture among all concepts, R@5",
     "ece": "calibration error",
 }
 _FRECHET_ROWS = {"frechet": "generated", "frechet_reconstruction": "reconstruction", "frechet_real": "real"}

@@ -4,7 +4,7 @@ paper word -> code: f-bar the image encoder of the moving average, tau `ema_deca
 Letters in shapes: B batch, N patches, V visible patches, Q asked patches, T text tokens, D width, S picture side.
 """
 
-import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample, mse_loss
 
 from jepa_app.checkpoint import save_network
+from jepa_app.energies import picture_features
 from jepa_app.masking import multi_block_mask
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.scoring import picture_features
 from training.data import Batch
 from training.ema import Ema
 from training.text_cache import TextCache
-from training.ti_calibration import calibrate, grouped_energies
+from training.ti_calibration import Anchors, finish, grouped_energies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,29 +30,48 @@ class TIJepaLoss:
     """Weights and shares of the TI-JEPA objective.
 
     `text_to_image_weight` and `image_to_text_weight` are the weights of the two directions, `text_drop` the probability
-    of the null text, `asked` the number of patches asked for in a picture, `jitter` the largest shift and change of
-    scale of a picture as a share of its side.
+    of the null text. `whole_share` of a batch is seen whole, the rest through a mask. `asked` patches are asked for
+    from the caption alone, `asked_hidden` from caption and visible patches. `jitter` is the largest shift and change
+    of scale of a picture as a share of its side. Without `averaged_targets` the encoder that is trained makes its own
+    targets, without gradient.
+
+    Raises:
+        ValueError: a share outside [0, 1], no patch asked for, or a weight below 0.
     """
 
     text_to_image_weight: float = 1.0
     image_to_text_weight: float = 2.0
     text_drop: float = 0.15
-    asked: int = 8
+    whole_share: float = 0.4
+    asked: int = 32
+    asked_hidden: int = 16
     jitter: float = 0.12
+    averaged_targets: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("text_drop", "whole_share", "jitter"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"loss.{name} is {getattr(self, name)}; allowed: 0 to 1")
+        lowest = {"asked": 1, "asked_hidden": 1, "text_to_image_weight": 0, "image_to_text_weight": 0}
+        for name, least in lowest.items():
+            if not least <= getattr(self, name) < math.inf:
+                raise ValueError(f"loss.{name} is {getattr(self, name)}; allowed: {least} or more")
 
 
 class TIJepaObjective(nn.Module):
     """Network, its moving average and everything needed to turn a batch into a loss.
 
-    `heldout` are pictures that are never trained on, in random order, on which saved weights are calibrated.
+    `anchors` are the pictures that saved weights are compared with and calibrated on.
     """
 
-    def __init__(self, network: TIJepa, text: TextCache, heldout: Batch, *, ema_decay: float, loss: TIJepaLoss) -> None:
+    def __init__(
+        self, network: TIJepa, text: TextCache, anchors: Anchors, *, ema_decay: float, loss: TIJepaLoss
+    ) -> None:
         super().__init__()
         self.network = network
         self.ema = Ema(network, ema_decay)
         self.text = text
-        self.heldout = heldout
+        self.anchors = anchors
         self.settings = loss
 
     def fit_sentences(self, captions: Sequence[str]) -> None:
@@ -64,45 +83,51 @@ class TIJepaObjective(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "loss" and its parts as scalars.
 
-        Each picture of the batch is seen through one multi-block mask, and whole:
-        - text_to_image: random patches from the caption alone;
+        Some pictures of the batch are seen whole, the others through one multi-block mask:
+        - text_to_image: random patches of all pictures from the caption alone;
         - text_to_hidden: hidden patches from the caption and the visible patches;
         - image_to_text: the caption's sentence feature from the visible patches;
-        - whole_to_text: the same from the whole picture.
-        Each is the mean squared error to its target; the two of a direction count half each.
+        - whole_to_text: the same from whole pictures.
+        Each is the mean squared error to its target. The first two count half each, the last two by their pictures.
         """
         settings, network = self.settings, self.network
         text = self._text(batch)
         pixels = jitter(batch.pixels.to(text.tokens.device), settings.jitter, generator)
         with torch.no_grad():
-            targets = network.image_targets(self.ema.network.whole(pixels)[1])  # (B, N, D)
+            teacher = self.ema.network if settings.averaged_targets else network
+            targets = network.image_targets(teacher.whole(pixels)[1])  # (B, N, D)
             sentences = network.sentence_space(text)  # (B, K)
         drop = torch.rand(len(pixels), generator=generator, device=generator.device) < settings.text_drop
         keys = network.caption_keys(network.drop_text(text, drop.to(pixels.device)))
         visible, hidden, asked = self._draw_places(pixels.device, generator)
-        seen = network.image_encoder(pixels, visible)
-        image = network.text_to_image.keep_image(seen, visible)
-        everything, features = network.whole(pixels)
-        errors = {
-            "text_to_image": mse_loss(network.text_to_image(asked, keys, None), targets[:, asked]),
-            "text_to_hidden": mse_loss(network.text_to_image(hidden, keys, image), targets[:, hidden]),
-            "image_to_text": mse_loss(network.image_to_text(seen, visible), sentences),
-            "whole_to_text": mse_loss(network.image_to_text(features, everything), sentences),
-        }
-        loss = settings.text_to_image_weight * (errors["text_to_image"] + errors["text_to_hidden"]) / 2
-        loss = loss + settings.image_to_text_weight * (errors["image_to_text"] + errors["whole_to_text"]) / 2
+        errors = {"text_to_image": mse_loss(network.text_to_image(asked, keys, None), targets[:, asked])}
+        count = min(round(settings.whole_share * len(pixels)), len(pixels))  # of the pictures that are seen whole
+        to_text, to_image = pixels.new_zeros(()), [errors["text_to_image"]]
+        if count:
+            everything, features = network.whole(pixels[:count])
+            errors["whole_to_text"] = mse_loss(network.image_to_text(features, everything), sentences[:count])
+            to_text = to_text + count / len(pixels) * errors["whole_to_text"]
+        if count < len(pixels):
+            seen = network.image_encoder(pixels[count:], visible)
+            image = network.text_to_image.keep_image(seen, visible)
+            predicted = network.text_to_image(hidden, keys.from_row(count), image)
+            errors["text_to_hidden"] = mse_loss(predicted, targets[count:, hidden])
+            to_image.append(errors["text_to_hidden"])
+            errors["image_to_text"] = mse_loss(network.image_to_text(seen, visible), sentences[count:])
+            to_text = to_text + (1 - count / len(pixels)) * errors["image_to_text"]
+        loss = settings.text_to_image_weight * torch.stack(to_image).mean() + settings.image_to_text_weight * to_text
         return {"loss": loss} | {name: error.detach() for name, error in errors.items()}
 
     def _text(self, batch: Batch) -> TextFeatures:
         return self.text.features(batch.captions).to(self.network.null_text.device, torch.float32)
 
     def _draw_places(self, device: torch.device, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw visible positions (V,), hidden ones to ask for (Q,) and any positions to ask for (Q,)."""
+        """Draw visible positions (V,), hidden ones to ask for and any positions to ask for, each (Q,) of its own Q."""
         seed = int(torch.randint(1 << 62, (), generator=generator, device=generator.device))
         host = torch.Generator().manual_seed(seed)  # masks are drawn on the CPU wherever the network is
         mask = multi_block_mask(self.network.config.grid, host)
         order = torch.randperm(len(mask), generator=host)
-        hidden, asked = order[mask[order]][: self.settings.asked], order[: self.settings.asked]
+        hidden, asked = order[mask[order]][: self.settings.asked_hidden], order[: self.settings.asked]
         return (~mask).nonzero().flatten().to(device), hidden.to(device), asked.to(device)
 
     def after_step(self, step: int) -> None:
@@ -143,13 +168,8 @@ class TIJepaObjective(nn.Module):
 
         It is written in half precision: half the size, and energies that differ by less than a thousandth.
         """
-        network = copy.deepcopy(self.ema.network).half().float()
-        config = network.config
-        if len(self.heldout.captions) > 1:
-            text, pixels = self._text(self.heldout), self.heldout.pixels.to(network.null_text.device)
-            energies = grouped_energies(network, pixels, text, torch.arange(len(text), device=pixels.device))
-            config = calibrate(config, energies)
-        save_network(folder, network.half(), config)
+        network = finish(self.ema.network, self.text, self.anchors)
+        save_network(folder, network.half(), network.config)
 
 
 def jitter(pixels: Tensor, amount: float, generator: torch.Generator) -> Tensor:

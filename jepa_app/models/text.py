@@ -31,6 +31,10 @@ class TextFeatures:
         """Return the features on another device and in another type."""
         return TextFeatures(self.tokens.to(device, dtype), self.mask.to(device))
 
+    def rows(self, rows: slice | Tensor) -> "TextFeatures":
+        """Return the features of some of the prompts."""
+        return TextFeatures(self.tokens[rows], self.mask[rows])
+
     def pooled(self) -> Tensor:
         """Return the mean over real tokens (B, W)."""
         weights = self.mask.to(self.tokens.dtype)[:, :, None]

@@ -20,6 +20,7 @@ from torch.nn.functional import layer_norm, pixel_unshuffle
 
 from jepa_app.config import TIJepaConfig
 from jepa_app.models.blocks import Block, GridPositions, KeyValue, QueryBlock, Rotary, initialise
+from jepa_app.models.references import References
 from jepa_app.models.text import TextFeatures, drop_text, null_features
 
 Layers = tuple[KeyValue, ...]  # keys and values for each layer of a predictor
@@ -31,6 +32,11 @@ class CaptionKeys:
 
     layers: Layers
     mask: Tensor
+
+    def from_row(self, first: int) -> "CaptionKeys":
+        """Return the captions from the one at `first` on."""
+        layers = tuple(KeyValue(kept.key[first:], kept.value[first:]) for kept in self.layers)
+        return CaptionKeys(layers, self.mask[first:])
 
 
 class ImageEncoder(nn.Module):
@@ -196,6 +202,11 @@ class TIJepa(nn.Module):
         self.text_to_image = TextToImage(config)
         self.image_to_text = ImageToText(config)
         self.sentence_space = SentenceSpace(config.text_width, config.text_components)
+        self.references = (
+            References(config.num_references, config.num_patches, config.width, config.text_components)
+            if config.num_references
+            else None
+        )
         self.init_weights()
 
     def init_weights(self) -> None:

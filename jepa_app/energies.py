@@ -1,0 +1,231 @@
+"""Prediction errors of TI-JEPA as energies of pairs of pictures and captions.
+
+An energy has three terms, each a mean squared error that the pair leaves *minus* the error that remains without the
+other side, so that a picture or a caption which is hard to predict for everything gains and loses nothing by it:
+- `text_to_image`: the picture's features predicted from the caption alone, against the null text;
+- `text_to_hidden`: hidden patches predicted from the caption and the visible patches, against the null text;
+- `image_to_text`: the caption's sentence feature predicted from visible patches, against the mean caption (zero).
+Every term is below zero where the other side helps. The same fixed masks serve every pair. The first and the last are
+one matrix product for all pairs; only the second costs a predictor pass a pair. Weights with references have three
+more: the first and the last minus the least that other captions or other pictures would leave (`models/references.py`).
+
+Letters in shapes: M pictures, L captions, N patches, Q asked patches, D width, K sentence components, T text tokens,
+R references, S picture side.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jepa_app.config import TIJepaConfig
+from jepa_app.masking import multi_block_mask
+from jepa_app.models.blocks import KeyValue
+from jepa_app.models.references import soft_least
+from jepa_app.models.text import TextFeatures
+from jepa_app.models.ti_jepa import CaptionKeys, Layers, TIJepa
+
+MASK_SEED = 2503_06380  # of the masks that every pair is scored with
+MAX_ASKED = 16  # hidden patches asked for under one mask
+PICTURES_AT_ONCE = 16
+CAPTIONS_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Energies:
+    """The terms of the energy: three of (M, L), below zero where the pair predicts better than one side alone.
+
+    `compared` (M, L, 3 or 0) holds, where the weights have references, the first against other captions, and the last
+    against other captions and against other pictures; below zero where the pair is better than these.
+    """
+
+    text_to_image: Tensor
+    text_to_hidden: Tensor
+    image_to_text: Tensor
+    compared: Tensor
+
+    def stacked(self) -> Tensor:
+        """Return the terms as (M, L, 3 or 6), in the order of the config's `energy_weights`."""
+        plain = torch.stack([self.text_to_image, self.text_to_hidden, self.image_to_text], dim=-1)
+        return torch.cat([plain, self.compared], dim=-1)
+
+    @classmethod
+    def unstacked(cls, terms: Tensor) -> "Energies":
+        """Return the energies whose terms (M, L, 3 or 6) are given."""
+        return cls(terms[..., 0], terms[..., 1], terms[..., 2], terms[..., 3:])
+
+
+@dataclass(frozen=True)
+class View:
+    """One fixed mask: the positions that stay visible (V,) and those asked for (Q,), both long."""
+
+    visible: Tensor
+    asked: Tensor
+
+
+@dataclass(frozen=True)
+class PictureFeatures:
+    """What is computed once for each picture.
+
+    Attributes:
+        targets: (M, N, D) layer-normalised features of the whole picture.
+        kept: keys and values of the visible patches, for each view.
+        null_errors: (M,) error of the null text at the asked patches, for each view.
+        sentences: (M, K) predicted sentence features, for each view and, last, for the whole picture.
+        least: (M, 2) least energies text -> image and image -> text with reference captions; (M, 0) without any.
+    """
+
+    targets: Tensor
+    kept: tuple[Layers, ...]
+    null_errors: tuple[Tensor, ...]
+    sentences: tuple[Tensor, ...]
+    least: Tensor
+
+
+@dataclass(frozen=True)
+class CaptionFeatures:
+    """What is computed once for each caption.
+
+    Attributes:
+        keys: what the text-to-image predictor reads.
+        pictures: (L, N, D) features that the caption alone predicts.
+        sentences: (L, K) sentence features.
+        least: (L, 1) least energy image -> text with reference pictures; (L, 0) without any.
+    """
+
+    keys: CaptionKeys
+    pictures: Tensor
+    sentences: Tensor
+    least: Tensor
+
+
+@functools.cache
+def score_views(config: TIJepaConfig) -> tuple[View, ...]:
+    """Draw the fixed masks of the score: multi-block masks of I-JEPA, and up to `MAX_ASKED` hidden patches of each."""
+    generator = torch.Generator().manual_seed(MASK_SEED)
+    views = []
+    for _ in range(config.num_score_masks):
+        hidden = multi_block_mask(config.grid, generator)
+        places = hidden.nonzero().flatten()
+        asked = places[torch.randperm(len(places), generator=generator)[:MAX_ASKED]].sort().values
+        views.append(View((~hidden).nonzero().flatten(), asked))
+    return tuple(views)
+
+
+@torch.no_grad()
+def picture_features(network: TIJepa, pixels: Tensor) -> PictureFeatures:
+    """Compute what pictures (M, 3, S, S) contribute to every pair that they take part in."""
+    whole, features = network.whole(pixels)
+    targets = network.image_targets(features)
+    whole_sentences = network.image_to_text(features, whole)
+    null = network.caption_keys(network.null_features(1))
+    kept, null_errors, sentences = [], [], []
+    for view in _views_on(network, pixels.device):
+        features = network.image_encoder(pixels, view.visible)
+        kept.append(network.text_to_image.keep_image(features, view.visible))
+        predicted = network.text_to_image(view.asked, _expand_captions(null, len(pixels)), kept[-1])
+        null_errors.append(_squared(predicted - targets[:, view.asked]))
+        sentences.append(network.image_to_text(features, view.visible))
+    sentences.append(whole_sentences)
+    least = targets.new_zeros(len(targets), 0)
+    if network.references is not None:
+        others = (
+            _text_to_image(network, targets, network.references.pictures),
+            _image_to_text(sentences, network.references.captions),
+        )
+        least = torch.stack([soft_least(energy, network.config.reference_temperature) for energy in others], dim=1)
+    return PictureFeatures(targets, tuple(kept), tuple(null_errors), tuple(sentences), least)
+
+
+@torch.no_grad()
+def caption_features(network: TIJepa, text: TextFeatures) -> CaptionFeatures:
+    """Compute what captions with token features (L, T, W) contribute to every pair that they take part in."""
+    keys = network.caption_keys(text)
+    whole = torch.arange(network.config.num_patches, device=text.mask.device)
+    sentences = network.sentence_space(text)
+    least = sentences.new_zeros(len(sentences), 0)
+    if network.references is not None:
+        others = _sentence_gain(network.references.sentences, network.references.squares, sentences)  # (R, L)
+        least = soft_least(others.T, network.config.reference_temperature)[:, None]
+    return CaptionFeatures(keys, network.text_to_image(whole, keys, None), sentences, least)
+
+
+@torch.no_grad()
+def pair_energies(network: TIJepa, pictures: PictureFeatures, captions: CaptionFeatures) -> Energies:
+    """Return the energies (M, L) of all pairs; memory grows with M x L only by the result's six numbers a pair."""
+    to_image = _text_to_image(network, pictures.targets, captions.pictures)
+    to_text = _image_to_text(pictures.sentences, captions.sentences)
+    compared = to_text.new_zeros(*to_text.shape, 0)
+    if network.references is not None:
+        to_captions = torch.stack([to_image, to_text], dim=-1) - pictures.least[:, None]
+        compared = torch.cat([to_captions, to_text[..., None] - captions.least], dim=-1)
+    return Energies(to_image, _text_to_hidden(network, pictures, captions), to_text, compared)
+
+
+def _text_to_image(network: TIJepa, targets: Tensor, predicted: Tensor) -> Tensor:
+    """Energies (M, L) of targets (M, N, D) with the features (L, N, D) that captions predict."""
+    whole = torch.arange(network.config.num_patches, device=targets.device)
+    null = network.text_to_image(whole, network.caption_keys(network.null_features(1)), None)  # (1, N, D)
+    gained = (predicted - null).flatten(1)  # (L, N D)
+    own = _squared(predicted) - _squared(null)  # (L,)
+    # |p - t|^2 - |n - t|^2 = |p|^2 - |n|^2 - 2 (p - n) t, without a difference of large numbers
+    return own - 2 * targets.flatten(1) @ gained.T / gained.shape[1]
+
+
+def _image_to_text(predictions: Sequence[Tensor], sentences: Tensor) -> Tensor:
+    """Energies (M, L) of sentence features (L, K) with those that pictures predict, (M, K) for each view."""
+    return torch.stack([_sentence_gain(each, _squared(each), sentences) for each in predictions]).mean(dim=0)
+
+
+def _sentence_gain(predicted: Tensor, squares: Tensor, sentences: Tensor) -> Tensor:
+    # |p - t|^2 - |t|^2, the mean caption being zero
+    return squares[:, None] - 2 * predicted @ sentences.T / predicted.shape[1]
+
+
+def _text_to_hidden(network: TIJepa, pictures: PictureFeatures, captions: CaptionFeatures) -> Tensor:
+    num_pictures, num_captions = len(pictures.targets), len(captions.sentences)
+    result = pictures.targets.new_zeros(num_pictures, num_captions)
+    views = _views_on(network, result.device)
+    for rows in blocks(num_pictures, PICTURES_AT_ONCE):
+        for columns in blocks(num_captions, CAPTIONS_AT_ONCE):
+            keys = _repeat_captions(captions.keys, columns, rows.stop - rows.start)
+            for view, layers, null in zip(views, pictures.kept, pictures.null_errors, strict=True):
+                image = _repeat_pictures(layers, rows, columns.stop - columns.start)
+                predicted = network.text_to_image(view.asked, keys, image)  # (M' L', Q, D)
+                predicted = predicted.unflatten(0, (rows.stop - rows.start, -1))
+                errors = _squared(predicted - pictures.targets[rows, None, view.asked], keep=2)  # (M', L')
+                result[rows, columns] += (errors - null[rows, None]) / len(views)
+    return result
+
+
+def _squared(difference: Tensor, keep: int = 1) -> Tensor:
+    """Mean square over all but the first `keep` dimensions."""
+    return difference.square().flatten(keep).mean(dim=keep)
+
+
+def blocks(length: int, size: int) -> Iterator[slice]:
+    for start in range(0, length, size):
+        yield slice(start, min(start + size, length))
+
+
+def _views_on(network: TIJepa, device: torch.device) -> tuple[View, ...]:
+    return tuple(View(view.visible.to(device), view.asked.to(device)) for view in score_views(network.config))
+
+
+def _expand_captions(keys: CaptionKeys, times: int) -> CaptionKeys:
+    """Repeat one caption `times` times, without a copy."""
+    layers = tuple(KeyValue(*(tensor.expand(times, -1, -1, -1) for tensor in kept)) for kept in keys.layers)
+    return CaptionKeys(layers, keys.mask.expand(times, -1))
+
+
+def _repeat_captions(keys: CaptionKeys, columns: slice, times: int) -> CaptionKeys:
+    """Captions of a block, all of them `times` times over: (times * L', ...)."""
+    layers = tuple(KeyValue(*(tensor[columns].repeat(times, 1, 1, 1) for tensor in kept)) for kept in keys.layers)
+    return CaptionKeys(layers, keys.mask[columns].repeat(times, 1))
+
+
+def _repeat_pictures(layers: Layers, rows: slice, times: int) -> Layers:
+    """Pictures of a block, each `times` times in a row: (M' * times, ...)."""
+    return tuple(KeyValue(*(tensor[rows].repeat_interleave(times, dim=0) for tensor in kept)) for kept in layers)

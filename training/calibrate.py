@@ -1,0 +1,57 @@
+"""Calibrate trained TI-JEPA weights anew: `python -m training.calibrate RUN/weights --data DIR --out DIR`.
+
+The network stays as it is; its references, the weights of its energy's terms and its probability are chosen again.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jepa_app.checkpoint import load_config, load_state, save_network
+from jepa_app.config import TIJepaConfig
+from jepa_app.models.text import TextEncoder
+from jepa_app.models.ti_jepa import TIJepa
+from training.data import CaptionedPictures
+from training.recipes import TIJepaRecipe
+from training.text_cache import TextCache
+from training.ti_calibration import Anchors, finish, without_references
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Calibrate and write; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
+    recipe = TIJepaRecipe()
+    parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=__doc__)
+    parser.add_argument("weights", type=Path, help="folder of TI-JEPA's config and tensors, such as weights/ti-jepa")
+    parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; may be the same")
+    parser.add_argument("--references", type=int, default=recipe.references, help="what pairs are compared with")
+    options = parser.parse_args(arguments)
+    try:
+        calibrate_folder(options.weights, options.data, options.out, options.references)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def calibrate_folder(weights: Path, folder: Path, out: Path, references: int) -> None:
+    """Load the weights, choose references and calibrate on the pictures of `folder`, and write to `out`.
+
+    Raises:
+        ValueError: the weights are missing or broken, the folder is not usable, or the number is below 0.
+    """
+    if references < 0:
+        raise ValueError(f"references is {references}; allowed: 0 or more")
+    network = TIJepa(load_config(weights, TIJepaConfig))
+    load_state(weights, network)
+    network = without_references(network)
+    recipe = TIJepaRecipe()
+    data = CaptionedPictures.load(folder, network.config.image_size)
+    anchors = Anchors.of(data, recipe.calibration_pictures, references, recipe.schedule.seed)
+    network = finish(network, TextCache(TextEncoder.load()), anchors)
+    save_network(out, network.half(), network.config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

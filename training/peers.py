@@ -1,0 +1,131 @@
+"""Two encoders side by side, as CLIP and SigLIP have them: what TI-JEPA is measured against.
+
+They have TI-JEPA's own picture encoder, summary head and text head over the same frozen text features; what differs is
+the objective, and that a pair is one inner product.
+Letters in shapes: M pictures, L captions, N patches, T text tokens, W text width, D width, K features, S picture side.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from jepa_app.checkpoint import load_config, load_state, resolve_weights
+from jepa_app.config import TIJepaConfig
+from jepa_app.models.blocks import initialise
+from jepa_app.models.text import TextEncoder, TextFeatures
+from jepa_app.models.ti_jepa import ImageEncoder, ImageToText, TextHead
+from jepa_app.models.tokenizer import check_pixels
+from jepa_app.scoring import Scores
+
+PICTURES_AT_ONCE = 64
+CAPTIONS_AT_ONCE = 128
+MOST_SCALE = math.log(100)  # of CLIP
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerConfig(TIJepaConfig):
+    """TI-JEPA's sizes, and which loss trained the peer: "softmax" (CLIP) or "sigmoid" (SigLIP).
+
+    `text_components` is the number of features of both sides; the settings of TI-JEPA's predictor from text and of its
+    energy are not used, but for the calibration.
+    """
+
+    loss: Literal["softmax", "sigmoid"] = "softmax"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = ("softmax", "sigmoid")
+        self._require(self.loss in allowed, f"loss is {self.loss!r}; allowed: {allowed}")
+
+
+class DualEncoder(nn.Module):
+    """Pictures and captions as unit vectors; `scale` is the logarithm of what multiplies their inner products."""
+
+    def __init__(self, config: PeerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image_encoder = ImageEncoder(config)
+        self.image_head = ImageToText(config)
+        self.text_head = TextHead(config)
+        self.text_features = nn.Linear(config.width, config.text_components)
+        self.scale = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Initialise the network.
+
+        | parameter | value |
+        | layers | see `blocks.initialise`; the picture's last layer is normal, std 0.02 |
+        | positions, queries | normal, std 0.02 |
+        | scale and bias | CLIP: log 14.3 and 0; SigLIP: log 10 and -10 |
+        """
+        initialise(self)
+        for parameter in (self.image_encoder.position, self.image_head.queries, self.image_head.out.weight):
+            nn.init.normal_(parameter, std=0.02)
+        is_softmax = self.config.loss == "softmax"
+        nn.init.constant_(self.scale, math.log(1 / 0.07) if is_softmax else math.log(10))
+        nn.init.constant_(self.bias, 0.0 if is_softmax else -10.0)
+
+    def pictures(self, pixels: Tensor) -> Tensor:
+        """Return unit vectors (M, K) of pictures (M, 3, S, S)."""
+        everything = torch.arange(self.config.num_patches, device=pixels.device)
+        return normalize(self.image_head(self.image_encoder(pixels, everything), everything), dim=-1)
+
+    def captions(self, text: TextFeatures) -> Tensor:
+        """Return unit vectors (L, K) of captions with token features (L, T, W)."""
+        return normalize(self.text_features(TextFeatures(self.text_head(text), text.mask).pooled()), dim=-1)
+
+    def logits(self, pictures: Tensor, captions: Tensor) -> Tensor:
+        """Return the logits (M, L) of all pairs of unit vectors (M, K) and (L, K)."""
+        return self.scale.clamp(max=MOST_SCALE).exp() * pictures @ captions.T + self.bias
+
+
+class PeerScorer:
+    """A trained peer with its text encoder and calibration: the same face as TI-JEPA's scorer."""
+
+    def __init__(self, network: DualEncoder, text_encoder: TextEncoder) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.text_encoder = text_encoder
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, device: torch.device | str | None = None) -> "PeerScorer":
+        """Load the part `peer` of a weights folder; `device` is a GPU if there is one unless given.
+
+        Raises:
+            ValueError: the weights are missing, broken or of another kind.
+        """
+        part = resolve_weights(folder) / "peer"
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        network = DualEncoder(load_config(part, PeerConfig))
+        load_state(part, network)
+        return cls(network.to(chosen), TextEncoder.load(device=chosen))
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the pictures to score."""
+        return self.network.config.image_size
+
+    @torch.no_grad()
+    def score(self, pixels: Tensor, captions: Sequence[str]) -> Scores:
+        """Score every picture (M, 3, S, S) in [-1, 1] with every caption; the energy is minus the cosine.
+
+        Raises:
+            ValueError: pictures of another size or not finite, an over-long caption.
+        """
+        check_pixels(pixels, self.image_size)
+        device = self.network.scale.device
+        pictures = torch.cat(
+            [self.network.pictures(part.to(device, torch.float32)) for part in pixels.split(PICTURES_AT_ONCE)]
+        )
+        parts = (captions[at : at + CAPTIONS_AT_ONCE] for at in range(0, len(captions), CAPTIONS_AT_ONCE))
+        words = [self.network.captions(self.text_encoder.encode(part).to(device, torch.float32)) for part in parts]
+        energy = -(pictures @ torch.cat(words).T).cpu()
+        config = self.network.config
+        return Scores(energy, torch.sigmoid(config.calibration_offset - config.calibration_scale * energy))

@@ -1,0 +1,63 @@
+"""Settings in words: frozen dataclasses changed by assignments such as "schedule.batch_size=96"."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+SettingsT = TypeVar("SettingsT")
+
+
+def replace_settings(settings: SettingsT, assignments: Sequence[str]) -> SettingsT:
+    """Return the dataclass with values replaced by those of assignments such as "network.width=128".
+
+    All are replaced at once, so that values which must fit one another can be changed together.
+
+    Raises:
+        ValueError: there is no such key, or a text does not fit its type.
+    """
+    changes = []
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"setting {assignment!r} has no '='; write --set key=value, e.g. schedule.batch_size=96")
+        changes.append((key, text))
+    return _replaced(settings, changes)
+
+
+def _replaced(settings: Any, changes: Sequence[tuple[str, str]]) -> Any:
+    allowed = [entry.name for entry in dataclasses.fields(settings)]
+    values: dict[str, Any] = {}
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for key, text in changes:
+        name, _, rest = key.partition(".")
+        if name not in allowed:
+            raise ValueError(f"setting {name!r} is unknown; allowed: {', '.join(allowed)}")
+        old = getattr(settings, name)
+        is_group = dataclasses.is_dataclass(old)
+        if is_group and not rest:
+            raise ValueError(f"setting {name!r} is a group; write {name}.KEY=value")
+        if rest and not is_group:
+            raise ValueError(f"setting {name!r} is no group, so {key!r} does not exist")
+        if is_group:
+            groups.setdefault(name, []).append((rest, text))
+        else:
+            values[name] = _parse(key, text, old)
+    values |= {name: _replaced(getattr(settings, name), inner) for name, inner in groups.items()}
+    return dataclasses.replace(settings, **values)
+
+
+def _parse(key: str, text: str, old: object) -> object:
+    if isinstance(old, str):
+        return text
+    try:
+        value = json.loads(text.lower() if isinstance(old, bool) else text)
+    except json.JSONDecodeError:
+        value = None
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not type(old):
+        raise ValueError(f"setting {key} is {text!r}; allowed: a {type(old).__name__} such as {old!r}")
+    return value

@@ -2,12 +2,13 @@
 
 import itertools
 import platform
+import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Generator, Hashable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,11 +21,12 @@ from transformers.utils import logging as transformers_logging
 from jepa_app.editing import Job
 from jepa_app.engine import Engine, Inbox, Run
 from jepa_app.pipeline import JepaTPipeline
-from jepa_app.requests import MAX_CAPTIONS, GenerateRequest, check_captions
+from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, GenerateRequest, check_captions
 from jepa_app.runs import Frame, Runs, to_pixels
 from jepa_app.scoring import Scorer
 from jepa_app.styles import STYLES
 
+MAX_CHOICE = 16
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
@@ -35,6 +37,14 @@ class CaptionScore:
     caption: str
     energy: float
     probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Finished pictures of one prompt, the best match first: their last frames and their scores."""
+
+    frames: tuple[Frame, ...]
+    scores: tuple[CaptionScore, ...]
 
 
 class Studio:
@@ -86,17 +96,11 @@ class Studio:
         prompts = list(dict.fromkeys(caption for caption in captions if caption is not None))
         if not prompts or None in captions:
             raise ValueError("a picture from outside has no prompt to be matched with")
-        pixels = torch.stack([to_pixels(frame.image, self._scorer.image_size) for frame in frames])
-        with self._scoring:
-            scores = self._scorer.score(pixels, prompts)
+        energy, probability = self._scores([frame.image for frame in frames], prompts)
+        columns = [prompts.index(caption) for caption in captions if caption is not None]
         return [
-            CaptionScore(
-                caption=caption,
-                energy=float(scores.energy[row, prompts.index(caption)]),
-                probability=float(scores.probability[row, prompts.index(caption)]),
-            )
-            for row, caption in enumerate(captions)
-            if caption is not None
+            CaptionScore(caption=prompts[column], energy=energy[row][column], probability=probability[row][column])
+            for row, column in enumerate(columns)
         ]
 
     def generate_each(self, requests: Sequence[GenerateRequest]) -> Generator[tuple[int, Frame], None, None]:
@@ -151,6 +155,35 @@ class Studio:
             for run in runs:
                 run.cancel()
 
+    def best_of(
+        self, request: GenerateRequest, count: int, client: Hashable = None
+    ) -> Generator[Frame | Choice, None, None]:
+        """Make pictures of consecutive seeds together, yield the frames of the first and at last the choice among all.
+
+        Raises:
+            ValueError: as `generate`, or there are fewer than 2 or more than 16 pictures.
+        """
+        if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= MAX_CHOICE:
+            raise ValueError(f"best of is {count!r}; allowed: a whole number from 2 to {MAX_CHOICE}")
+        first = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+        requests = [replace(request, seed=(first + number) % (MAX_SEED + 1)) for number in range(count)]
+        last: dict[int, Frame] = {}
+        with closing(self.generate_together(requests, client)) as frames:
+            for number, frame in frames:
+                last[number] = frame
+                if number == 0:
+                    yield frame
+        prompt = request.prompt.strip()
+        energy, probability = self._scores([last[number].image for number in range(count)], [prompt])
+        order = sorted(range(count), key=lambda number: energy[number][0])
+        yield Choice(
+            frames=tuple(last[number] for number in order),
+            scores=tuple(
+                CaptionScore(caption=prompt, energy=energy[number][0], probability=probability[number][0])
+                for number in order
+            ),
+        )
+
     def generate_image(self, request: GenerateRequest) -> Image.Image:
         """Run a request to its end and return the finished picture."""
         *_, last = self.generate(request)
@@ -180,10 +213,14 @@ class Studio:
         check_captions(captions)
         if not 1 <= len(pictures) <= MAX_CAPTIONS:
             raise ValueError(f"got {len(pictures)} pictures; allowed: 1 to {MAX_CAPTIONS} at once")
-        size = self._scorer.image_size
-        pixels = torch.stack([to_pixels(picture, size) for picture in pictures])  # (M, 3, S, S)
+        return self._scores(pictures, [caption.strip() for caption in captions])
+
+    def _scores(
+        self, pictures: Sequence[Image.Image], captions: list[str]
+    ) -> tuple[list[list[float]], list[list[float]]]:
+        pixels = torch.stack([to_pixels(picture, self._scorer.image_size) for picture in pictures])  # (M, 3, S, S)
         with self._scoring:
-            scores = self._scorer.score(pixels, [caption.strip() for caption in captions])
+            scores = self._scorer.score(pixels, captions)
         return scores.energy.tolist(), scores.probability.tolist()
 
     def info(self) -> dict[str, Any]:

@@ -175,6 +175,31 @@ def test_the_energy_of_every_step_is_drawn_and_told(open_studio: OpenPage) -> No
     assert all(isinstance(step["energy"], float) for step in trace["trace"])
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_best_of_several_is_shown_with_the_others(open_studio: OpenPage, width: int) -> None:
+    page = open_studio(width=width)
+    page.fill("#seed input", "90")
+    page.get_by_role("radio", name="4", exact=True).check(force=True)
+    generate(page, "red apple", steps=4)
+    assert page.locator(".candidates button").count() == 4
+    pressed = ".candidates [aria-pressed=true]"
+    best = page.locator(".candidates button").first
+    assert best.get_attribute("aria-pressed") == "true"
+    assert (best.get_attribute("aria-label") or "").startswith(f"Show number 1: seed {page.inner_text('.seed')}, ")
+    first = pixels(page)
+    page.locator(".candidates button").nth(2).click()
+    page.wait_for_function("document.querySelectorAll('.candidates button')[2].getAttribute('aria-pressed') === 'true'")
+    assert page.locator(pressed).count() == 1
+    assert not np.array_equal(pixels(page), first)
+    page.focus(".player")
+    press(page, "Home")
+    assert counter(page) == "1 / 4"  # the whole run of it is there
+    assert sideways_scroll(page) <= 0
+    page.get_by_role("radio", name="just one").check(force=True)
+    generate(page, "blue car", steps=4)
+    assert page.is_hidden(".candidates")
+
+
 def test_a_reloaded_page_comes_back_to_its_run(open_studio: OpenPage) -> None:
     page = open_studio()
     page.fill("#seed input", "77")

@@ -13,7 +13,7 @@ from PIL import Image
 from jepa_app.editing import Job, Jobs
 from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, Edit, GenerateRequest
 from jepa_app.runs import Frame, Waiting
-from jepa_app.studio import Studio
+from jepa_app.studio import Choice, Studio
 from tests.studio_server import loaded
 
 PROMPTS = (
@@ -454,3 +454,23 @@ def test_those_who_wait_are_told_how_many_are_ahead(studio: Studio, monkeypatch:
         *_, last = run
         assert isinstance(last, Frame)
         assert last.index == 1
+
+
+def test_the_best_of_several_seeds_is_chosen_by_energy(studio: Studio) -> None:
+    request = GenerateRequest(prompt="red apple", steps=3, seed=60)
+    *frames, choice = studio.best_of(request, 4)
+    assert [(frame.index, frame.seed) for frame in frames if isinstance(frame, Frame)] == [(n, 60) for n in range(3)]
+    assert isinstance(choice, Choice)
+    assert sorted(frame.seed for frame in choice.frames) == [60, 61, 62, 63]
+    energies = [score.energy for score in choice.scores]
+    assert energies == sorted(energies)
+    for frame, energy in zip(choice.frames, energies, strict=True):
+        alone = studio.generate_image(GenerateRequest(prompt="red apple", steps=3, seed=frame.seed))
+        assert np.allclose(np.asarray(frame.image, int), np.asarray(alone, int), atol=2)
+        assert studio.score(frame.image, ["red apple"])[0].energy == pytest.approx(energy, abs=1e-4)
+
+
+@pytest.mark.parametrize("count", [0, 1, 17, 2.5, True, None])
+def test_a_choice_among_too_few_or_too_many_is_refused(studio: Studio, count: Any) -> None:
+    with pytest.raises(ValueError, match=r"best of is .*; allowed: a whole number from 2 to 16"):
+        next(studio.best_of(GenerateRequest(prompt="red apple"), count))

@@ -11,11 +11,13 @@ from PIL import Image
 
 from jepa_app.requests import GUIDANCE, STEPS, TEMPERATURE, Edit, GenerateRequest
 from jepa_app.runs import Frame, Waiting
+from jepa_app.studio import Choice
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.player import KeptRuns, delta, make_player
 from jepa_app.ui.recall import KeepPicture, make_history, make_recall, wire_recall
 
+BEST_OF = (4, 9, 16)
 DEFAULTS = GenerateRequest(prompt="-")
 
 ADD_STYLE = """(style, prompt) => {
@@ -43,9 +45,10 @@ class GenerateControls:
     guidance: gr.Slider
     temperature: gr.Slider
     seed: gr.Number
+    best_of: gr.Radio
 
     def all(self) -> list[gr.components.Component]:
-        """The components as an event's `inputs`."""
+        """The components of one request as an event's `inputs`."""
         return [self.prompt, self.negative_prompt, self.steps, self.guidance, self.temperature, self.seed]
 
 
@@ -55,6 +58,7 @@ class GenerateWork:
 
     watch: Callable[[GenerateRequest, Hashable], Generator[Frame | Waiting, None, None]]
     resume: Callable[[str, Hashable], Generator[Frame | Waiting, None, None]]
+    best_of: Callable[[GenerateRequest, int, Hashable], Generator[Frame | Choice, None, None]]
     image: Callable[[GenerateRequest], Image.Image]
     keep_picture: KeepPicture
     kept: KeptRuns
@@ -97,11 +101,19 @@ def _wire_runs(
         guidance: float,
         temperature: float,
         seed: int | None = None,
+        best_of: int = 1,
     ) -> Iterator[dict[str, Any]]:
-        """Stream a picture for a prompt: one small delta a step, with the picture so far as base64."""
+        """Stream a picture for a prompt: one small delta a step, with the picture so far as base64.
+
+        With `best_of` above 1 so many seeds are tried, and the last delta is of the picture that fits the prompt best.
+        """
         with shown_to_user():
             request = _request(prompt, negative_prompt, steps, guidance, temperature, seed)
-            yield from _deltas(weights, work.watch(request, visitor.session_hash))
+            if best_of == 1:
+                yield from _deltas(weights, work.watch(request, visitor.session_hash))
+            else:
+                for change in _deltas(weights, work.best_of(request, best_of, visitor.session_hash)):
+                    yield change | {"of": best_of}
 
     def edit(
         visitor: gr.Request,
@@ -151,7 +163,7 @@ def _wire_runs(
     for goes_on in (player.edit, player.resume):
         goes_on(None, outputs=[stop], js=START, api_visibility="private")
     running = [
-        gr.on(asked, generate, inputs=inputs, api_name="generate", **streaming),
+        gr.on(asked, generate, inputs=[*inputs, controls.best_of], api_name="generate", **streaming),
         player.edit(edit, inputs=[player, *inputs], js=START_OF_EDIT, api_name="edit", **streaming),
         player.resume(resume, inputs=[player], js="(last) => [last.job]", api_name="resume", **streaming),
     ]
@@ -169,7 +181,7 @@ def _wire_runs(
     )
 
 
-def _deltas(weights: str, frames: Generator[Frame | Waiting, None, None]) -> Iterator[dict[str, Any]]:
+def _deltas(weights: str, frames: Generator[Frame | Waiting | Choice, None, None]) -> Iterator[dict[str, Any]]:
     with closing(frames):
         for frame in frames:
             yield delta(weights, frame)
@@ -253,6 +265,14 @@ def _settings(prompt: gr.Textbox, max_steps: int) -> tuple[GenerateControls, gr.
         info=texts.TEMPERATURE_INFO,
         elem_id="heat",
     )
+    best_of = gr.Radio(
+        [(texts.BEST_OF_ONE, 1), *((str(count), count) for count in BEST_OF)],
+        value=1,
+        label=texts.BEST_OF_LABEL,
+        info=texts.BEST_OF_INFO,
+        elem_id="best-of",
+        elem_classes="chips",
+    )
     with gr.Accordion(texts.NEGATIVE_HEAD, open=False, elem_id="negative") as negative:
         negative_prompt = gr.Textbox(
             "",
@@ -268,6 +288,7 @@ def _settings(prompt: gr.Textbox, max_steps: int) -> tuple[GenerateControls, gr.
         guidance=guidance,
         temperature=temperature,
         seed=seed,
+        best_of=best_of,
     )
     return controls, dice, negative
 

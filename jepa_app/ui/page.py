@@ -35,6 +35,7 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
                 work = GenerateWork(
                     watch=on_gpu(studio.runs.watch),
                     resume=on_gpu(studio.runs.resume),
+                    best_of=on_gpu(studio.best_of),
                     image=on_gpu(studio.generate_image),
                     keep_picture=on_gpu(studio.runs.keep_picture),
                     kept=KeptRuns(

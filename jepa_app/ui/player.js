@@ -40,6 +40,7 @@ function begin(delta) {
   picture.hidden = part('about').hidden = false;
   timeline.disabled = play.disabled = Boolean(delta.still);
   forget();
+  if (!choice.some((one) => one.job === delta.job)) drawChoice([]);
 }
 
 function drawBoard(grid) {
@@ -51,6 +52,7 @@ function accept(delta) {
   const following = shown === latest;
   run = delta;
   total = delta.n;
+  pressCandidate();
   timeline.max = Math.max(total, 2);
   moments[delta.i] = {
     source: 'data:' + delta.type + ';base64,' + delta.frame,
@@ -190,10 +192,14 @@ watch('value', () => {
   const delta = props.value;
   if (delta?.waiting) { sayWaiting(delta.waiting); return; }
   if (!delta?.job || !delta.frame || delta.edit) return;
+  if (delta.choice) drawChoice(delta.choice);
   if (delta.job !== run?.job) begin(delta);
   const wasRunning = isRunning();
   accept(delta);
-  if (wasRunning && delta.i === total - 1) finish(delta);
+  if (wasRunning && delta.i === total - 1) {
+    if (delta.of && !delta.choice) say(words('choosing', { count: delta.of })); // the others are still being made
+    else finish(delta);
+  }
   lookAround();
 });
 

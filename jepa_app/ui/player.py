@@ -12,7 +12,7 @@ from PIL import Image
 
 from jepa_app.export import TYPES, animation, animation_kinds, open_frames, run_settings
 from jepa_app.runs import Frame, Waiting
-from jepa_app.studio import CaptionScore
+from jepa_app.studio import CaptionScore, Choice
 from jepa_app.ui import texts
 from jepa_app.ui.errors import answering
 from jepa_app.ui.fragment import fragment
@@ -96,10 +96,14 @@ def encoded_run(run: object) -> dict[str, str]:
     return {"type": TYPES[kind], "data": base64.b64encode(made).decode("ascii")}
 
 
-def delta(weights: str, frame: Frame | Waiting) -> dict[str, Any]:
+def delta(weights: str, frame: Frame | Waiting | Choice) -> dict[str, Any]:
     """One step as the browser gets it; keys that do not change cost nothing on the way (Gradio sends differences)."""
     if isinstance(frame, Waiting):
         return {"waiting": {"ahead": frame.ahead, "seconds": frame.seconds}}
+    if isinstance(frame, Choice):
+        return delta(weights, frame.frames[0]) | {
+            "choice": [_candidate(*pair) for pair in zip(frame.frames, frame.scores, strict=True)]
+        }
     request = frame.request
     lossless = frame.image.width <= LOSSLESS_SIDE or frame.index == frame.total - 1
     return {
@@ -115,6 +119,16 @@ def delta(weights: str, frame: Frame | Waiting) -> dict[str, Any]:
         "born": list(frame.born),
         "type": "image/png" if lossless else "image/jpeg",
         "frame": png(frame.image) if lossless else jpeg(frame.image),
+    }
+
+
+def _candidate(frame: Frame, score: CaptionScore) -> dict[str, Any]:
+    return {
+        "job": frame.job,
+        "seed": frame.seed,
+        "frame": png(frame.image),
+        "energy": score.energy,
+        "probability": score.probability,
     }
 
 

@@ -92,6 +92,33 @@ function drawFit() { // the curve of the energy over the timeline, and the shown
   part('curve-dot').setAttribute('d', score ? 'M' + right(shown) + ' ' + down(score.energy) + 'h0' : '');
 }
 
+// Best of several: a button for each, which brings the whole run to the stage.
+const candidates = part('candidates');
+let choice = [];
+
+function drawChoice(pictures) {
+  choice = pictures;
+  candidates.hidden = !pictures.length;
+  candidates.replaceChildren(...pictures.map((one, place) => {
+    const button = document.createElement('button');
+    button.type = 'button';
+    const told = { place: place + 1, seed: one.seed, words: verdict(one.probability), energy: one.energy.toFixed(3) };
+    button.title = words('candidate', told);
+    button.setAttribute('aria-label', button.title);
+    const image = document.createElement('img');
+    image.alt = '';
+    image.src = 'data:image/png;base64,' + one.frame;
+    button.append(image);
+    button.addEventListener('click', () => { if (!isRunning() && one.job !== run.job) rejoin(one.job, false, run.job, ''); });
+    return button;
+  }));
+  pressCandidate();
+}
+
+function pressCandidate() {
+  [...candidates.children].forEach((button, place) => button.setAttribute('aria-pressed', String(choice[place].job === run?.job)));
+}
+
 // A run that ended without its last step, though nobody stopped it: the connection broke, or the phone slept.
 function comeBack() {
   if (wasStopped) { wasStopped = false; return; }
@@ -106,7 +133,7 @@ function comeBack() {
 }
 
 // Fetch what the server has of a run; what it does not have yet, it goes on to make.
-async function rejoin(job, isOn, shownJob = job) {
+async function rejoin(job, isOn, shownJob = job, told = words(shownJob === job ? 'welcome_back' : 'from_history')) {
   const answer = await answerOf(server.missing, { job, steps: [] });
   if (answer.error || !answer.deltas.length || isRunning() || (run && run.job !== shownJob)) return false;
   for (const delta of answer.deltas) {
@@ -117,7 +144,7 @@ async function rejoin(job, isOn, shownJob = job) {
   show(latest);
   if (isOn && latest < total - 1) trigger('resume');
   else if (latest < total - 1) say(words('stopped', { step: latest + 1, total }));
-  else say(words(shownJob === job ? 'welcome_back' : 'from_history'));
+  else say(told);
   lookAround();
   return true;
 }

@@ -42,6 +42,9 @@ GUIDANCE_LABEL = "Guidance"
 GUIDANCE_INFO = "How strictly the words are followed."
 TEMPERATURE_LABEL = "Temperature"
 TEMPERATURE_INFO = "Lower is calmer and more alike."
+BEST_OF_LABEL = "Best of"
+BEST_OF_INFO = "Makes several at once and shows the one that fits the words best."
+BEST_OF_ONE = "just one"
 NEGATIVE_HEAD = "Negative prompt"
 NEGATIVE_LABEL = "What to keep out"
 NEGATIVE_PLACEHOLDER = "for example: blue, square"
@@ -122,6 +125,8 @@ PLAYER = {
     "speed": "Speed",
     "legend_first": "first",
     "legend_last": "last",
+    "candidates": "All of them, the best match first",
+    "candidate": "Show number {place}: seed {seed}, {words}, energy {energy}",
     "to_match": "Match this picture",
     "reuse": "Reuse seed",
     "download": "Download",
@@ -142,6 +147,7 @@ PLAYER = {
     "welcome_back": "Your last run, as it was",
     "alt_begin": "The picture to begin with",
     "running": "Step {step} of {total}",
+    "choosing": "Finishing the {count} pictures and choosing among them",
     "finished": "Finished in {seconds} s",
     "stopped": "Stopped at step {step} of {total}, the picture so far is kept",
     "from_history": "From your history",

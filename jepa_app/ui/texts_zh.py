@@ -24,6 +24,9 @@ GUIDANCE_LABEL = "引导强度"
 GUIDANCE_INFO = "越高越贴近提示词。"
 TEMPERATURE_LABEL = "温度"
 TEMPERATURE_INFO = "越低越稳定，变化越少。"
+BEST_OF_LABEL = "择优"
+BEST_OF_INFO = "一次生成多张，显示与提示词最匹配的一张。"
+BEST_OF_ONE = "只生成一张"
 NEGATIVE_HEAD = "反向提示词"
 NEGATIVE_LABEL = "不希望出现的内容"
 NEGATIVE_PLACEHOLDER = "例如：blue, square"
@@ -102,6 +105,8 @@ PLAYER = {
     "speed": "速度",
     "legend_first": "最先",
     "legend_last": "最后",
+    "candidates": "全部候选，按匹配程度排列",
+    "candidate": "查看第 {place} 张：种子 {seed}，{words}，能量 {energy}",
     "to_match": "匹配这张图片",
     "reuse": "沿用种子",
     "download": "下载",
@@ -122,6 +127,7 @@ PLAYER = {
     "welcome_back": "这是您上次的生成",
     "alt_begin": "起始图片",
     "running": "第 {step} 步，共 {total} 步",
+    "choosing": "正在完成 {count} 张图片并从中挑选",
     "finished": "完成，用时 {seconds} 秒",
     "stopped": "已停在第 {step} 步（共 {total} 步），保留当前图片",
     "from_history": "来自历史记录",

@@ -15,7 +15,7 @@ from jepa_app.studio import DEFAULT_WEIGHTS, Studio
 from tests.browser import chromium, find_chromium, generate, open_page
 from tests.studio_server import served
 
-PROMPT, SEED, STEPS = "red apple, twemoji style", 7, 16
+PROMPT, SEED, STEPS = "red apple, twemoji style", 1, 16
 CAPTIONS = ("red apple, twemoji style", "green apple", "red heart", "tomato", "fire engine", "sleeping cat")
 STEP_MS, LAST_MS = 260, 2500  # of the recorded run
 WIDTHS = {"desktop": 1280, "phone": 390}

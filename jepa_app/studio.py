@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from jepa_app.editing import Job, Jobs, shown_of_job, shown_of_picture, with_ring
 from jepa_app.engine import Engine, EngineRequest, Inbox, Run
+from jepa_app.explain import Lesson, LessonProgress, explain
 from jepa_app.pipeline import JepaTPipeline, to_pil
 from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, Edit, GenerateRequest, check_captions
 from jepa_app.scoring import Scorer
@@ -65,6 +66,7 @@ class Studio:
         self._scorer = scorer
         self._weights = str(weights)
         self._scoring = threading.Lock()
+        self._explaining = threading.Lock()
         self._jobs = Jobs()
 
     @classmethod
@@ -156,7 +158,7 @@ class Studio:
         settings = SamplingSettings(
             num_steps=request.steps, guidance_scale=float(request.guidance), temperature=float(request.temperature)
         )
-        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+        seed = _seed_of(request)
         return self._engine.submit(
             EngineRequest(
                 prompt=request.prompt,
@@ -209,6 +211,28 @@ class Studio:
         *_, last = self.generate(request)
         return last.image
 
+    def explain(self, request: GenerateRequest) -> Generator[LessonProgress | Lesson, None, None]:
+        """Make a picture and yield how far its lesson is, at last the lesson; one at a time, the others wait.
+
+        The network is only read, so pictures go on being made meanwhile.
+
+        Raises:
+            ValueError: the request begins with a picture, or as `generate`.
+        """
+        if request.edit is not None:
+            raise ValueError("a lesson tells a picture from its first token on; leave the edit out")
+        settings = SamplingSettings(
+            num_steps=request.steps, guidance_scale=float(request.guidance), temperature=float(request.temperature)
+        )
+        with self._explaining:
+            yield from explain(
+                self._pipeline,
+                request.prompt,
+                negative_prompt=request.negative_prompt.strip() or None,
+                settings=settings,
+                seed=_seed_of(request),
+            )
+
     def score(self, picture: Image.Image, captions: Sequence[str]) -> list[CaptionScore]:
         """Rank captions for a picture, best first (its central square is looked at).
 
@@ -253,6 +277,10 @@ class Studio:
             "styles": [style.words for style in STYLES.values()],
             "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
         }
+
+
+def _seed_of(request: GenerateRequest) -> int:
+    return secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
 
 
 def _checked_device(name: str) -> torch.device:

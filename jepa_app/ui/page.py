@@ -13,6 +13,7 @@ from jepa_app.ui import texts
 from jepa_app.ui.compare_tab import build_compare_tab
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.generate_tab import build_generate_tab
+from jepa_app.ui.learn_tab import build_learn_tab
 from jepa_app.ui.match_tab import MatchTab, build_match_tab, caption_lines
 from jepa_app.ui.theme import studio_theme
 
@@ -45,6 +46,8 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
                 build_compare_tab(on_gpu(studio.generate_together))
             with gr.Tab("Match", id="match"):
                 match = build_match_tab(on_gpu(studio.score), on_gpu(studio.score_matrix))
+            with gr.Tab("Learn", id="learn"):
+                build_learn_tab(on_gpu(studio.explain))
         _wire_handover(player, match, tabs)
     return page.queue(max_size=QUEUE_LENGTH)
 
@@ -53,7 +56,7 @@ def serving_options() -> dict[str, Any]:
     """The arguments of `launch` that belong to the page rather than to the place where it runs."""
     return {
         "theme": studio_theme(),
-        "css_paths": [HERE / "page.css", HERE / "player.css", HERE / "compare.css"],
+        "css_paths": [HERE / "page.css", HERE / "player.css", HERE / "compare.css", HERE / "learn.css"],
         "footer_links": ["api"],
         "run_history": False,  # it would store every run, pictures and all, in the visitor's browser
         "mcp_server": True,  # the endpoints are tools for agents too

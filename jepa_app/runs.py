@@ -160,21 +160,17 @@ class Runs:
         """A fresh seed; a run that goes on keeps its own."""
         edit = request.edit
         before = None if edit is None or edit.redo else self._jobs.moment(edit.job, edit.step).request
-        seed = None if before is None else before.seed
-        return secrets.randbelow(MAX_SEED + 1) if seed is None else seed
+        return seed_of(before or request)
 
     def enter(self, job: Job, after: TokenStep | None, client: Hashable, inbox: Inbox | None = None) -> Run:
         """Hand a job to the engine, to begin it or to go on after one of its steps; errors as in `submit`."""
         request = job.request
         assert request is not None
         assert request.seed is not None
-        settings = SamplingSettings(
-            num_steps=request.steps, guidance_scale=float(request.guidance), temperature=float(request.temperature)
-        )
         asked = EngineRequest(
             prompt=request.prompt,
             negative_prompt=request.negative_prompt.strip() or None,
-            settings=settings,
+            settings=settings_of(request),
             seed=request.seed,
             client=client,
             shown=job.shown,
@@ -213,6 +209,18 @@ class Runs:
             request=moment.request,
             seconds=moment.seconds,
         )
+
+
+def settings_of(request: GenerateRequest) -> SamplingSettings:
+    """Return how a request is to be sampled."""
+    return SamplingSettings(
+        num_steps=request.steps, guidance_scale=float(request.guidance), temperature=float(request.temperature)
+    )
+
+
+def seed_of(request: GenerateRequest) -> int:
+    """Return a request's seed, a fresh one if it names none."""
+    return secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
 
 
 def to_picture(pixels: torch.Tensor) -> Image.Image:

@@ -2,7 +2,6 @@
 
 import itertools
 import platform
-import secrets
 import threading
 import time
 from collections import deque
@@ -20,9 +19,10 @@ from transformers.utils import logging as transformers_logging
 
 from jepa_app.editing import Job
 from jepa_app.engine import Engine, Inbox, Run
+from jepa_app.explain import Lesson, LessonProgress, explain
 from jepa_app.pipeline import JepaTPipeline
 from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, GenerateRequest, check_captions
-from jepa_app.runs import Frame, Runs, to_pixels
+from jepa_app.runs import Frame, Runs, seed_of, settings_of, to_pixels
 from jepa_app.scoring import Scorer
 from jepa_app.styles import STYLES
 
@@ -57,6 +57,7 @@ class Studio:
         self._weights = str(weights)
         self._scoring = threading.Lock()
         self.runs = Runs(engine)
+        self._explaining = threading.Lock()
 
     @classmethod
     def load(cls, weights: Path | str = DEFAULT_WEIGHTS, device: str = "auto") -> "Studio":
@@ -165,7 +166,7 @@ class Studio:
         """
         if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= MAX_CHOICE:
             raise ValueError(f"best of is {count!r}; allowed: a whole number from 2 to {MAX_CHOICE}")
-        first = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+        first = seed_of(request)
         requests = [replace(request, seed=(first + number) % (MAX_SEED + 1)) for number in range(count)]
         last: dict[int, Frame] = {}
         with closing(self.generate_together(requests, client)) as frames:
@@ -188,6 +189,25 @@ class Studio:
         """Run a request to its end and return the finished picture."""
         *_, last = self.generate(request)
         return last.image
+
+    def explain(self, request: GenerateRequest) -> Generator[LessonProgress | Lesson, None, None]:
+        """Make a picture and yield how far its lesson is, at last the lesson; one at a time, the others wait.
+
+        The network is only read, so pictures go on being made meanwhile.
+
+        Raises:
+            ValueError: the request begins with a picture, or as `generate`.
+        """
+        if request.edit is not None:
+            raise ValueError("a lesson tells a picture from its first token on; leave the edit out")
+        with self._explaining:
+            yield from explain(
+                self._pipeline,
+                request.prompt,
+                negative_prompt=request.negative_prompt.strip() or None,
+                settings=settings_of(request),
+                seed=seed_of(request),
+            )
 
     def score(self, picture: Image.Image, captions: Sequence[str]) -> list[CaptionScore]:
         """Rank captions for a picture, best first (its central square is looked at).

@@ -47,7 +47,14 @@ def picture_of(delta: dict[str, Any]) -> Image.Image:
 
 def test_the_endpoints_have_their_names(client: Client) -> None:
     endpoints: Any = client.view_api(return_format="dict", print_info=False)
-    assert set(endpoints["named_endpoints"]) == {"/generate", "/generate_image", "/grid", "/score", "/score_matrix"}
+    assert set(endpoints["named_endpoints"]) == {
+        "/generate",
+        "/generate_image",
+        "/grid",
+        "/learn",
+        "/score",
+        "/score_matrix",
+    }
     parameters = [part["parameter_name"] for part in endpoints["named_endpoints"]["/generate"]["parameters"]]
     assert parameters == ["prompt", "negative_prompt", "steps", "guidance", "temperature", "seed"]
 
@@ -55,7 +62,7 @@ def test_the_endpoints_have_their_names(client: Client) -> None:
 def test_agents_find_the_endpoints_as_tools(client: Client) -> None:
     tools = httpx.get(f"{client.src}gradio_api/mcp/schema", timeout=PATIENCE).json()
     described = {tool["name"]: tool["description"] for tool in tools}
-    assert set(described) == {"generate", "generate_image", "grid", "score", "score_matrix"}
+    assert set(described) == {"generate", "generate_image", "grid", "learn", "score", "score_matrix"}
     assert described["generate_image"].startswith("Make a picture for a prompt and return it as one PNG")
 
 

@@ -185,8 +185,15 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, prompt: KeptKeys, mask: Visibility) -> Tensor:
         """Add to x (B, L, D) what it reads from the prompt; mask (B, 1, T) is True on real prompt tokens."""
-        query = rms_norm(self.query(self.norm(x)).unflatten(-1, (self.num_heads, -1)), self.query_norm.weight)
-        return x + self.out(attend(query, prompt.key, prompt.value, mask).flatten(2))
+        return x + self.out(attend(self._queries(x), prompt.key, prompt.value, mask).flatten(2))
+
+    def shares(self, x: Tensor, prompt: KeptKeys, mask: Tensor) -> Tensor:
+        """Return the weights (B, H, L, T) by which `forward` mixes the prompt's values: softmax, a query's sum is 1."""
+        scores = torch.einsum("blhe,bthe->bhlt", self._queries(x), prompt.key) / (x.shape[-1] // self.num_heads) ** 0.5
+        return scores.masked_fill(~mask[:, None], float("-inf")).softmax(dim=-1)
+
+    def _queries(self, x: Tensor) -> Tensor:
+        return rms_norm(self.query(self.norm(x)).unflatten(-1, (self.num_heads, -1)), self.query_norm.weight)
 
 
 def initialise(module: nn.Module) -> None:

@@ -75,9 +75,12 @@ class JepaT(nn.Module):
 
     def predict(self, context: Context | Turn, positions: Tensor, blocks: Tensor | None = None) -> Tensor:
         """Return the conditions (B, M, D), fused with the text, at positions (B, M) of steps `blocks` (B, M)."""
+        return self.fuse(context, self.d_jepa.predict(context, positions, blocks))
+
+    def fuse(self, context: Context | Turn, condition: Tensor) -> Tensor:
+        """Let conditions (B, M, D) that know of no words beyond the prefix read the text: (B, M, D)."""
         assert context.prompt is not None
         keys, mask, injected = context.prompt
-        condition = self.d_jepa.predict(context, positions, blocks)
         if self.config.fuse_after_predictor:
             condition = self.fusion(condition, keys, mask)
         if self.config.fuse_before_loss:

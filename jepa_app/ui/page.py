@@ -14,6 +14,7 @@ from jepa_app.ui.compare_tab import build_compare_tab
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
 from jepa_app.ui.generate_tab import GenerateWork, build_generate_tab
+from jepa_app.ui.learn_tab import build_learn_tab
 from jepa_app.ui.match_tab import MatchTab, build_match_tab, caption_lines
 from jepa_app.ui.player import KeptRuns
 from jepa_app.ui.theme import studio_theme
@@ -49,6 +50,8 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
                 build_compare_tab(on_gpu(studio.generate_together))
             with gr.Tab(texts.MATCH_TAB, id="match"):
                 match = build_match_tab(on_gpu(studio.score), on_gpu(studio.score_matrix))
+            with gr.Tab(texts.LEARN_TAB, id="learn"):
+                build_learn_tab(on_gpu(studio.explain))
         _wire_handover(player, match, tabs)
     return page.queue(max_size=QUEUE_LENGTH)
 
@@ -57,7 +60,7 @@ def serving_options() -> dict[str, Any]:
     """The arguments of `launch` that belong to the page rather than to the place where it runs."""
     return {
         "theme": studio_theme(),
-        "css_paths": [HERE / "page.css", HERE / "player.css", HERE / "compare.css"],
+        "css_paths": [HERE / "page.css", HERE / "player.css", HERE / "compare.css", HERE / "learn.css"],
         "head": language.head(),
         "footer_links": ["api"],
         "run_history": False,  # it would store every run, pictures and all, in the visitor's browser

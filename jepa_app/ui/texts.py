@@ -20,11 +20,13 @@ VALUES = {
     "compare_prompt": "red apple, twemoji style",
     "compare_columns": "red apple, twemoji style\ngreen apple, twemoji style\nred heart, twemoji style",
     "compare_rows": "1, 3, 6",
+    "learn_prompt": "red apple, twemoji style",
 }
 
 GENERATE_TAB = "Generate"
 COMPARE_TAB = "Compare"
 MATCH_TAB = "Match"
+LEARN_TAB = "Learn"
 
 PROMPT_LABEL = "What should the picture show?"
 PROMPT_PLACEHOLDER = "red apple, noto style"
@@ -48,6 +50,11 @@ BEST_OF_ONE = "just one"
 NEGATIVE_HEAD = "Negative prompt"
 NEGATIVE_LABEL = "What to keep out"
 NEGATIVE_PLACEHOLDER = "for example: blue, square"
+
+LEARN_PROMPT_LABEL = "Your own words"
+LEARN_SETTINGS = "Settings of the run"
+LEARN_RUN = "Walk me through it"
+LEARN_SAMPLE = "Another example"
 
 COMPARE_PROMPT_LABEL = "Prompt"
 COMPARE_COLUMNS_LABEL = "Columns"
@@ -189,6 +196,144 @@ COMPARE = AXES | {
     "alt": 'Picture of "{prompt}", {changes}, step {step} of {total}',
     "comma": ", ",
 }
+LEARN = {
+    "outline": "What the walk shows",
+    "outline_title": "One real run, opened up",
+    "outline_text": "Your words become a picture here, and every number on the way is kept. In seven short stops "
+    "you see what the model knew, what it expected and why. Nothing is staged: all of it is computed from your "
+    "prompt.",
+    "progress_0": "Drawing the picture, step by step",
+    "progress_1": "Drawing it again without guidance",
+    "progress_2": "Asking at each step what it would have become",
+    "progress_3": "Reading what each tile expected and looked at",
+    "waiting": "Waiting for the model",
+    "progress": "Progress of the lesson",
+    "progress_alt": "The picture so far",
+    "ready": "The walk is ready: {total} steps, {all} tiles",
+    "of_run": '"{prompt}", seed {seed}',
+    "controls": "Step and tile, for all stops",
+    "step": "Step",
+    "step_of": "Step {step} of {total}",
+    "step_value": "step {step} of {total}: {known} of {all} tiles known",
+    "earlier": "One step back",
+    "later": "One step on",
+    "tile": "Row {row}, column {column}",
+    "tile_alt": "The chosen tile, row {row}, column {column}",
+    "tile_born": "Drawn in step {born}",
+    "tile_value": "row {row}, column {column}, drawn in step {born}: {value}",
+    "tile_plain": "row {row}, column {column}, drawn in step {born}",
+    "to_birth": "Go to the step that draws this tile",
+    "stops": "Stops",
+    "choose": "Choose a tile on: {board}",
+    "equation": "The equation",
+    "title_tokens": "Tokens",
+    "short_tokens": "A picture as a board of tiles, each a short list of numbers",
+    "plain_tokens": "The picture is a board of tiles, and the model never handles pixels, only one short list of "
+    "numbers for each tile: its token.",
+    "board_tokens": "Your finished picture",
+    "hint_tokens": "Choose any tile, here or on any other board; all stops follow.",
+    "numbers": "This tile as {count} numbers",
+    "numbers_alt": "Bars of the {count} numbers, from {least} to {most}",
+    "symbols_tokens": "xᵢ is the token of tile i: C numbers from image_tokenizer.encode; image_tokenizer.decode "
+    "turns all of them back into pixels.",
+    "title_context": "Context and mask",
+    "short_context": "What is known, what is hidden, what is asked next",
+    "plain_context": "At each step the tiles already drawn are the context, all others are masked, and a few "
+    "masked ones, picked by chance, are asked for next.",
+    "board_before": "Before step {step}: {known} known",
+    "board_after": "After step {step}: {known} known",
+    "key_asked": "asked in this step",
+    "key_masked": "masked",
+    "key_given": "drawn before this step",
+    "key_pale": "comes in a later step",
+    "counts": "Tiles asked in each step: few at first, when little is known, more towards the end.",
+    "counts_alt": "Tiles asked in each step, from the first to the last: {counts}",
+    "symbols_context": "mₛ is the number of tiles still masked after step s of S, N the number of all: "
+    "cosine_schedule in masking.py. The order is one random permutation, drawn from the seed.",
+    "title_prediction": "Prediction",
+    "short_prediction": "The whole picture that it would paint right now",
+    "plain_prediction": "From the context alone the model can already paint every masked tile: this is the picture "
+    "that it would end with if step {step} had to be the last.",
+    "board_now": "If step {step} were the last",
+    "board_end": "What it became",
+    "prediction_note": "Everything else on the left is painted at once, from these tiles and your words. Move the "
+    "step to see the guess come closer to what the picture became.",
+    "symbols_prediction": "zᵢ is the condition of tile i, from network.extend with the known tokens and "
+    "network.predict for the position; x̂ᵢ is what the denoiser makes of it, from that tile's own noise εᵢ. As in "
+    "a last step, all masked tiles are asked together and guidance is at its full strength.",
+    "title_target": "The JEPA target",
+    "short_target": "Features foreseen before any pixel exists",
+    "plain_target": "Besides its pixels, the model foresees how its own encoder will perceive a tile once the "
+    "whole picture is there; the darker a tile, the closer this came.",
+    "board_target": "Features foreseen, step {step}",
+    "early": "Small tiles were drawn earlier and keep the value of their step.",
+    "likeness": "likeness of the chosen tile in step {step}",
+    "likeness_kept": "likeness of the chosen tile when it was drawn, in step {step}",
+    "chart_tile": "chosen tile",
+    "chart_mean": "mean of all masked tiles",
+    "chart_alt": "Likeness over the steps. Mean of the masked tiles: from {first} in the first step to {last} in "
+    "the last. Chosen tile: {tile}.",
+    "chart_steps": "step",
+    "symbols_target": "h is prediction_head; f̄ is the target encoder, an average of the context encoder over "
+    "training, on all tokens of the finished picture. Training lowers the smooth L1 distance Lₚ; the board shows "
+    "the cosine of the same two lists of numbers, 1 where they point the same way.",
+    "title_denoising": "Denoising one token",
+    "short_denoising": "From noise to a clean tile in a few corrections",
+    "plain_denoising": "Every tile begins as pure noise, and in {count} corrections, steered by what the tile "
+    "should be, the noise flows into a clean token.",
+    "board_denoising": "All tiles at {stage}",
+    "states": "The chosen tile on its way",
+    "guesses": "What the denoiser expects it to become",
+    "stage_noise": "noise",
+    "stage_clean": "clean",
+    "stage_time": "t = {time}",
+    "stage_label": "Show all tiles at {stage}",
+    "states_alt": "The chosen tile at {stage}",
+    "guesses_alt": "The clean tile that the denoiser expects at {stage}",
+    "denoising_note": "Each tile is shown on the way it took in its own step.",
+    "symbols_denoising": "xₜ is the noisy token at time t, from 0, noise, to 1, clean; D is the denoiser, zᵢ the "
+    "condition of the tile. FlowMatching.sample in flow.py follows the slope with the two-step Adams-Bashforth "
+    "method, one evaluation of D a correction.",
+    "symbols_diffusion": "These weights denoise by Gaussian diffusion: D predicts the noise ε in xₜ, and "
+    "GaussianDiffusion.sample in flow.py takes it away bit by bit; ᾱ is the share of signal.",
+    "title_fusion": "Fusion with your words",
+    "short_fusion": "Which words each tile reads",
+    "plain_fusion": "Before a tile is painted, it reads your words once more: choose a word to see which tiles "
+    "read it, or a tile to see which words it reads.",
+    "board_fusion": "Tiles that read {word}",
+    "words_of_tile": "What the chosen tile reads",
+    "word_start": "start of prompt",
+    "word_end": "end of prompt",
+    "word_label": "{word}: {share} %. Show the tiles that read it",
+    "reads_most": "In this step the tiles read {word} most: {share}\u00a0% on average.",
+    "fusion_note": "Shares are means over {heads} attention heads and add up to 100 %. The start and the end of "
+    "the prompt are marks of the text encoder, which carry what the prompt says as a whole. Words reach the "
+    "picture in two more ways, as part of the context and as a mean added to every tile, so a small share here "
+    "does not mean that a word is ignored.",
+    "symbols_fusion": "qᵢ comes from the predictor's answer for tile i, kⱼ and vⱼ from the text features of word "
+    "piece j, E is the width of a head: network.fusion, a CrossAttention of models/blocks.py. The shares of a "
+    "word's pieces are added.",
+    "title_guidance": "Guidance off and on",
+    "short_guidance": "The same seed, with and without a push",
+    "plain_guidance": "With guidance the denoiser answers twice, with your words and without, and the picture "
+    "follows the difference between the two, exaggerated.",
+    "board_off": "Off, after step {step}",
+    "board_on": "On, after step {step}: scale {scale}",
+    "guidance_same": "This run was made with guidance 1, which is off: both pictures are the same one.",
+    "guidance_note": "Order and noise are the same on both sides. The scale grows from 1 to {full} as the picture "
+    "fills up.",
+    "symbols_guidance": "D is the denoiser's answer with the condition of your words, z, or of a learned null text "
+    "(or of your negative prompt), z⁰; wₛ is the scale of step s, w the guidance you set: conditioned in flow.py, "
+    "Picture.scale in unmasking.py.",
+}
+
+MATCH_HELP = (
+    "**How to read this.** TI-JEPA predicts, inside the network, the picture from the caption and the caption from the "
+    "picture. The *energy* is the error that is left, minus the error without the other side: **lower is better**, and "
+    "below zero the caption helps to predict the picture. The bar turns it into the *probability* that words and "
+    "picture belong together, measured against pictures with captions of other pictures. The model has seen emoji "
+    "only: trust it little on photographs. Of a picture that is not square, the central square is looked at."
+)
 
 RANKING = {
     "empty": "Give a picture and a few captions. They are ranked here by how well they fit.",

@@ -7,6 +7,7 @@ unmasking 去掩码, energy 能量, caption 描述. Prompts and captions stay En
 GENERATE_TAB = "生成"
 COMPARE_TAB = "对比"
 MATCH_TAB = "匹配"
+LEARN_TAB = "原理"
 
 PROMPT_LABEL = "想要什么样的图片？（请用英文描述）"
 PROMPT_PLACEHOLDER = "例如：red apple, noto style"
@@ -31,6 +32,11 @@ NEGATIVE_HEAD = "反向提示词"
 NEGATIVE_LABEL = "不希望出现的内容"
 NEGATIVE_PLACEHOLDER = "例如：blue, square"
 
+LEARN_PROMPT_LABEL = "您自己的提示词"
+LEARN_SETTINGS = "本次生成的设置"
+LEARN_RUN = "带我看一遍"
+LEARN_SAMPLE = "换个例子"
+
 COMPARE_PROMPT_LABEL = "提示词"
 COMPARE_COLUMNS_LABEL = "列"
 COMPARE_ROWS_LABEL = "行"
@@ -47,6 +53,119 @@ MATCH_PICTURE_LABEL = "图片"
 CAPTIONS_LABEL = "描述，每行一条（最多 20 条，英文）"
 CAPTIONS_PLACEHOLDER = "例如：\nred apple\ngreen apple\ntomato"
 MATCH_RUN = "为描述排序"
+LEARN = {
+    "outline": "将会看到什么",
+    "outline_title": "拆开一次真实的生成",
+    "outline_text": "您的提示词会在这里变成图片，途中的每个数字都会保留下来。分七站看清模型知道什么、预期什么、为什么。"
+    "没有任何摆拍：一切都由您的提示词实时算出。",
+    "progress_0": "正在一步步画出图片",
+    "progress_1": "正在不用引导再画一遍",
+    "progress_2": "正在询问每一步若就此结束会得到什么",
+    "progress_3": "正在读取每个方块的预期和关注",
+    "waiting": "正在等待模型",
+    "progress": "讲解的进度",
+    "progress_alt": "目前的图片",
+    "ready": "讲解已就绪：{total} 步，{all} 个方块",
+    "of_run": "“{prompt}”，种子 {seed}",
+    "controls": "步骤与方块，对所有各站生效",
+    "step": "步骤",
+    "step_of": "第 {step} 步，共 {total} 步",
+    "step_value": "第 {step} 步，共 {total} 步：已知 {known} / {all} 个方块",
+    "earlier": "上一步",
+    "later": "下一步",
+    "tile": "第 {row} 行第 {column} 列",
+    "tile_alt": "选中的方块，第 {row} 行第 {column} 列",
+    "tile_born": "在第 {born} 步画出",
+    "tile_value": "第 {row} 行第 {column} 列，在第 {born} 步画出：{value}",
+    "tile_plain": "第 {row} 行第 {column} 列，在第 {born} 步画出",
+    "to_birth": "跳到画出这个方块的那一步",
+    "stops": "各站",
+    "choose": "在此选择一个方块：{board}",
+    "equation": "公式",
+    "title_tokens": "词元（token）",
+    "short_tokens": "图片是一块方块板，每块是一小串数字",
+    "plain_tokens": "图片是一块方块板；模型从不直接处理像素，只处理每个方块对应的一小串数字，即它的 token。",
+    "board_tokens": "您的成品图片",
+    "hint_tokens": "在这里或任何一块板上选择方块，各站都会随之变化。",
+    "numbers": "这个方块的 {count} 个数字",
+    "numbers_alt": "{count} 个数字的条形图，从 {least} 到 {most}",
+    "symbols_tokens": "xᵢ 是方块 i 的 token：由 image_tokenizer.encode 得到的 C 个数字；"
+    "image_tokenizer.decode 把全部 token 变回像素。",
+    "title_context": "上下文与掩码",
+    "short_context": "已知什么、遮住什么、接下来问什么",
+    "plain_context": "每一步中，已画出的方块是上下文，其余都被遮住；接下来随机挑出几个被遮住的方块来预测。",
+    "board_before": "第 {step} 步之前：已知 {known} 个",
+    "board_after": "第 {step} 步之后：已知 {known} 个",
+    "key_asked": "这一步要预测的",
+    "key_masked": "被遮住的",
+    "key_given": "这一步之前画出的",
+    "key_pale": "之后的步骤才画出",
+    "counts": "每一步预测的方块数：开始时所知甚少，所以少；越往后越多。",
+    "counts_alt": "从第一步到最后一步，每步预测的方块数：{counts}",
+    "symbols_context": "mₛ 是 S 步中第 s 步之后仍被遮住的方块数，N 是方块总数：见 masking.py 的 "
+    "cosine_schedule。顺序是由种子抽出的一个随机排列。",
+    "title_prediction": "预测",
+    "short_prediction": "此刻就能画出的整张图片",
+    "plain_prediction": "仅凭上下文，模型已能画出每个被遮住的方块：若第 {step} 步就是最后一步，就会得到这张图片。",
+    "board_now": "若第 {step} 步是最后一步",
+    "board_end": "最终的样子",
+    "prediction_note": "左图中其余部分是根据这些方块和您的提示词一次画出的。移动步骤，看猜测如何接近最终图片。",
+    "symbols_prediction": "zᵢ 是方块 i 的条件，由 network.extend 读入已知 token、network.predict 询问该位置得到；"
+    "x̂ᵢ 是去噪器从该方块自己的噪声 εᵢ 画出的结果。与最后一步一样，所有被遮住的方块一起询问，引导取全部强度。",
+    "title_target": "JEPA 的目标",
+    "short_target": "在像素出现之前预见特征",
+    "plain_target": "除了像素，模型还预见整张图片完成后自己的编码器会如何感知每个方块；颜色越深，预见得越准。",
+    "board_target": "第 {step} 步预见的特征",
+    "early": "较小的方块画出得更早，保留它那一步的数值。",
+    "likeness": "选中的方块在第 {step} 步的相似度",
+    "likeness_kept": "选中的方块在第 {step} 步画出时的相似度",
+    "chart_tile": "选中的方块",
+    "chart_mean": "所有被遮住方块的平均",
+    "chart_alt": "各步的相似度。被遮住方块的平均：从第一步的 {first} 到最后一步的 {last}。选中的方块：{tile}。",
+    "chart_steps": "步骤",
+    "symbols_target": "h 是 prediction_head；f̄ 是目标编码器，即训练中上下文编码器的滑动平均，"
+    "作用于成品图片的全部 token。训练降低平滑 L1 距离 Lₚ；板上显示这两串数字的余弦，方向相同时为 1。",
+    "title_denoising": "给一个 token 去噪",
+    "short_denoising": "几次修正，从噪声到干净的方块",
+    "plain_denoising": "每个方块起初都是纯噪声；在它应有样子的引导下，经过 {count} 次修正，噪声流成干净的 token。",
+    "board_denoising": "所有方块，{stage}",
+    "states": "选中的方块的变化过程",
+    "guesses": "去噪器预期它会变成什么",
+    "stage_noise": "噪声",
+    "stage_clean": "干净",
+    "stage_time": "时刻 t = {time}",
+    "stage_label": "显示所有方块：{stage}",
+    "states_alt": "选中的方块：{stage}",
+    "guesses_alt": "去噪器预期的干净方块：{stage}",
+    "denoising_note": "每个方块显示的是它在自己那一步的变化过程。",
+    "symbols_denoising": "xₜ 是时刻 t 的带噪 token，t 从 0（噪声）到 1（干净）；D 是去噪器，zᵢ 是方块的条件。"
+    "flow.py 的 FlowMatching.sample 用两步 Adams-Bashforth 法沿斜率前进，每次修正计算一次 D。",
+    "symbols_diffusion": "这套权重用高斯扩散去噪：D 预测 xₜ 中的噪声 ε，flow.py 的 GaussianDiffusion.sample "
+    "一点点去掉它；ᾱ 是信号所占的份额。",
+    "title_fusion": "与提示词融合",
+    "short_fusion": "每个方块读了哪些词",
+    "plain_fusion": "画出方块之前，它会再读一遍您的提示词：选择一个词，看哪些方块在读它；或选择方块，看它读了哪些词。",
+    "board_fusion": "读“{word}”的方块",
+    "words_of_tile": "选中的方块读了什么",
+    "word_start": "提示词开头",
+    "word_end": "提示词结尾",
+    "word_label": "{word}：{share}%。显示读它的方块",
+    "reads_most": "在这一步，方块读得最多的是“{word}”：平均 {share}%。",
+    "fusion_note": "份额是 {heads} 个注意力头的平均，合计 100%。开头和结尾是文本编码器的标记，承载整句提示词的意思。"
+    "词语还通过另外两条路进入图片：作为上下文的一部分，以及作为加到每个方块上的平均值；所以份额小不等于被忽略。",
+    "symbols_fusion": "qᵢ 来自预测器对方块 i 的回答，kⱼ 和 vⱼ 来自词片 j 的文本特征，E 是一个头的宽度：network.fusion，"
+    "即 models/blocks.py 的 CrossAttention。一个词的各词片份额相加。",
+    "title_guidance": "关闭与开启引导",
+    "short_guidance": "同一个种子，推一把与不推",
+    "plain_guidance": "开启引导时，去噪器回答两次：有提示词一次，没有提示词一次；图片沿两者之差再放大着走。",
+    "board_off": "关闭，第 {step} 步之后",
+    "board_on": "开启，第 {step} 步之后：强度 {scale}",
+    "guidance_same": "这次生成的引导强度为 1，即关闭：两张图片相同。",
+    "guidance_note": "两边的顺序和噪声相同。随着图片填满，强度从 1 升到 {full}。",
+    "symbols_guidance": "D 是去噪器的回答，条件分别为您的提示词 z 和学到的空文本（或您的反向提示词）z⁰；"
+    "wₛ 是第 s 步的强度，w 是您设置的引导强度：见 flow.py 的 conditioned 和 unmasking.py 的 Picture.scale。",
+}
+
 MATCH_HELP = (
     "**如何解读。** TI-JEPA 在网络内部由描述预测图片，也由图片预测描述。*能量*是预测后剩余的误差，"
     "减去没有另一方时的误差：**越低越好**，低于零说明描述有助于预测图片。进度条把能量换算成*概率*，"

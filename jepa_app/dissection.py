@@ -1,0 +1,201 @@
+"""What a run leaves behind only when it is watched: the states of denoising, and what each position saw and read.
+
+The picture comes from the sampler itself; what it does not tell is asked of the same network with the same context.
+paper word -> code: f-bar (target encoder) `context_encoder.whole`, whose bundled weights are the moving average.
+Letters in shapes: K evaluations of the denoiser, N image tokens, M positions, C token channels, D width, T text tokens.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from jepa_app.flow import Denoising, Draw, Network, Predict
+from jepa_app.masking import block_ids
+from jepa_app.models.context import Context
+from jepa_app.models.jepa_t import JepaT
+from jepa_app.models.text import TextFeatures
+from jepa_app.sampling import Sampler
+from jepa_app.unmasking import Picture, SamplingSettings, TokenStep
+
+
+class RecordedDenoising:
+    """A denoising process that keeps what its solver asked the network and what the network answered.
+
+    Attributes:
+        states: (M, C) of each evaluation of the last `sample`, and its result; answers: (M, C) of each evaluation.
+    """
+
+    def __init__(self, process: Denoising) -> None:
+        self._process = process
+        self.states: list[Tensor] = []
+        self.answers: list[Tensor] = []
+
+    def loss(self, network: Network, condition: Tensor, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """As the process itself."""
+        return self._process.loss(network, condition, clean, generator)
+
+    def times(self, num_steps: int) -> list[float]:
+        """As the process itself."""
+        return self._process.times(num_steps)
+
+    def sample(
+        self, predict: Predict, noise: Tensor, *, num_steps: int, temperature: float | Tensor = 1.0, draw: Draw
+    ) -> Tensor:
+        """As the process itself."""
+        self.states, self.answers = [], []
+
+        def recorded(x: Tensor, index: int) -> Tensor:
+            answer = predict(x, index)
+            self.states.append(x)
+            self.answers.append(answer)
+            return answer
+
+        clean = self._process.sample(recorded, noise, num_steps=num_steps, temperature=temperature, draw=draw)
+        self.states.append(clean)
+        return clean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """Features of a prompt and of a negative prompt, None for the null text."""
+
+    text: TextFeatures
+    negative: TextFeatures | None
+
+
+class WatchedRun:
+    """One picture in the making, as the studio makes it; `steps` makes it, and what was watched is there afterwards.
+
+    Attributes:
+        picture: with its order, counts and tokens.
+        guidance: the scale of each step.
+        random_states: of the picture's generator before each step.
+    """
+
+    def __init__(self, network: JepaT, process: Denoising, words: Words, settings: SamplingSettings, seed: int) -> None:
+        self.picture = Picture.begin(network, settings, torch.Generator().manual_seed(seed))
+        self.guidance: list[float] = []
+        self.random_states: list[Tensor] = []
+        self._denoising = RecordedDenoising(process)
+        self._sampler = Sampler(network, self._denoising, num_slots=2, prompt_length=_longest(words))
+        away = None if words.negative is None else self._sampler.start(words.negative)[0]
+        self._sampler.add(self.picture, self._sampler.start(words.text)[0], away)
+        self._states: list[Tensor] = []
+        self._answers: list[Tensor] = []
+
+    def steps(self) -> Iterator[TokenStep]:
+        """Make the picture, step by step."""
+        while not self.picture.is_done:
+            self.guidance.append(self.picture.scale)
+            self.random_states.append(self.picture.generator.get_state())
+            ((_, step),) = self._sampler.step()
+            self._states.append(torch.stack(self._denoising.states))
+            self._answers.append(torch.stack(self._denoising.answers))
+            yield step
+
+    @property
+    def states(self) -> Tensor:
+        """Every token at each state of its own denoising, from noise to clean: (K + 1, N, C)."""
+        return self._by_position(self._states)
+
+    @property
+    def answers(self) -> Tensor:
+        """What the denoiser answered at each evaluation: (K, N, C)."""
+        return self._by_position(self._answers)
+
+    def _by_position(self, recorded: list[Tensor]) -> Tensor:
+        return torch.cat(recorded, dim=1)[:, self.picture.order.argsort()]  # it comes in the order of generation
+
+
+def finished_now(network: JepaT, process: Denoising, words: Words, run: WatchedRun, steps: Sequence[int]) -> Tensor:
+    """Return the tokens (steps, N, C) that a finished picture would have had if each of these steps had been its last.
+
+    The picture is resumed before the step, which then draws all that is masked, from the same noise.
+    """
+    sampler = Sampler(network, process, num_slots=2 * len(steps), prompt_length=_longest(words))
+    resumed = [_resumed(run, step) for step in steps]
+    for one in resumed:
+        sampler.add_begun(one, words.text, words.negative)
+    ended = dict(sampler.step())
+    return torch.stack([ended[one].tokens for one in resumed])
+
+
+def _resumed(run: WatchedRun, step: int) -> Picture:
+    picture, done = run.picture, sum(run.picture.counts[:step])
+    known = torch.zeros_like(picture.known).index_fill(0, picture.order[:done], True)
+    generator = torch.Generator()
+    generator.set_state(run.random_states[step])  # for diffusion, which draws from it on its way
+    return replace(
+        picture,
+        generator=generator,
+        counts=(*picture.counts[:step], len(picture.order) - done),
+        begun=block_ids(picture.counts)[:done].to(known.device),
+        known=known,
+        tokens=torch.where(known[:, None], picture.tokens, 0),
+        slots=[],
+        index=step,
+        done=done,
+    )
+
+
+def _longest(words: Words) -> int:
+    return max(one.mask.shape[1] for one in (words.text, words.negative) if one is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What positions (M,) long had when they were asked: conditions (M, D), and shares (M, T) read of each text token.
+
+    The shares are the means over the fusion's heads.
+    """
+
+    positions: Tensor
+    condition: Tensor
+    shares: Tensor
+
+    def first(self, count: int) -> "Look":
+        """The first of the positions."""
+        return Look(positions=self.positions[:count], condition=self.condition[:count], shares=self.shares[:count])
+
+
+def looks(network: JepaT, text: TextFeatures, picture: Picture) -> Iterator[tuple[Look, Look]]:
+    """Yield, for each step of a finished picture, what it asked, and the same if it had asked for all masked tokens."""
+    context, done = network.start(text), 0
+    for step, count in enumerate(picture.counts):
+        masked = picture.order[None, done:]  # (1, M)
+        asked = masked[:, :count]
+        everything = _look(network, context, masked, step)
+        if network.asks_all_masked:  # as published, the step itself had asked for all
+            yield everything.first(count), everything
+        else:
+            yield _look(network, context, asked, step), everything
+        tokens = picture.tokens[asked].to(network.null_text.dtype)
+        context = network.extend(context, tokens, asked, torch.full_like(asked, step))
+        done += count
+
+
+def _look(network: JepaT, context: Context, positions: Tensor, step: int) -> Look:
+    assert context.prompt is not None
+    keys, mask, _ = context.prompt
+    assert isinstance(mask, Tensor)
+    unfused = network.d_jepa.predict(context, positions, torch.full_like(positions, step))
+    shares = network.fusion.shares(unfused, keys, mask)[0].mean(dim=0)
+    return Look(positions=positions[0], condition=network.fuse(context, unfused)[0], shares=shares)
+
+
+def foreseen(network: JepaT, look: Look, target: Tensor) -> Tensor:
+    """Return the cosines (M,) between features as predicted (training compares them by smooth L1) and as they came.
+
+    `target` (N, D) are the features of the whole finished picture.
+    """
+    predicted = network.d_jepa.prediction_head(look.condition)
+    return cosine_similarity(predicted.float(), target[look.positions].float(), dim=-1)
+
+
+def target_features(network: JepaT, text: TextFeatures, picture: Picture) -> Tensor:
+    """Return the features (N, D) of a finished picture as the target encoder gives them in training."""
+    tokens = picture.tokens.to(network.null_text.dtype)
+    return network.d_jepa.backbone.context_encoder.whole(text, tokens[None])[0]

@@ -1,0 +1,126 @@
+"""The Learn tab: one run with the reader's own prompt, told in seven stops from real numbers."""
+
+import base64
+import io
+import json
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from jepa_app.explain import Lesson, LessonProgress
+from jepa_app.requests import GenerateRequest
+from jepa_app.ui import texts
+from jepa_app.ui.errors import shown_to_user
+from jepa_app.ui.fragment import fragment
+
+USUAL_SEED = 1
+LESSON_QUEUE = "lessons"  # one at a time, beside the pictures in the making
+LOSSLESS_SIDE = 128  # pixels up to which pictures go as PNG
+TELL_WALK = "() => { document.dispatchEvent(new CustomEvent('jepa:lesson', { detail: '%s' })); }"
+NEXT_SAMPLE = """(prompt) => { const all = %s; return all[(all.indexOf(prompt) + 1) %% all.length]; }"""
+
+Explain = Callable[[GenerateRequest], Generator[LessonProgress | Lesson, None, None]]
+
+
+def build_learn_tab(explain: Explain) -> None:
+    """Lay out the tab and wire it to a callable that tells how far a lesson is, and at last the lesson."""
+    usual = GenerateRequest(prompt="-")
+    with gr.Column(elem_id="learn-ask"):
+        with gr.Row(elem_id="learn-words"):
+            prompt = gr.Textbox(
+                texts.VALUES["learn_prompt"],
+                label=texts.LEARN_PROMPT_LABEL,
+                max_lines=3,
+                elem_id="learn-prompt",
+                scale=5,
+            )
+            seed = gr.Number(
+                USUAL_SEED,
+                label=texts.SEED_LABEL,
+                placeholder=texts.SEED_PLACEHOLDER,
+                step=1,
+                elem_id="learn-seed",
+                scale=1,
+                min_width=90,
+            )
+        with gr.Row(elem_id="learn-go"):
+            run = gr.Button(texts.LEARN_RUN, variant="primary", size="lg", elem_id="learn-run", scale=0, min_width=220)
+            sample = gr.Button(texts.LEARN_SAMPLE, size="lg", elem_id="learn-sample", scale=0, min_width=160)
+        with gr.Accordion(texts.LEARN_SETTINGS, open=False, elem_id="learn-settings"), gr.Row():
+            steps = gr.Number(usual.steps, label=texts.STEPS_LABEL, step=1, min_width=90)
+            guidance = gr.Number(usual.guidance, label=texts.GUIDANCE_LABEL, min_width=90)
+            temperature = gr.Number(usual.temperature, label=texts.TEMPERATURE_LABEL, min_width=90)
+    walk = fragment("learn", "learn_board.js")
+
+    def learn(
+        prompt: str,
+        seed: int | None = None,
+        steps: int = usual.steps,
+        guidance: float = usual.guidance,
+        temperature: float = usual.temperature,
+    ) -> Iterator[dict[str, Any]]:
+        """Take one run apart: stream how far it is, at last each step's context, prediction and attention."""
+        with shown_to_user():
+            request = GenerateRequest(prompt=prompt, seed=seed, steps=steps, guidance=guidance, temperature=temperature)
+            with closing(explain(request)) as parts:
+                for part in parts:
+                    yield told(part)
+
+    asked = [run.click, prompt.submit]
+    sample.click(None, [prompt], [prompt], js=NEXT_SAMPLE % json.dumps(list(texts.EXAMPLES)), api_visibility="private")
+    gr.on(asked, None, js=TELL_WALK % "start", api_visibility="private")
+    running = gr.on(
+        asked,
+        learn,
+        [prompt, seed, steps, guidance, temperature],
+        [walk],
+        preprocess=False,  # the request checks itself
+        show_progress="hidden",
+        api_name="learn",
+        concurrency_id=LESSON_QUEUE,
+        concurrency_limit=1,
+    )
+    running.then(None, js=TELL_WALK % "end", api_visibility="private")
+    running.failure(None, js=TELL_WALK % "end", api_visibility="private")
+
+
+def told(part: LessonProgress | Lesson) -> dict[str, Any]:
+    """What the browser gets: {"progress": …}, at last {"lesson": …}; pictures as data URLs, shares in thousandths."""
+    if isinstance(part, LessonProgress):
+        return {"progress": {"done": part.done, "total": part.total, "picture": _url(part.picture)}}
+    steps = part.steps
+    return {
+        "lesson": {
+            "prompt": part.prompt,
+            "seed": part.seed,
+            "guidance": part.settings.guidance_scale,
+            "grid": part.grid,
+            "heads": part.heads,
+            "tokens": [[round(value, 2) for value in token] for token in part.tokens],
+            "words": [{"text": word.text, "kind": word.kind} for word in part.words],
+            "times": [round(time, 3) for time in part.times],
+            "noisy": [_url(picture) for picture in part.noisy],
+            "guesses": [_url(picture) for picture in part.guesses],
+            "asked": [list(step.asked) for step in steps],
+            "scales": [round(step.guidance, 3) for step in steps],
+            "pictures": [_url(step.picture) for step in steps],
+            "plain": [_url(step.plain) for step in steps],
+            "finished": [_url(step.finished_now) for step in steps],
+            "foreseen": [[_thousandths(value) for value in step.foreseen] for step in steps],
+            "attention": [[[_thousandths(share) for share in row] for row in step.attention] for step in steps],
+        }
+    }
+
+
+def _thousandths(value: float) -> int:
+    return round(1000 * value)
+
+
+def _url(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    kind = "png" if picture.width <= LOSSLESS_SIDE else "jpeg"
+    picture.save(buffer, kind, **({"compress_level": 6} if kind == "png" else {"quality": 90, "subsampling": 0}))
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -101,7 +101,7 @@ def test_every_chinese_browser_is_served(open_studio: OpenPage, locale: str) -> 
     assert page.inner_text("#run") == texts_zh.RUN
     assert page.inner_text(".invitation-title") == texts_zh.PLAYER["invitation_title"]
     tabs = page.locator("#tabs [role=tab]:visible").all_inner_texts()
-    assert tabs == [texts_zh.GENERATE_TAB, texts_zh.COMPARE_TAB, texts_zh.MATCH_TAB]
+    assert tabs == [texts_zh.GENERATE_TAB, texts_zh.COMPARE_TAB, texts_zh.MATCH_TAB, texts_zh.LEARN_TAB]
     page.wait_for_timeout(500)  # Gradio names the language it chose when that has been loaded
     assert page.get_attribute("html", "lang") == "zh-CN"
 

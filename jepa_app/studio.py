@@ -1,6 +1,7 @@
 """All that the page and the command line may call: requests in, small frozen results out."""
 
 import itertools
+import json
 import platform
 import threading
 import time
@@ -19,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from jepa_app.editing import Job
 from jepa_app.engine import Engine, Inbox, Run
+from jepa_app.export import PARAMETERS, run_settings
 from jepa_app.pipeline import JepaTPipeline
 from jepa_app.requests import MAX_CAPTIONS, GenerateRequest, check_captions
 from jepa_app.runs import Frame, Runs, to_pixels
@@ -152,8 +154,10 @@ class Studio:
                 run.cancel()
 
     def generate_image(self, request: GenerateRequest) -> Image.Image:
-        """Run a request to its end and return the finished picture."""
+        """Run a request to its end and return the finished picture, with its settings for whoever saves it as PNG."""
         *_, last = self.generate(request)
+        assert last.request is not None
+        last.image.info[PARAMETERS] = json.dumps(run_settings(last.request, last.seed, self._weights))
         return last.image
 
     def score(self, picture: Image.Image, captions: Sequence[str]) -> list[CaptionScore]:

@@ -14,6 +14,7 @@ from jepa_app.runs import Frame
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.player import png
+from jepa_app.ui.tools import no_tool
 
 HERE = Path(__file__).parent
 SECONDS_BETWEEN = 0.1  # deltas; what comes in between goes together
@@ -50,6 +51,7 @@ def build_compare_tab(make_many: MakeMany) -> None:
             )
             gr.Markdown(texts.COMPARE_HELP)
 
+    @no_tool
     def grid(
         visitor: gr.Request,
         prompt: str,

@@ -1,6 +1,7 @@
 """All that the page and the command line may call: requests in, small frozen results out."""
 
 import itertools
+import json
 import platform
 import threading
 import time
@@ -20,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from jepa_app.editing import Job
 from jepa_app.engine import Engine, Inbox, Run
 from jepa_app.explain import Lesson, LessonProgress, explain
+from jepa_app.export import PARAMETERS, run_settings
 from jepa_app.pipeline import JepaTPipeline
 from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, GenerateRequest, check_captions
 from jepa_app.runs import Frame, Runs, seed_of, settings_of, to_pixels
@@ -186,8 +188,10 @@ class Studio:
         )
 
     def generate_image(self, request: GenerateRequest) -> Image.Image:
-        """Run a request to its end and return the finished picture."""
+        """Run a request to its end and return the finished picture, with its settings for whoever saves it as PNG."""
         *_, last = self.generate(request)
+        assert last.request is not None
+        last.image.info[PARAMETERS] = json.dumps(run_settings(last.request, last.seed, self._weights))
         return last.image
 
     def explain(self, request: GenerateRequest) -> Generator[LessonProgress | Lesson, None, None]:

@@ -23,6 +23,7 @@ FLOORS = {
     "jepa_app.models.jepa_t": 2,
     "jepa_app.models.ti_jepa": 2,
     "jepa_app.pictures": 3,
+    "jepa_app.fetching": 3,
     "jepa_app.unmasking": 3,
     "jepa_app.conditions": 3,
     "jepa_app.sampling": 3,

@@ -2,7 +2,7 @@
 
 import io
 import threading
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from jepa_app.export import read_settings
 from jepa_app.requests import GenerateRequest
 from jepa_app.studio import Studio
 from jepa_app.ui.match_tab import caption_lines
@@ -47,23 +48,10 @@ def picture_of(delta: dict[str, Any]) -> Image.Image:
 
 def test_the_endpoints_have_their_names(client: Client) -> None:
     endpoints: Any = client.view_api(return_format="dict", print_info=False)
-    assert set(endpoints["named_endpoints"]) == {
-        "/generate",
-        "/generate_image",
-        "/grid",
-        "/learn",
-        "/score",
-        "/score_matrix",
-    }
+    names = {"/generate", "/edit", "/resume", "/generate_image", "/grid", "/learn", "/score", "/score_matrix"}
+    assert set(endpoints["named_endpoints"]) == names
     parameters = [part["parameter_name"] for part in endpoints["named_endpoints"]["/generate"]["parameters"]]
-    assert parameters == ["prompt", "negative_prompt", "steps", "guidance", "temperature", "seed"]
-
-
-def test_agents_find_the_endpoints_as_tools(client: Client) -> None:
-    tools = httpx.get(f"{client.src}gradio_api/mcp/schema", timeout=PATIENCE).json()
-    described = {tool["name"]: tool["description"] for tool in tools}
-    assert set(described) == {"generate", "generate_image", "grid", "learn", "score", "score_matrix"}
-    assert described["generate_image"].startswith("Make a picture for a prompt and return it as one PNG")
+    assert parameters == ["prompt", "negative_prompt", "steps", "guidance", "temperature", "seed", "best_of"]
 
 
 def test_generate_streams_one_small_delta_a_step(client: Client, studio: Studio) -> None:
@@ -82,6 +70,7 @@ def test_generate_image_returns_the_same_picture_as_png(client: Client, studio: 
     path = client.predict(**APPLE, api_name="/generate_image")
     with Image.open(path) as picture:
         assert picture.format == "PNG"
+        assert GenerateRequest(**APPLE) == read_settings(Path(path))
         assert picture.tobytes() == studio.generate_image(GenerateRequest(**APPLE)).tobytes()
 
 
@@ -191,6 +180,17 @@ def test_score_matrix_scores_every_pair(client: Client, studio: Studio, tmp_path
     assert matrix["energy"][0] == pytest.approx(energy[0], abs=1e-4)
     with pytest.raises(AppError, match="got 0 pictures"):
         client.predict([], "red apple", api_name="/score_matrix")
+
+
+def test_pictures_may_come_as_text(client: Client, tmp_path: Path) -> None:
+    Image.effect_noise((64, 64), 40).save(tmp_path / "noise.png")
+    text = b64encode((tmp_path / "noise.png").read_bytes()).decode("ascii")
+    ways = [handle_file(tmp_path / "noise.png"), text, f"data:image/png;base64,{text}"]
+    rankings = [client.predict(way, "red apple\nsky", api_name="/score") for way in ways]
+    assert rankings[0] == rankings[1] == rankings[2]
+    matrix = client.predict(ways, "red apple\nsky", api_name="/score_matrix")
+    for row in matrix["energy"]:
+        assert row == pytest.approx(matrix["energy"][0], abs=1e-4)
 
 
 def test_captions_are_the_lines_that_say_something() -> None:

@@ -14,6 +14,7 @@ from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
 from jepa_app.ui.player import png
+from jepa_app.ui.tools import no_tool
 
 SECONDS_BETWEEN = 0.1  # deltas; what comes in between goes together
 SET_STOP = "() => ({ __type__: 'update', interactive: %s })"
@@ -50,6 +51,7 @@ def build_compare_tab(make_many: MakeMany) -> None:
             board = fragment("compare")
             gr.Markdown(texts.COMPARE_HELP)
 
+    @no_tool
     def grid(
         visitor: gr.Request,
         prompt: str,

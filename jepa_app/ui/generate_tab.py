@@ -16,6 +16,7 @@ from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.player import KeptRuns, delta, make_player
 from jepa_app.ui.recall import KeepPicture, make_history, make_recall, wire_recall
+from jepa_app.ui.tools import no_tool
 
 BEST_OF = (4, 9, 16)
 DEFAULTS = GenerateRequest(prompt="-")
@@ -93,6 +94,7 @@ def _wire_runs(
 ) -> None:
     """The streams: a new run, one that begins with a kept one, one that was lost; and what ends them."""
 
+    @no_tool
     def generate(
         visitor: gr.Request,
         prompt: str,
@@ -115,6 +117,7 @@ def _wire_runs(
                 for change in _deltas(weights, work.best_of(request, best_of, visitor.session_hash)):
                     yield change | {"of": best_of}
 
+    @no_tool
     def edit(
         visitor: gr.Request,
         start: dict[str, Any],
@@ -134,6 +137,7 @@ def _wire_runs(
             request = _request(prompt, negative_prompt, steps, guidance, temperature, seed)
             yield from _deltas(weights, work.watch(replace(request, edit=_edit(start)), visitor.session_hash))
 
+    @no_tool
     def resume(visitor: gr.Request, job: str) -> Iterator[dict[str, Any]]:
         """Stream the steps that a kept run, stopped or lost on the way, does not have yet."""
         with shown_to_user():
@@ -147,7 +151,16 @@ def _wire_runs(
         temperature: float,
         seed: int | None = None,
     ) -> Image.Image:
-        """Make a picture for a prompt and return it as one PNG. Leave `seed` empty for a random one."""
+        """Make a picture for a prompt and return it as one PNG, with its settings and its seed inside the file.
+
+        Args:
+            prompt: what to see, a few words and perhaps a style, e.g. "red apple, twemoji style"
+            negative_prompt: what to keep out
+            steps: at most as many as the picture has tokens, 1 to 64; more predict fewer tokens at a time
+            guidance: 0 to 20, how strictly the words are followed; 1 is the plain model
+            temperature: 0 to 2; lower is calmer and more alike
+            seed: a whole number gives the same picture every time; leave it out for a random one
+        """
         with shown_to_user():
             return work.image(_request(prompt, negative_prompt, steps, guidance, temperature, seed))
 
@@ -205,11 +218,16 @@ def _request(
     return GenerateRequest(
         prompt=prompt,
         negative_prompt="" if negative_prompt is None else negative_prompt,  # a box never opened holds None
-        steps=steps,
+        steps=_whole(steps),
         guidance=guidance,
         temperature=temperature,
-        seed=seed,
+        seed=_whole(seed),
     )
+
+
+def _whole(number: Any) -> Any:
+    """4.0 as 4: agents know of numbers only that they are numbers."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def _compose(styles: Sequence[str]) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.Radio, list[gr.Button]]:

@@ -15,6 +15,7 @@ from jepa_app.requests import GenerateRequest
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
+from jepa_app.ui.tools import no_tool
 
 USUAL_SEED = 1
 LESSON_QUEUE = "lessons"  # one at a time, beside the pictures in the making
@@ -55,6 +56,7 @@ def build_learn_tab(explain: Explain) -> None:
             temperature = gr.Number(usual.temperature, label=texts.TEMPERATURE_LABEL, min_width=90)
     walk = fragment("learn", "learn_board.js")
 
+    @no_tool
     def learn(
         prompt: str,
         seed: int | None = None,

@@ -2,19 +2,25 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 from PIL import Image
 
+from jepa_app.fetching import fetch
 from jepa_app.pictures import open_base64, open_picture
 from jepa_app.studio import CaptionScore
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
+from jepa_app.ui.tools import no_tool
 
 SCORE_QUEUE = "scores"  # the concurrency id of all that scores: one at a time, beside the pictures in the making
-Upload = dict[str, Any]  # Gradio's FileData: path, url, orig_name, ...
+Upload = dict[str, Any] | str  # Gradio's FileData (path, url, orig_name, ...), or an address, or base64
+OWN_FILE = "/gradio_api/file="  # in the addresses of files that this server gave away
 Matrix = tuple[list[list[float]], list[list[float]]]
 
 
@@ -57,11 +63,17 @@ def build_match_tab(
             open_upload(picture)
 
     def score(picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
-        """Rank captions (one a line) for a picture, best first; lower energy is better."""
+        """Tell how well captions fit a picture, best first: a low energy and a high probability mean a good match.
+
+        Args:
+            picture: an http(s) address, a data URL (data:image/png;base64,...), or a picture file's bytes as base64
+            captions: up to 20 captions, one a line
+        """
         with shown_to_user():
             scores = rank_captions(open_upload(picture), caption_lines(captions))
             return [asdict(result) | {"words": texts.verdict(result.probability)} for result in scores]
 
+    @no_tool
     def score_matrix(pictures: list[Upload] | None, captions: str | None) -> dict[str, Any]:
         """Score every picture against every caption (one a line): M rows of K energies and probabilities."""
         with shown_to_user():
@@ -79,33 +91,49 @@ def build_match_tab(
         [ranking],
         preprocess=False,
         show_progress_on=[run],
-        api_name="score",
+        api_name="rank",
+        api_visibility="private",  # programs and agents get the same through components that take text as well
         concurrency_id=SCORE_QUEUE,
         concurrency_limit=1,
     )
-    gr.Button(visible=False).click(
-        score_matrix,
-        inputs=[gr.File(visible=False, file_count="multiple"), gr.Textbox(visible=False)],
-        outputs=[gr.JSON(visible=False)],
-        preprocess=False,
-        api_name="score_matrix",
-        concurrency_id=SCORE_QUEUE,
-        concurrency_limit=1,
-    )
+    for work, pictures in ((score, gr.Textbox(visible=False)), (score_matrix, gr.JSON(visible=False))):
+        gr.Button(visible=False).click(
+            work,
+            inputs=[pictures, gr.Textbox(visible=False)],
+            outputs=[gr.JSON(visible=False)],
+            preprocess=False,
+            api_name=work.__name__,
+            concurrency_id=SCORE_QUEUE,
+            concurrency_limit=1,
+        )
     return MatchTab(picture=picture, captions=captions)
 
 
 def open_upload(upload: Upload | None) -> Image.Image:
-    """Open an upload as the browser or an API client sent it: a file in Gradio's cache, or a data URL.
+    """Open a picture as the browser, a program or an agent sent it: a file in Gradio's cache, an address or base64.
 
     Raises:
-        ValueError: there is none, or it is refused by `pictures.open_picture`.
+        ValueError: there is none, its address cannot be read, or it is refused by `pictures.open_picture`.
     """
     if not upload:
         raise ValueError("no picture yet; upload one, or send one over from the Generate tab")
-    if upload.get("path"):
+    if isinstance(upload, dict) and upload.get("path"):
         return open_picture(upload["path"], upload.get("orig_name"))
-    return open_base64(str(upload.get("url") or ""))
+    text = str(upload.get("url") or "") if isinstance(upload, dict) else str(upload).strip()
+    if not text.startswith(("http://", "https://")):
+        return open_base64(text)
+    kept = own_file(text)
+    return open_picture(fetch(text) if kept is None else kept, text.rpartition("/")[2])
+
+
+def own_file(address: str) -> Path | None:
+    """The file in Gradio's cache behind an address that this server gave away, None behind any other.
+
+    An agent that has had a picture made sends its address back, and from here that address may not be public.
+    """
+    cache = Path(get_upload_folder()).resolve()
+    path = Path(unquote(urlsplit(address).path.partition(OWN_FILE)[2])).resolve()
+    return path if path.is_relative_to(cache) and path.is_file() else None
 
 
 def caption_lines(text: str | None) -> list[str]:

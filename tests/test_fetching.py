@@ -1,0 +1,114 @@
+"""Pictures from the network, over a real server that for these tests counts as public."""
+
+import io
+import ipaddress
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from PIL import Image
+
+from jepa_app import fetching
+from jepa_app.fetching import fetch, is_public
+
+
+def picture() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (3, 3), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Answers(BaseHTTPRequestHandler):
+    """What the addresses of the server answer."""
+
+    def do_GET(self) -> None:
+        place = self.path.strip("/")
+        leads = {
+            "moved": "/picture",
+            "round": "/round",
+            "inside": "http://10.0.0.1/picture",
+            "disk": "file:///etc/hosts",
+        }
+        if place in leads:
+            self.send_response(302)
+            self.send_header("Location", leads[place])
+            self.end_headers()
+        elif place == "host":
+            self.answer((self.headers["Host"] or "").encode())
+        elif place == "picture":
+            self.answer(picture())
+        else:
+            self.send_error(404, "Not Found")
+
+    def answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(fetching, "is_public", lambda number: ipaddress.ip_address(number).is_loopback)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://localhost:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_picture_comes_directly_and_from_where_it_has_moved(site: str) -> None:
+    assert fetch(f"{site}/picture") == picture()
+    assert fetch(f"{site}/moved") == picture()
+
+
+def test_the_server_is_asked_by_its_name(site: str) -> None:
+    assert fetch(f"{site}/host").decode() == site.removeprefix("http://")
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("none", "answers 404 Not Found; check the address"),
+        ("round", "leads on and on"),
+        ("inside", "10.0.0.1 is no public address"),
+        ("disk", "file:/etc/hosts is no address of a picture"),
+    ],
+)
+def test_other_answers_are_told(site: str, place: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        fetch(f"{site}/{place}")
+
+
+def test_too_much_and_too_slow_are_refused(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "SECONDS", 0)
+    with pytest.raises(ValueError, match="takes longer than 0 s"):
+        fetch(f"{site}/picture")
+    monkeypatch.setattr(fetching, "MAX_BYTES", 20)
+    with pytest.raises(ValueError, match="is larger than"):
+        fetch(f"{site}/picture")
+
+
+def test_a_port_where_nobody_listens_is_told(site: str) -> None:
+    with pytest.raises(ValueError, match="cannot be read"):
+        fetch("http://127.0.0.1:1/picture")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "10.1.2.3", "169.254.169.254", "192.168.0.1", "0"])
+def test_this_machine_and_its_neighbours_are_not_asked(host: str) -> None:
+    with pytest.raises(ValueError, match="is no public address"):
+        fetch(f"http://{host}/picture.png")
+
+
+@pytest.mark.parametrize("address", ["ftp://example.org/a.png", "http://", "https://", "http://a b/"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match=r"no address of a picture|cannot be read"):
+        fetch(address)
+
+
+def test_which_numbers_are_public() -> None:
+    assert is_public("93.184.216.34")
+    assert is_public("2606:4700::1111")
+    assert not any(map(is_public, ("127.0.0.1", "::1", "::ffff:127.0.0.1", "100.64.0.1", "fe80::1", "fd00::1")))

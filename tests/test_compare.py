@@ -10,7 +10,6 @@ from PIL import Image
 from tests.conftest import write_tiny_weights
 from training import compare
 from training.compare import COMPARISONS, Measured, main, table
-from training.recipes import make_recipe
 
 COLOURS = ("red", "green", "blue", "orange", "purple", "black", "white", "yellow")
 
@@ -32,9 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_variants_are_recipes(name: str) -> None:
     comparison = COMPARISONS[name]
     assert len(comparison.variants) > 1
-    recipes = [
-        make_recipe(comparison.recipe, [*comparison.settings, *changes]) for changes in comparison.variants.values()
-    ]
+    recipes = [comparison.recipe_of(variant) for variant in comparison.variants]
     assert all(recipe != recipes[0] for recipe in recipes[1:])
 
 
@@ -56,7 +53,7 @@ def test_an_unknown_comparison_is_refused_in_one_line(
 ) -> None:
     assert main(["colours", "--data", str(folder), "--out", str(tmp_path)]) == 2
     told = capsys.readouterr().err.strip()
-    assert told == "error: comparison is 'colours'; allowed: backbones, ti_jepa"
+    assert told == "error: comparison is 'colours'; allowed: backbones, ti_jepa, peers"
 
 
 @pytest.mark.slow
@@ -84,17 +81,18 @@ def test_variants_are_trained_measured_and_kept(
 
 
 @pytest.mark.slow
-def test_both_directions_are_compared_with_each_alone(
-    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["ti_jepa", "peers"])
+def test_matchers_are_trained_and_measured_side_by_side(
+    name: str, tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny = ["network.image_size=32", "network.width=32", "network.predictor_width=32", "network.num_heads=2"]
     tiny += ["network.image_depth=1", "network.text_depth=1", "network.predictor_depth=1", "schedule.batch_size=4"]
-    tiny += ["network.patch_size=8", "references=4", "calibration_pictures=4", "fitted_captions=20"]
+    tiny += ["network.patch_size=8", "calibration_pictures=4"]
     settings = [word for setting in tiny for word in ("--set", setting)]
-    arguments = ["ti_jepa", "--data", str(folder), "--out", str(tmp_path), "--minutes", "0.001", "--seeds", "1"]
+    arguments = [name, "--data", str(folder), "--out", str(tmp_path), "--minutes", "0.001", "--seeds", "1"]
     assert main([*arguments, "--prompts", "20", "--json", *settings]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["variant"] for row in rows] == list(COMPARISONS["ti_jepa"].variants)
+    assert [row["variant"] for row in rows] == list(COMPARISONS[name].variants)
     for row in rows:
         assert 0 <= row["figures"]["match_auc_random"] <= 1
         assert row["figures"]["train/image_rank"] >= 1

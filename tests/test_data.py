@@ -309,6 +309,25 @@ def test_scene_shows_what_its_caption_says(corpus: Path, tmp_path: Path) -> None
     assert relations == set(RELATIONS)
 
 
+@pytest.mark.parametrize(
+    ("relation", "first", "second"),
+    [("left of", (7, 4), (7, 12)), ("below", (12, 7), (4, 7)), ("above", (4, 7), (12, 7))],
+)
+def test_a_named_scene_puts_the_first_where_the_relation_says(
+    relation: str, first: tuple[int, int], second: tuple[int, int], corpus: Path, tmp_path: Path
+) -> None:
+    data = CaptionedPictures.load(corpus, 16, cache_dir=tmp_path)
+    red = next(index for index, row in enumerate(data.rows) if row.style == "noto")
+    green = next(index for index, row in enumerate(data.rows) if row.style == "twemoji")
+    batch = data.scene(red, relation, green)
+    assert batch.pixels.shape == (1, 3, 16, 16)
+    assert f" {relation} " in batch.captions[0]
+    colours = [batch.pixels[0, :, top, left].tolist() for top, left in (first, second)]
+    assert colours[0] == pytest.approx([1, -1, -1], abs=0.02)
+    assert colours[1] == pytest.approx([-1, 1, -1], abs=0.02)
+    assert batch.pixels[0, :, 0, 0].tolist() == [1, 1, 1]  # on white
+
+
 def test_scene_without_a_partner_is_the_plain_picture(tmp_path: Path) -> None:
     Image.new("RGBA", (16, 16), (255, 0, 0, 255)).save(tmp_path / "a.png")
     (tmp_path / "captions.jsonl").write_text('{"file": "a.png", "label": "rose", "style": "noto"}\n')

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from jepa_app.checkpoint import save_network, write_manifest
+from jepa_app.checkpoint import load_config, load_state, save_network, write_manifest
 from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizer import make_tokenizer
-from training import evaluate
+from training import calibrate, evaluate
 from training.captions import Row
 from training.data import CaptionedPictures, default_cache_dir
 from training.match_figures import (
@@ -171,7 +171,7 @@ def test_figures_of_an_absent_model_or_of_nameless_concepts_are_absent(
     [
         (["nowhere", "--data", "."], "error: .*nowhere"),
         (["{weights}", "--data", "nowhere"], "error: no folder nowhere"),
-        (["{empty}", "--data", "{corpus}"], "neither jepa-t nor ti-jepa; train one"),
+        (["{empty}", "--data", "{corpus}"], "holds none of jepa-t, ti-jepa, peer; train one"),
         (["{weights}", "--data", "{corpus}", "--set", "prompts=3"], "prompts is 3; allowed: 10 or more"),
         (["{weights}", "--data", "{corpus}", "--set", "prompts=many"], "prompts is 'many'"),
         (["{weights}", "--data", "{corpus}", "--set", "speed=9"], "'speed' is unknown; allowed: prompts, matches"),
@@ -231,6 +231,28 @@ def test_near_misses_are_of_the_same_group_and_style() -> None:
     assert group_figures(energy, rows) == {"match_auc_same_group": 0.0}
     assert group_figures(energy[:5, :5], rows[:5]) == {}
     assert group_figures(energy, [Row(file=row.file, label=row.label) for row in rows]) == {}
+
+
+@pytest.mark.slow
+def test_trained_weights_get_references_anew_and_keep_their_network(
+    weights: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part, out = str(weights / "ti-jepa"), tmp_path / "ti-jepa"
+    arguments = ["--data", str(corpus), "--out", str(out)]
+    assert calibrate.main([part, *arguments, "--references", "5"]) == 0
+    config = load_config(out, TIJepaConfig)
+    assert config.num_references == 5
+    network, before = TIJepa(config), TIJepa(load_config(Path(part), TIJepaConfig))
+    load_state(out, network)
+    load_state(Path(part), before)
+    assert network.references.captions.abs().sum() > 0
+    after = network.state_dict()
+    for name, value in before.state_dict().items():
+        torch.testing.assert_close(after[name], value.half().float(), msg=name)
+    assert calibrate.main([str(out), *arguments, "--references", "0"]) == 0  # and back
+    assert load_config(out, TIJepaConfig).num_references == 0
+    assert calibrate.main([part, *arguments, "--references", "-1"]) == 2
+    assert capsys.readouterr().err.endswith("error: references is -1; allowed: 0 or more\n")
 
 
 def test_match_auc_equals_counting_all_pairs() -> None:

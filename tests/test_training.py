@@ -25,7 +25,17 @@ from training.ema import Ema
 from training.loop import TrainStep, train
 from training.muon import COEFFICIENTS, Muon, make_optimizers, orthogonalise
 from training.objectives import JepaTLoss, JepaTObjective, ask_all_blocks, ask_masked
-from training.recipes import RECIPES, JepaTRecipe, Recipe, Schedule, TIJepaRecipe, TokenizerRecipe, make_recipe
+from training.peers import PeerConfig
+from training.recipes import (
+    RECIPES,
+    JepaTRecipe,
+    PeerRecipe,
+    Recipe,
+    Schedule,
+    TIJepaRecipe,
+    TokenizerRecipe,
+    make_recipe,
+)
 from training.rendering import Drawing, render, svg_document
 from training.text_cache import TextCache
 from training.tokenizer_objective import signal_to_noise
@@ -328,7 +338,7 @@ def test_settings_that_make_no_sense_are_refused(setting: str, message: str) -> 
 
 
 def test_unknown_recipes_are_refused() -> None:
-    with pytest.raises(ValueError, match="recipe is 'gan'; allowed: jepa_t, "):
+    with pytest.raises(ValueError, match="recipe is 'gan'; allowed: clip, jepa_t, "):
         make_recipe("gan")
     assert all(make_recipe(name) for name in RECIPES)
 
@@ -349,7 +359,11 @@ def recipe_of(family: str, steps: int, tokenizer: LinearTokenizer, out: Path) ->
         network = TINY_JEPA_T if family == "jepa_t" else replace(TINY_JEPA_T, backbone="bidirectional")
         return JepaTRecipe(schedule=schedule, network=network, tokenizer=write_tokenizer(tokenizer, out / "tokenizer"))
     if family == "ti_jepa":
-        return TIJepaRecipe(schedule=schedule, network=TINY_TI_JEPA, fitted_captions=30, calibration_pictures=4)
+        few = {"fitted_captions": 30, "calibration_pictures": 4, "references": 3}
+        return TIJepaRecipe(schedule=schedule, network=TINY_TI_JEPA, **few)
+    if family == "clip":
+        network = PeerConfig(**TINY_TI_JEPA.to_dict())
+        return PeerRecipe(schedule=schedule, network=network, calibration_pictures=4)
     if family == "tokenizer_refined":
         return TokenizerRecipe(schedule=schedule, network=replace(TINY_TOKENIZER, refiner_width=4))
     vae = TokenizerConfig(kind="vae", image_size=32, patch_size=4, channels=4, vae_channels=(16, 16, 16))
@@ -387,6 +401,7 @@ FAMILIES = [
     "jepa_t",
     pytest.param("jepa_t_bidirectional", marks=pytest.mark.slow),
     "ti_jepa",
+    "clip",
     "tokenizer_refined",
     pytest.param("tokenizer_vae", marks=pytest.mark.slow),  # diffusers takes seconds to import
 ]

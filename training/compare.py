@@ -24,8 +24,10 @@ from jepa_app.scoring import Scorer
 from training.data import CaptionedPictures
 from training.evaluate import FEWEST_PICTURES, OneLineParser, Settings, measure_pictures
 from training.loop import train
-from training.match_figures import group_figures, match_matrix, matrix_figures
+from training.match_figures import Matcher, group_figures, match_matrix, matrix_figures
 from training.objectives import REVEALED_FRACTIONS, JepaTObjective
+from training.peer_objective import PeerObjective
+from training.peers import PeerScorer
 from training.recipes import Recipe, Schedule, make_recipe
 from training.selection import choose_pictures, fitting_and_measuring
 from training.ti_calibration import finish
@@ -38,17 +40,38 @@ SMALL = (
     "network.denoiser_width=192",
     "network.denoiser_depth=2",
 )
-PATCHES_OF_16 = ("network.patch_size=16", "loss.asked=8", "loss.asked_hidden=8")  # a quarter of the patches
+PATCHES_OF_16 = ("network.patch_size=16",)  # a quarter of the patches
+ASKED_OF_16 = ("loss.asked=8", "loss.asked_hidden=8")
+MATCH_FIGURES = (
+    "match_auc_random",
+    "match_auc_same_group",
+    "recall_at_1_i2t",
+    "recall_at_1_t2i",
+    "ece",
+    "heldout_pairs/image_rank",
+    "heldout_pairs/image_std",
+    "heldout_pairs/sentence_rank",
+    "heldout_pairs/sentence_std",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Variants of a recipe: settings of all of them, settings by variant, and the figures that the table shows."""
+    """Variants of a recipe: settings of all of them, settings by variant, and the figures that the table shows.
+
+    `recipes` names another recipe for some variants.
+    """
 
     recipe: str
     settings: tuple[str, ...]
     variants: dict[str, tuple[str, ...]]
     shown: tuple[str, ...]
+    recipes: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def recipe_of(self, variant: str, settings: Sequence[str] = ()) -> Recipe:
+        """Return the recipe of a variant with further settings changed."""
+        name = self.recipes.get(variant, self.recipe)
+        return make_recipe(name, [*self.settings, *self.variants[variant], *settings])
 
 
 TIMED_STEPS = 6  # that tell how many steps fit into the time
@@ -75,7 +98,7 @@ COMPARISONS: dict[str, Comparison] = {
     ),
     "ti_jepa": Comparison(
         recipe="ti_jepa",
-        settings=PATCHES_OF_16,
+        settings=(*PATCHES_OF_16, *ASKED_OF_16),
         variants={
             "both directions": (),
             "text -> image only": ("loss.image_to_text_weight=0",),
@@ -83,17 +106,14 @@ COMPARISONS: dict[str, Comparison] = {
             "without EMA": ("loss.averaged_targets=false",),
             "without masking": ("loss.whole_share=1",),
         },
-        shown=(
-            "match_auc_random",
-            "match_auc_same_group",
-            "recall_at_1_i2t",
-            "recall_at_1_t2i",
-            "ece",
-            "heldout_pairs/image_rank",
-            "heldout_pairs/image_std",
-            "heldout_pairs/sentence_rank",
-            "heldout_pairs/sentence_std",
-        ),
+        shown=MATCH_FIGURES,
+    ),
+    "peers": Comparison(
+        recipe="ti_jepa",
+        settings=PATCHES_OF_16,
+        variants={"TI-JEPA": ASKED_OF_16, "CLIP": (), "SigLIP": ()},
+        shown=MATCH_FIGURES[:7],
+        recipes={"CLIP": "clip", "SigLIP": "siglip"},
     ),
 }
 
@@ -119,15 +139,14 @@ def compare(
     if name not in COMPARISONS:
         raise ValueError(f"comparison is {name!r}; allowed: {', '.join(COMPARISONS)}")
     for seed in range(seeds):
-        for variant, changes in COMPARISONS[name].variants.items():
-            fixed = COMPARISONS[name].settings
-            recipe = make_recipe(COMPARISONS[name].recipe, [*fixed, *changes, *settings, f"schedule.seed={seed}"])
+        for variant in COMPARISONS[name].variants:
+            recipe = COMPARISONS[name].recipe_of(variant, [*settings, f"schedule.seed={seed}"])
             data = CaptionedPictures.load(folder, recipe.image_size(), recipe.captions)
             steps = _steps_within(recipe, data, 60 * minutes, out / "timing")
             schedule = dataclasses.replace(recipe.schedule, steps=steps, validate_steps=steps)
             torch.manual_seed(seed)  # of the initial weights
             objective = recipe.build(data)
-            run = out / f"{re.sub('[^a-z]+', '-', variant)}-{seed}"
+            run = out / f"{re.sub('[^a-z]+', '-', variant.lower())}-{seed}"
             *_, last = train(objective, data, schedule, run, resume=False)
             figures = last.validation | _measure(objective, data, folder, prompts)
             yield Measured(variant=variant, seed=seed, pictures_seen=steps * schedule.batch_size, figures=figures)
@@ -147,20 +166,22 @@ def _steps_within(recipe: Recipe, data: CaptionedPictures, seconds: float, out: 
 
 def _measure(objective: nn.Module, data: CaptionedPictures, folder: Path, count: int) -> dict[str, float]:
     if isinstance(objective, TIJepaObjective):
-        return _measure_matches(objective, data, count)
+        network = finish(objective.ema.network, objective.text, objective.anchors)
+        return _measure_matches(Scorer(network, objective.text.encoder), data, count)
+    if isinstance(objective, PeerObjective):
+        return _measure_matches(PeerScorer(objective.finished(), objective.text.encoder), data, count)
     assert isinstance(objective, JepaTObjective)
     pipeline = JepaTPipeline(objective.tokenizer, objective.ema.network, objective.text.encoder)
     figures = measure_pictures(pipeline, data, folder, Settings(prompts=count)).figures
     return figures | {"milliseconds": min(_picture_milliseconds(pipeline) for _ in range(8))}
 
 
-def _measure_matches(objective: TIJepaObjective, data: CaptionedPictures, count: int) -> dict[str, float]:
+def _measure_matches(matcher: Matcher, data: CaptionedPictures, count: int) -> dict[str, float]:
     """Match held-out pairs, of the half that nobody calibrates on; all other pictures where there are too few."""
-    network = finish(objective.ema.network, objective.text, objective.anchors)
     _, members = fitting_and_measuring(data.rows, data.split.heldout_pairs)
     members = members if len(members) >= FEWEST_PICTURES else np.arange(len(data.rows), dtype=np.int64)
     indices = choose_pictures(data.rows, members, count, seed=0)
-    parts = match_matrix(Scorer(network, objective.text.encoder), data, indices)
+    parts = match_matrix(matcher, data, indices)
     energy, probability = (np.concatenate(part) for part in zip(*parts, strict=True))
     return matrix_figures(energy, probability, seed=0) | group_figures(energy, [data.rows[i] for i in indices])
 

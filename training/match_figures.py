@@ -110,8 +110,8 @@ def hard_case_figures(
 ) -> dict[str, float]:
     """AUC against nearly right captions (`training/hard_cases.py`) and how often the right one beats all of its own.
 
-    Each kind is measured on up to `count` of the rows `members` that have such captions, and left out when fewer than
-    20 have. Scenes put two of the rows side by side and are named with the sides swapped.
+    Each kind is measured on up to `count` of the rows `members` that have such captions, and left out when there are
+    fewer than 20 of them. Scenes put two of the rows side by side and are named with the sides swapped.
     """
     figures: dict[str, float] = {}
     order = balanced_order(data.rows, members, seed).tolist()
@@ -139,7 +139,7 @@ def _scenes(data: CaptionedPictures, order: Sequence[int], count: int, seed: int
 
 
 def _case_figures(matcher: Matcher, cases: Sequence[tuple[Batch, list[str]]], kind: str) -> dict[str, float]:
-    if len(cases) < FEWEST_COMPARED:
+    if sum(len(wrong) for _, wrong in cases) < FEWEST_COMPARED:
         return {}
     matched, mismatched, wins = [], [], []
     for batch, wrong in cases:

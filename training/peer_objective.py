@@ -69,17 +69,22 @@ class PeerObjective(nn.Module):
         """Return None: inner products have no picture to show."""
 
     @torch.no_grad()
-    def save(self, folder: Path) -> None:
-        """Write the averaged network in half precision to the part `peer`, calibrated if pictures are held out."""
+    def finished(self) -> DualEncoder:
+        """Return a copy of the averaged network, rounded to half precision, calibrated if pictures are held out."""
         network = copy.deepcopy(self.ema.network).half().float()
-        heldout, config = self.anchors.heldout, network.config
+        heldout = self.anchors.heldout
         if len(heldout.captions) > 1:
             pictures = network.pictures(heldout.pixels.to(network.scale.device))
             energy = -(pictures @ network.captions(self._text(heldout)).T).cpu()
             right = torch.eye(len(energy), dtype=torch.bool)
             (scale,), offset = fit_logistic(energy[right][:, None], energy[~right][:, None])
-            config = replace(config, calibration_scale=scale, calibration_offset=offset)
-        save_network(folder / "peer", network.half(), config)
+            network.config = replace(network.config, calibration_scale=scale, calibration_offset=offset)
+        return network
+
+    def save(self, folder: Path) -> None:
+        """Write the averaged network, the one to score with, to the part `peer`."""
+        network = self.finished()
+        save_network(folder / "peer", network.half(), network.config)
 
 
 def softmax_loss(logits: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from training.settings import replace_settings
 from training.text_cache import TextCache
 from training.ti_calibration import Anchors
 from training.ti_objective import TIJepaLoss, TIJepaObjective
+from training.ti_resize import resized_state
 from training.tokenizer_objective import TokenizerObjective
 
 
@@ -158,7 +159,7 @@ class TokenizerRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class TIJepaRecipe:
-    """Train TI-JEPA; `init` starts from the weights of a folder.
+    """Train TI-JEPA; `init` starts from the weights of a folder, also from one of larger patches or fewer layers.
 
     `fitted_captions` training captions fix the space of sentence features, `references` training pictures are what
     pairs are compared with, `calibration_pictures` of one half of the held-out pairs fix the weights of the energy's
@@ -192,12 +193,15 @@ class TIJepaRecipe:
         """
         network = TIJepa(self.network)
         if self.init:
-            load_state(Path(self.init), network)
+            old = TIJepa(load_config(Path(self.init), TIJepaConfig))
+            load_state(Path(self.init), old)
+            network.load_state_dict(resized_state(old.state_dict(), old.config, network.state_dict()))
         anchors = Anchors.of(data, self.calibration_pictures, self.references, self.schedule.seed)
         text = TextCache(TextEncoder.load())
         objective = TIJepaObjective(network, text, anchors, ema_decay=self.ema_decay, loss=self.loss)
-        captions = [caption for index in data.split.train for caption in caption_pool(data.rows[index])]
-        objective.fit_sentences(captions[:: max(1, len(captions) // self.fitted_captions)])
+        if not self.init:  # trained predictors know the space that they were trained for
+            captions = [caption for index in data.split.train for caption in caption_pool(data.rows[index])]
+            objective.fit_sentences(captions[:: max(1, len(captions) // self.fitted_captions)])
         return objective
 
 

@@ -17,6 +17,7 @@ from tests.studio_server import served
 
 PROMPT, SEED, STEPS = "red apple, twemoji style", 1, 16
 CAPTIONS = ("red apple, twemoji style", "green apple", "red heart", "tomato", "fire engine", "sleeping cat")
+CURVE_IS_DRAWN = f"(document.querySelector('.curve-line').getAttribute('d') ?? '').split('L').length === {STEPS}"
 STEP_MS, LAST_MS = 260, 2500  # of the recorded run
 WIDTHS = {"desktop": 1280, "phone": 390}
 
@@ -82,6 +83,7 @@ def take(browser: Browser, address: str, stem: Path, width: int, dark: bool) -> 
     save(page, stem, "empty")
     page.fill("#seed input", str(SEED))
     generate(page, PROMPT, STEPS)
+    page.wait_for_function(CURVE_IS_DRAWN)
     page.mouse.move(0, 0)
     save(page, stem, "finished")
     page.evaluate("document.querySelector('.timeline').focus()")

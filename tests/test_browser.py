@@ -74,6 +74,12 @@ def test_stop_keeps_the_picture_so_far(open_studio: OpenPage, gate: Gate) -> Non
     wait_for_status(page, "Stopped at step")
     assert counter(page) in ("5 / 16", "6 / 16")
     assert shown_picture(page).size == (32, 32)
+    stopped = counter(page)
+    page.fill("#prompt textarea", "")
+    page.click("#run")
+    page.wait_for_selector("text=prompt is empty")
+    page.wait_for_timeout(2500)
+    assert counter(page) == stopped  # it was stopped for good: a later mistake does not bring it back
     generate(page, "blue car")  # and the next run starts
     assert page.inner_text(".prompt-shown") == "blue car"
 

@@ -18,7 +18,7 @@ let latest = -1;
 let timer = null;
 let announcing = null;
 let view = 'unmasking';
-let jobBefore = null; // the run that was shown when the current one was asked for
+let before = {};      // the run that was shown when the current one was asked for, and its latest step
 
 const isRunning = () => root.dataset.run === 'on';
 const say = (text) => { part('status').textContent = text; };
@@ -214,12 +214,13 @@ document.addEventListener('jepa:run', (event) => {
   if (event.detail === 'start' && wasRunning) return; // Gradio ignores the second press too
   root.dataset.run = event.detail === 'start' ? 'on' : 'off';
   if (event.detail === 'start') {
-    jobBefore = run?.job;
+    before = { job: run?.job, latest };
     stopPainting();
     say(words('waiting'));
     bringIntoView();
   } else if (wasRunning) {
-    const partial = latest >= 0 && latest < total - 1;
+    const hasMoved = run?.job !== before.job || latest > before.latest; // or the run was refused, and an older one is shown
+    const partial = hasMoved && latest >= 0 && latest < total - 1;
     say(partial ? words('stopped', { step: latest + 1, total }) : '');
     announce(part('status').textContent);
     if (partial) comeBack();

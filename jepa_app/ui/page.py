@@ -13,7 +13,8 @@ from jepa_app.ui import language, texts
 from jepa_app.ui.compare_tab import build_compare_tab
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
-from jepa_app.ui.generate_tab import GenerateWork, build_generate_tab
+from jepa_app.ui.generate_runs import GenerateWork
+from jepa_app.ui.generate_tab import build_generate_tab
 from jepa_app.ui.learn_tab import build_learn_tab
 from jepa_app.ui.match_tab import MatchTab, build_match_tab, caption_lines
 from jepa_app.ui.player import KeptRuns

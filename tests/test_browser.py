@@ -148,7 +148,7 @@ def test_chips_and_examples_write_the_prompt(open_studio: OpenPage) -> None:
 
 def test_the_seed_can_be_put_back_and_rolled_again(open_studio: OpenPage) -> None:
     page = open_studio()
-    assert page.input_value("#seed input") == ""
+    page.wait_for_function("document.querySelector('#seed input').value === ''")  # the page empties it when it is there
     generate(page, "red apple")
     seed, first = page.inner_text(".seed"), shown_picture(page).tobytes()
     page.click(".reuse")

@@ -142,14 +142,16 @@ def picture_features(network: TIJepa, pixels: Tensor) -> PictureFeatures:
 @torch.no_grad()
 def caption_features(network: TIJepa, text: TextFeatures) -> CaptionFeatures:
     """Compute what captions with token features (L, T, W) contribute to every pair that they take part in."""
-    keys = network.caption_keys(text)
-    whole = torch.arange(network.config.num_patches, device=text.mask.device)
-    sentences = network.sentence_space(text)
-    least = sentences.new_zeros(len(sentences), 0)
-    if network.references is not None:
-        others = _sentence_gain(network.references.sentences, network.references.squares, sentences)  # (R, L)
-        least = soft_least(others.T, network.config.reference_temperature)[:, None]
-    return CaptionFeatures(keys, network.text_to_image(whole, keys, None), sentences, least)
+    return _caption_features(network, network.caption_keys(text), network.sentence_space(text))
+
+
+@torch.no_grad()
+def null_caption(network: TIJepa) -> CaptionFeatures:
+    """Compute what saying nothing contributes, as one caption: the null text, and the mean of all sentences (zero)."""
+    null = network.null_features(1)
+    return _caption_features(
+        network, network.caption_keys(null), network.sentence_space.mean.new_zeros(1, network.config.text_components)
+    )
 
 
 @torch.no_grad()
@@ -162,6 +164,15 @@ def pair_energies(network: TIJepa, pictures: PictureFeatures, captions: CaptionF
         to_captions = torch.stack([to_image, to_text], dim=-1) - pictures.least[:, None]
         compared = torch.cat([to_captions, to_text[..., None] - captions.least], dim=-1)
     return Energies(to_image, _text_to_hidden(network, pictures, captions), to_text, compared)
+
+
+def _caption_features(network: TIJepa, keys: CaptionKeys, sentences: Tensor) -> CaptionFeatures:
+    whole = torch.arange(network.config.num_patches, device=sentences.device)
+    least = sentences.new_zeros(len(sentences), 0)
+    if network.references is not None:
+        others = _sentence_gain(network.references.sentences, network.references.squares, sentences)  # (R, L)
+        least = soft_least(others.T, network.config.reference_temperature)[:, None]
+    return CaptionFeatures(keys, network.text_to_image(whole, keys, None), sentences, least)
 
 
 def _text_to_image(network: TIJepa, targets: Tensor, predicted: Tensor) -> Tensor:

@@ -34,6 +34,14 @@ class Scores:
     probability: Tensor
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Shares in [0, 1] of the bundled reference pairs that fit worse (have a higher energy), each (M, L)."""
+
+    better_than_mismatched: Tensor
+    better_than_matched: Tensor
+
+
 class Scorer:
     """A trained TI-JEPA with its text encoder and calibration."""
 
@@ -96,9 +104,27 @@ class Scorer:
     def combine(self, energies: Energies) -> Tensor:
         """Return the weighted mean of the terms: the energy (M, L)."""
         weights = torch.tensor(self.network.config.energy_weights)
-        return energies.stacked()[..., : len(weights)] @ (weights / weights.sum())  # fewer where never calibrated
+        return energies.stacked()[..., : len(weights)].cpu() @ (weights / weights.sum())  # fewer where never calibrated
 
     def probability(self, energy: Tensor) -> Tensor:
         """Return the calibrated probability that pairs of this energy belong together, against random captions."""
         config = self.network.config
         return torch.sigmoid(config.calibration_offset - config.calibration_scale * energy)
+
+    def standing(self, energy: Tensor) -> Standing | None:
+        """Return where these energies stand among the references, None where the weights hold none."""
+        config = self.network.config
+        if not config.matched_quantiles:
+            return None
+        return Standing(
+            _share_above(config.mismatched_quantiles, energy), _share_above(config.matched_quantiles, energy)
+        )
+
+
+def _share_above(quantiles: tuple[float, ...], energy: Tensor) -> Tensor:
+    """Return the shares in [0, 1] of a distribution, given by evenly spaced quantiles, that lie above energies (...)."""
+    edges = torch.tensor(quantiles)
+    place = torch.searchsorted(edges, energy.contiguous()).clamp(1, len(edges) - 1)
+    low, high = edges[place - 1], edges[place]
+    inside = ((energy - low) / (high - low).clamp(min=torch.finfo(edges.dtype).tiny)).clamp(0, 1)
+    return 1 - (place - 1 + inside) / (len(edges) - 1)

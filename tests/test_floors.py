@@ -29,6 +29,7 @@ FLOORS = {
     "jepa_app.engine": 3,
     "jepa_app.energies": 3,
     "jepa_app.scoring": 3,
+    "jepa_app.match_maps": 3,
     "jepa_app.checkpoint": 3,
     "jepa_app.pipeline": 3,
     "jepa_app.requests": 4,

@@ -161,8 +161,8 @@ class TIJepaConfig(Config):
     The last three are fitted then too: the weights of the energy's terms (text -> image without and with visible
     patches, image -> text; with references also the first compared with other captions, and the last with other
     captions and with other pictures), and probability = sigmoid(calibration_offset - calibration_scale * energy).
-    `matched_quantiles` and `mismatched_quantiles` are evenly spaced quantiles, from least to largest, of the energies of
-    held-out right and wrong pairs, which a percentile is read from; empty where they were never measured.
+    `matched_quantiles` and `mismatched_quantiles` are evenly spaced quantiles, from least to largest, of the energies
+    of held-out right and wrong pairs, which a percentile is read from; empty where they were never measured.
     """
 
     image_size: int = 64

@@ -43,6 +43,11 @@ def open_picture(source: str | Path | bytes, name: str | None = None, max_side: 
         return _upright_rgb(picture)
 
 
+def central_square(picture: Image.Image, side: int) -> Image.Image:
+    """The central square of an RGB picture at this side in pixels: what a model of that size is shown of it."""
+    return ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
+
+
 def open_base64(text: str, name: str = "the picture", max_side: int | None = None) -> Image.Image:
     """Open a picture from base64 text, with or without a leading `data:image/...;base64,`.
 

@@ -102,9 +102,13 @@ class Scorer:
         return Energies.unstacked(torch.cat(rows))
 
     def combine(self, energies: Energies) -> Tensor:
-        """Return the weighted mean of the terms: the energy (M, L)."""
+        """Return the weighted mean of the terms: the energy (M, L), on the CPU."""
+        return self.combine_terms(energies.stacked())
+
+    def combine_terms(self, terms: Tensor) -> Tensor:
+        """Return the weighted mean (...) of terms (..., 3 or 6), on the CPU."""
         weights = torch.tensor(self.network.config.energy_weights)
-        return energies.stacked()[..., : len(weights)].cpu() @ (weights / weights.sum())  # fewer where never calibrated
+        return terms[..., : len(weights)].cpu() @ (weights / weights.sum())  # fewer where never calibrated
 
     def probability(self, energy: Tensor) -> Tensor:
         """Return the calibrated probability that pairs of this energy belong together, against random captions."""
@@ -122,7 +126,7 @@ class Scorer:
 
 
 def _share_above(quantiles: tuple[float, ...], energy: Tensor) -> Tensor:
-    """Return the shares in [0, 1] of a distribution, given by evenly spaced quantiles, that lie above energies (...)."""
+    """Return the shares in [0, 1] of a distribution, given by its evenly spaced quantiles, that lie above energies."""
     edges = torch.tensor(quantiles)
     place = torch.searchsorted(edges, energy.contiguous()).clamp(1, len(edges) - 1)
     low, high = edges[place - 1], edges[place]

@@ -2,12 +2,10 @@
 
 import itertools
 import platform
-import threading
 import time
 from collections import deque
 from collections.abc import Generator, Hashable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,33 +17,25 @@ from transformers.utils import logging as transformers_logging
 
 from jepa_app.editing import Job
 from jepa_app.engine import Engine, Inbox, Run
+from jepa_app.matching import CaptionScore as CaptionScore
+from jepa_app.matching import Matching
 from jepa_app.pipeline import JepaTPipeline
-from jepa_app.requests import MAX_CAPTIONS, GenerateRequest, check_captions
-from jepa_app.runs import Frame, Runs, to_pixels
+from jepa_app.requests import GenerateRequest
+from jepa_app.runs import Frame, Runs
 from jepa_app.scoring import Scorer
 from jepa_app.styles import STYLES
 
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
-@dataclass(frozen=True, kw_only=True)
-class CaptionScore:
-    """How one caption fits a picture: `energy` is better when lower, `probability` is in [0, 1]."""
-
-    caption: str
-    energy: float
-    probability: float
-
-
 class Studio:
-    """The two models: all pictures in the making share the engine's forward passes, scores take turns at a lock."""
+    """The two models: all pictures in the making share the engine's forward passes; `matching` has the scores."""
 
     def __init__(self, engine: Engine, scorer: Scorer, weights: Path | str) -> None:
         self._engine = engine
         self._pipeline = engine.pipeline
-        self._scorer = scorer
         self._weights = str(weights)
-        self._scoring = threading.Lock()
+        self.matching = Matching(scorer)
         self.runs = Runs(engine)
 
     @classmethod
@@ -86,14 +76,12 @@ class Studio:
         prompts = list(dict.fromkeys(caption for caption in captions if caption is not None))
         if not prompts or None in captions:
             raise ValueError("a picture from outside has no prompt to be matched with")
-        pixels = torch.stack([to_pixels(frame.image, self._scorer.image_size) for frame in frames])
-        with self._scoring:
-            scores = self._scorer.score(pixels, prompts)
+        energy, probability = self.matching.energies([frame.image for frame in frames], prompts)
         return [
             CaptionScore(
                 caption=caption,
-                energy=float(scores.energy[row, prompts.index(caption)]),
-                probability=float(scores.probability[row, prompts.index(caption)]),
+                energy=energy[row][prompts.index(caption)],
+                probability=probability[row][prompts.index(caption)],
             )
             for row, caption in enumerate(captions)
             if caption is not None
@@ -157,34 +145,14 @@ class Studio:
         return last.image
 
     def score(self, picture: Image.Image, captions: Sequence[str]) -> list[CaptionScore]:
-        """Rank captions for a picture, best first (its central square is looked at).
-
-        Raises:
-            ValueError: there is no caption, there are more than 20, or one is empty or too long.
-        """
-        energy, probability = self.score_matrix([picture], captions)
-        scores = [
-            CaptionScore(caption=caption, energy=energy[0][row], probability=probability[0][row])
-            for row, caption in enumerate(captions)
-        ]
-        return sorted(scores, key=lambda score: score.energy)
+        """As `Matching.score`."""
+        return self.matching.score(picture, captions)
 
     def score_matrix(
         self, pictures: Sequence[Image.Image], captions: Sequence[str]
     ) -> tuple[list[list[float]], list[list[float]]]:
-        """Return the energies and the probabilities of M pictures x K captions, each as M rows of K numbers.
-
-        Raises:
-            ValueError: as `score`, and when there is no picture or more than 20.
-        """
-        check_captions(captions)
-        if not 1 <= len(pictures) <= MAX_CAPTIONS:
-            raise ValueError(f"got {len(pictures)} pictures; allowed: 1 to {MAX_CAPTIONS} at once")
-        size = self._scorer.image_size
-        pixels = torch.stack([to_pixels(picture, size) for picture in pictures])  # (M, 3, S, S)
-        with self._scoring:
-            scores = self._scorer.score(pixels, [caption.strip() for caption in captions])
-        return scores.energy.tolist(), scores.probability.tolist()
+        """As `Matching.score_matrix`."""
+        return self.matching.score_matrix(pictures, captions)
 
     def info(self) -> dict[str, Any]:
         """What runs here: weights, device, attention backend, picture size, styles and versions."""

@@ -150,7 +150,7 @@ def calibrate(config: TIJepaConfig, energies: Tensor, near: Tensor | None = None
 
 
 def with_quantiles(config: TIJepaConfig, energies: Tensor) -> TIJepaConfig:
-    """Return the config with the quantiles that percentiles are read from; energies (groups, G, G, E) as `calibrate`."""
+    """Return the config with the quantiles that percentiles are read from; energies (groups, G, G, E) as above."""
     right = torch.eye(energies.shape[1], dtype=torch.bool).expand(len(energies), -1, -1)
     shares = torch.tensor(config.energy_weights)
     combined = energies.cpu()[..., : len(shares)] @ (shares / shares.sum())

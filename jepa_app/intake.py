@@ -19,6 +19,7 @@ from jepa_app.requests import MAX_TABLE_SIDE
 
 MAX_TABLE_BYTES = 16 * 2**20
 MAX_PROBLEMS = 200  # named; the rest is counted
+FORMULA = ("=", "+", "-", "@")
 DELIMITERS = ",;\t"  # spreadsheets of many countries write semicolons
 
 
@@ -63,7 +64,7 @@ class _Collected:
     problems: list[Problem] = field(default_factory=list)
 
     def leave_out(self, name: str, reason: str) -> None:
-        self.problems.append(Problem(name, reason))
+        self.problems.append(Problem(name, reason.removeprefix(name).lstrip()))
 
     def add_caption(self, where: str, caption: str) -> bool:
         try:
@@ -203,10 +204,16 @@ def table_rows(lines: TextIO, name: str) -> Iterator[tuple[str, str, str]]:
     try:
         for number, row in enumerate(rows, start=2):
             if row:
-                picture, caption = (row[place].strip() if place < len(row) else "" for place in places)
+                picture, caption = (_cell(row, place) for place in places)
                 yield f"{name} row {number}", picture, caption
     except csv.Error as wrong:
         raise ValueError(f"{name} is no table that can be read ({wrong}); save it as CSV") from wrong
+
+
+def _cell(row: list[str], place: int) -> str:
+    """A cell, without the apostrophe that tables from here put before what a spreadsheet would run as a formula."""
+    text = row[place].strip() if place < len(row) else ""
+    return text[1:] if text[:1] == "'" and text[1:2] in FORMULA else text
 
 
 def _pair_up(found: _Collected) -> list[tuple[int, int]]:

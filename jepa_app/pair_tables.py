@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from jepa_app.energies import PICTURES_AT_ONCE, blocks, hidden_energies, pair_energies, quick_energies
+from jepa_app.energies import PAIRS_AT_ONCE, PICTURES_AT_ONCE, blocks, hidden_energies, pair_energies, quick_energies
 from jepa_app.feature_cache import FeatureCache
 from jepa_app.models.tokenizer import check_pixels
 
@@ -27,7 +27,7 @@ def table_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str]) -> 
     network = cache.scorer.network
     _check(cache, pixels, captions)
     words = cache.captions(captions)
-    for block in blocks(len(pixels), PICTURES_AT_ONCE):
+    for block in blocks(len(pixels), _rows_at_once(len(captions))):
         yield cache.scorer.combine(pair_energies(network, cache.pictures(pixels[block]), words))
 
 
@@ -42,7 +42,7 @@ def best_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str], best
     network, scorer = cache.scorer.network, cache.scorer
     _check(cache, pixels, captions)
     words = cache.captions(captions)
-    for block in blocks(len(pixels), PICTURES_AT_ONCE):
+    for block in blocks(len(pixels), _rows_at_once(min(best, len(captions)))):
         pictures = cache.pictures(pixels[block])
         quick = quick_energies(network, pictures, words)
         chosen = scorer.combine(quick).topk(min(best, len(captions)), largest=False).indices  # (M', best)
@@ -68,6 +68,11 @@ def listed_pairs(
     terms = quick_energies(network, pictures, words).stacked()[at]  # (P, E)
     terms[:, 1] = hidden_energies(network, pictures, words, *at)
     return scorer.combine_terms(terms)
+
+
+def _rows_at_once(pairs: int) -> int:
+    """How many rows of so many costly pairs come together: so few that who waits for them is not kept waiting."""
+    return max(1, min(PICTURES_AT_ONCE, PAIRS_AT_ONCE // pairs))
 
 
 def _check(cache: FeatureCache, pixels: Tensor, captions: Sequence[str]) -> None:

@@ -103,7 +103,7 @@ def test_bad_files_in_the_middle_of_an_archive_are_named(tmp_path: Path) -> None
     for each, words in {
         "notes.png": "is no picture that can be read",
         "cut.png": "is damaged",
-        "huge.png": "at most 50,000,000 pixels",
+        "huge.png": "at most 50,000,000 are read",
         "../up.png": "leads out of the archive",
         "/etc/passwd": "leads out of the archive",
         "inner.zip": "only one level is opened",
@@ -161,7 +161,7 @@ def test_a_bomb_is_never_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_what_is_no_archive_is_named_and_the_rest_goes_on(tmp_path: Path, data: bytes) -> None:
     intake = taken([write(tmp_path, "bad.zip", data), write(tmp_path, "a.png", png())])
     assert intake.names == ("a.png",)
-    assert reasons(intake)["bad.zip"].startswith("bad.zip")
+    assert reasons(intake)["bad.zip"].startswith(("is no zip archive", "lists too many"))
 
 
 def test_bad_rows_and_captions_are_named(tmp_path: Path) -> None:
@@ -206,5 +206,5 @@ def test_nothing_to_score_is_a_mistake(tmp_path: Path) -> None:
         list(read_uploads([], ["sky"], 16, check))
     with pytest.raises(ValueError, match="no caption to score"):
         list(read_uploads([write(tmp_path, "a.png", png())], [], 16, check))
-    with pytest.raises(ValueError, match=r"no picture to score \(a.png: a.png is no picture"):
+    with pytest.raises(ValueError, match=r"no picture to score \(a.png: is no picture"):
         list(read_uploads([write(tmp_path, "a.png", b"text")], ["sky"], 16, check))

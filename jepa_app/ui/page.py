@@ -14,7 +14,8 @@ from jepa_app.ui.compare_tab import build_compare_tab
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
 from jepa_app.ui.generate_tab import GenerateWork, build_generate_tab
-from jepa_app.ui.match_tab import MatchTab, build_match_tab, caption_lines
+from jepa_app.ui.many_tab import ManyWork
+from jepa_app.ui.match_tab import ONE, MatchTab, MatchWork, build_match_tab, caption_lines
 from jepa_app.ui.player import KeptRuns
 from jepa_app.ui.theme import studio_theme
 
@@ -47,7 +48,18 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
             with gr.Tab(texts.COMPARE_TAB, id="compare"):
                 build_compare_tab(on_gpu(studio.generate_together))
             with gr.Tab(texts.MATCH_TAB, id="match"):
-                match = build_match_tab(on_gpu(studio.score), on_gpu(studio.score_matrix))
+                match = build_match_tab(
+                    MatchWork(
+                        rank=on_gpu(studio.score),
+                        score_pairs=on_gpu(studio.score_matrix),
+                        explain=on_gpu(studio.matching.explain),
+                        many=ManyWork(
+                            score_table=on_gpu(studio.matching.score_table),
+                            check_caption=studio.matching.check_caption,
+                            side=studio.matching.image_size,
+                        ),
+                    )
+                )
         _wire_handover(player, match, tabs)
     return page.queue(max_size=QUEUE_LENGTH)
 
@@ -56,7 +68,7 @@ def serving_options() -> dict[str, Any]:
     """The arguments of `launch` that belong to the page rather than to the place where it runs."""
     return {
         "theme": studio_theme(),
-        "css_paths": [HERE / "page.css", HERE / "player.css", HERE / "compare.css"],
+        "css_paths": [HERE / "page.css", HERE / "player.css", HERE / "compare.css", HERE / "match.css"],
         "head": language.head(),
         "footer_links": ["api"],
         "run_history": False,  # it would store every run, pictures and all, in the visitor's browser
@@ -73,18 +85,19 @@ def serving_options() -> dict[str, Any]:
 def _wire_handover(player: gr.HTML, match: MatchTab, tabs: gr.Tabs) -> None:
     """The player's "Match this picture" opens the Match tab with the picture and its prompt as first caption."""
 
-    def on_match(last: dict[str, Any] | None, captions: str | None) -> tuple[Image.Image, str, gr.Tabs]:
+    def on_match(last: dict[str, Any] | None, captions: str | None) -> tuple[Image.Image, str, gr.Tabs, gr.Tabs]:
         with shown_to_user():
             if not isinstance(last, dict) or not isinstance(last.get("frame"), str):
                 raise ValueError("there is no picture yet; generate one first")
             prompt = last["prompt"]
             others = [line for line in caption_lines(captions) if line != prompt]
-            return open_base64(last["frame"]), "\n".join([prompt, *others]), gr.Tabs(selected="match")
+            picture, lines = open_base64(last["frame"]), "\n".join([prompt, *others])
+            return picture, lines, gr.Tabs(selected=ONE), gr.Tabs(selected="match")
 
     player.match(
         on_match,
         inputs=[player, match.captions],
-        outputs=[match.picture, match.captions, tabs],
+        outputs=[match.picture, match.captions, match.kinds, tabs],
         show_progress="hidden",
         api_visibility="private",
     )

@@ -38,6 +38,7 @@ FLOORS = {
     "jepa_app.requests": 4,
     "jepa_app.editing": 4,
     "jepa_app.runs": 4,
+    "jepa_app.transformers_face": 4,
     "jepa_app.matching": 4,
     "jepa_app.intake": 4,
     "jepa_app.score_csv": 4,

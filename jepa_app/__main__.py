@@ -1,7 +1,6 @@
 """The command line: `python -m jepa_app generate|score|info`, the same code as the studio."""
 
 import argparse
-import csv
 import json
 import sys
 from collections.abc import Iterator
@@ -13,9 +12,10 @@ from typing import Any, NoReturn
 
 from jepa_app.export import animation, png_settings, run_settings
 from jepa_app.pictures import open_picture
-from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, GenerateRequest
+from jepa_app.requests import MAX_SEED, GenerateRequest
 from jepa_app.runs import Frame
-from jepa_app.studio import DEFAULT_WEIGHTS, CaptionScore, Studio
+from jepa_app.score_csv import score_csv, score_record
+from jepa_app.studio import DEFAULT_WEIGHTS, Studio
 
 MISTAKE = 2  # exit status of a user's mistake; 1 is any other failure
 PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".webp")
@@ -104,7 +104,7 @@ def run_score(options: argparse.Namespace) -> None:
     if options.picture is None or not options.captions:
         raise ValueError('give a picture and at least one caption: score apple.png "red apple" "blue car"')
     picture = open_picture(options.picture)
-    scores = [_score_record(score) for score in _load(options).score(picture, options.captions)]
+    scores = [score_record(score) for score in _load(options).score(picture, options.captions)]
     lines = [f"{row['energy']:9.4f}  {row['probability']:6.1%}  {row['caption']}" for row in scores]
     _report(options, scores, "\n".join(["   energy  probable  caption (lower energy is better)", *lines]))
 
@@ -163,50 +163,26 @@ def _keep(
 
 
 def _score_table(options: argparse.Namespace) -> None:
-    """Score a table of pairs; picture paths are relative to the table's folder, rows of one picture run together."""
+    """Score a table of pairs; rows that cannot be scored are told and left out.
+
+    Raises:
+        ValueError: the table cannot be read, or some rows were left out.
+    """
     _check_target(options.out, (".csv",))
-    pairs = _read_pairs(options.csv)
-    _write_rows(options.out, [], mode="w")
-    studio = _load(options)
+    if not options.csv.is_file():
+        raise ValueError(f"no text file at {options.csv}; check the path")
     records: list[dict[str, Any]] = []
-    for name, captions in _batches(pairs):
-        try:
-            energy, probability = studio.score_matrix([open_picture(options.csv.parent / name)], captions)
-        except ValueError as mistake:
-            raise ValueError(f"{options.csv} row {len(records) + 2}, picture {name!r}: {mistake}") from mistake
-        rows = []
-        for caption, low, likely in zip(captions, energy[0], probability[0], strict=True):
-            score = CaptionScore(caption=caption, energy=low, probability=likely)
-            rows.append({"picture": name, **_score_record(score)})
-        _write_rows(options.out, rows, mode="a")  # as they come, so that a bad row loses nothing already scored
-        records += rows
-    _report(options, records, f"{len(records)} pairs in {options.out}")
-
-
-def _batches(pairs: list[dict[str, str]]) -> Iterator[tuple[str, list[str]]]:
-    """Neighbouring rows of one picture, at most as many as are scored at once."""
-    for name, rows in groupby(pairs, key=lambda pair: pair["picture"]):
-        captions = [row["caption"] for row in rows]
-        for start in range(0, len(captions), MAX_CAPTIONS):
-            yield name, captions[start : start + MAX_CAPTIONS]
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]], mode: str) -> None:
-    with _writing(path), path.open(mode, newline="", encoding="utf-8") as target:
-        writer = csv.DictWriter(target, fieldnames=["picture", "caption", "energy", "probability"])
-        if mode == "w":
-            writer.writeheader()
-        writer.writerows(rows)
-
-
-def _read_pairs(path: Path) -> list[dict[str, str]]:
-    rows = list(csv.DictReader(_read_text(path).splitlines()))
-    if not rows or not {"picture", "caption"} <= set(rows[0]):
-        raise ValueError(f"{path} needs a first line 'picture,caption' and at least one row below it")
-    for number, row in enumerate(rows, start=2):
-        if not row["picture"] or not row["caption"]:
-            raise ValueError(f"{path} row {number} lacks a picture or a caption")
-    return rows
+    written = left_out = 0
+    with _writing(options.out):
+        for part in score_csv(options.csv, options.out, lambda: _load(options).matching):
+            for problem in part.problems:
+                print(f"error: {problem.name}: {' '.join(problem.reason.split())}", file=sys.stderr)
+            written, left_out = written + len(part.rows), left_out + len(part.problems)
+            if options.json:  # a long table is kept for nothing else
+                records += part.rows
+    _report(options, records, f"{written} pairs in {options.out}")
+    if left_out:
+        raise ValueError(f"{left_out} of {written + left_out} rows were left out; the others are in {options.out}")
 
 
 def _read_text(path: Path) -> str:
@@ -243,14 +219,6 @@ def _request(options: argparse.Namespace, prompt: str, seed: int | None) -> Gene
         temperature=options.temperature,
         seed=seed,
     )
-
-
-def _score_record(score: CaptionScore) -> dict[str, Any]:
-    return {
-        "caption": score.caption,
-        "energy": round(score.energy, 6),
-        "probability": round(score.probability, 6),
-    }
 
 
 def _load(options: argparse.Namespace) -> Studio:

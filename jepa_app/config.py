@@ -161,6 +161,8 @@ class TIJepaConfig(Config):
     The last three are fitted then too: the weights of the energy's terms (text -> image without and with visible
     patches, image -> text; with references also the first compared with other captions, and the last with other
     captions and with other pictures), and probability = sigmoid(calibration_offset - calibration_scale * energy).
+    `matched_quantiles` and `mismatched_quantiles` are evenly spaced quantiles, from least to largest, of the energies
+    of held-out right and wrong pairs, which a percentile is read from; empty where they were never measured.
     """
 
     image_size: int = 64
@@ -180,6 +182,8 @@ class TIJepaConfig(Config):
     energy_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     calibration_scale: float = 1.0
     calibration_offset: float = 0.0
+    matched_quantiles: tuple[float, ...] = ()
+    mismatched_quantiles: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         self._require_positive("image_size", "patch_size", "width", "num_heads", "predictor_width")
@@ -206,6 +210,16 @@ class TIJepaConfig(Config):
         self._require(
             len(self.energy_weights) in (3, terms) and min(self.energy_weights) >= 0 and max(self.energy_weights) > 0,
             f"energy_weights are {self.energy_weights}; allowed: {terms} numbers from 0, not all of them 0",
+        )
+        for name in ("matched_quantiles", "mismatched_quantiles"):
+            quantiles = getattr(self, name)
+            self._require(
+                len(quantiles) != 1 and list(quantiles) == sorted(quantiles),
+                f"{name} are not in order or a single one; allowed: none, or two and more from least to largest",
+            )
+        self._require(
+            bool(self.matched_quantiles) == bool(self.mismatched_quantiles),
+            "of matched_quantiles and mismatched_quantiles only one is there; allowed: both or neither",
         )
 
     @property

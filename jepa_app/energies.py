@@ -15,7 +15,7 @@ R references, S picture side.
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ MASK_SEED = 2503_06380  # of the masks that every pair is scored with
 MAX_ASKED = 16  # hidden patches asked for under one mask
 PICTURES_AT_ONCE = 16
 CAPTIONS_AT_ONCE = 32
+PAIRS_AT_ONCE = PICTURES_AT_ONCE * CAPTIONS_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -142,26 +143,63 @@ def picture_features(network: TIJepa, pixels: Tensor) -> PictureFeatures:
 @torch.no_grad()
 def caption_features(network: TIJepa, text: TextFeatures) -> CaptionFeatures:
     """Compute what captions with token features (L, T, W) contribute to every pair that they take part in."""
-    keys = network.caption_keys(text)
-    whole = torch.arange(network.config.num_patches, device=text.mask.device)
-    sentences = network.sentence_space(text)
-    least = sentences.new_zeros(len(sentences), 0)
-    if network.references is not None:
-        others = _sentence_gain(network.references.sentences, network.references.squares, sentences)  # (R, L)
-        least = soft_least(others.T, network.config.reference_temperature)[:, None]
-    return CaptionFeatures(keys, network.text_to_image(whole, keys, None), sentences, least)
+    return _caption_features(network, network.caption_keys(text), network.sentence_space(text))
+
+
+@torch.no_grad()
+def null_caption(network: TIJepa) -> CaptionFeatures:
+    """Compute what saying nothing contributes, as one caption: the null text, and the mean of all sentences (zero)."""
+    null = network.null_features(1)
+    return _caption_features(
+        network, network.caption_keys(null), network.sentence_space.mean.new_zeros(1, network.config.text_components)
+    )
 
 
 @torch.no_grad()
 def pair_energies(network: TIJepa, pictures: PictureFeatures, captions: CaptionFeatures) -> Energies:
     """Return the energies (M, L) of all pairs; memory grows with M x L only by the result's six numbers a pair."""
+    num_pictures, num_captions = len(pictures.targets), len(captions.sentences)
+    everything = torch.arange(num_pictures * num_captions, device=pictures.targets.device)
+    hidden = hidden_energies(network, pictures, captions, everything // num_captions, everything % num_captions)
+    return replace(quick_energies(network, pictures, captions), text_to_hidden=hidden.view(num_pictures, num_captions))
+
+
+@torch.no_grad()
+def quick_energies(network: TIJepa, pictures: PictureFeatures, captions: CaptionFeatures) -> Energies:
+    """Return the energies (M, L) of all pairs with zeros for `text_to_hidden`, the only term that is costly."""
     to_image = _text_to_image(network, pictures.targets, captions.pictures)
     to_text = _image_to_text(pictures.sentences, captions.sentences)
     compared = to_text.new_zeros(*to_text.shape, 0)
     if network.references is not None:
         to_captions = torch.stack([to_image, to_text], dim=-1) - pictures.least[:, None]
         compared = torch.cat([to_captions, to_text[..., None] - captions.least], dim=-1)
-    return Energies(to_image, _text_to_hidden(network, pictures, captions), to_text, compared)
+    return Energies(to_image, torch.zeros_like(to_text), to_text, compared)
+
+
+@torch.no_grad()
+def hidden_energies(
+    network: TIJepa, pictures: PictureFeatures, captions: CaptionFeatures, rows: Tensor, columns: Tensor
+) -> Tensor:
+    """Return the term `text_to_hidden` (P,) of the pairs of picture `rows` and caption `columns`, both (P,) long."""
+    result = pictures.targets.new_zeros(len(rows))
+    views = _views_on(network, result.device)
+    for block in blocks(len(rows), PAIRS_AT_ONCE):
+        of_pictures, of_captions = rows[block], columns[block]
+        keys = CaptionKeys(_chosen(captions.keys.layers, of_captions), captions.keys.mask[of_captions])
+        for view, layers, null in zip(views, pictures.kept, pictures.null_errors, strict=True):
+            predicted = network.text_to_image(view.asked, keys, _chosen(layers, of_pictures))  # (P', Q, D)
+            errors = _squared(predicted - pictures.targets[of_pictures[:, None], view.asked])  # (P',)
+            result[block] += (errors - null[of_pictures]) / len(views)
+    return result
+
+
+def _caption_features(network: TIJepa, keys: CaptionKeys, sentences: Tensor) -> CaptionFeatures:
+    whole = torch.arange(network.config.num_patches, device=sentences.device)
+    least = sentences.new_zeros(len(sentences), 0)
+    if network.references is not None:
+        others = _sentence_gain(network.references.sentences, network.references.squares, sentences)  # (R, L)
+        least = soft_least(others.T, network.config.reference_temperature)[:, None]
+    return CaptionFeatures(keys, network.text_to_image(whole, keys, None), sentences, least)
 
 
 def _text_to_image(network: TIJepa, targets: Tensor, predicted: Tensor) -> Tensor:
@@ -184,25 +222,9 @@ def _sentence_gain(predicted: Tensor, squares: Tensor, sentences: Tensor) -> Ten
     return squares[:, None] - 2 * predicted @ sentences.T / predicted.shape[1]
 
 
-def _text_to_hidden(network: TIJepa, pictures: PictureFeatures, captions: CaptionFeatures) -> Tensor:
-    num_pictures, num_captions = len(pictures.targets), len(captions.sentences)
-    result = pictures.targets.new_zeros(num_pictures, num_captions)
-    views = _views_on(network, result.device)
-    for rows in blocks(num_pictures, PICTURES_AT_ONCE):
-        for columns in blocks(num_captions, CAPTIONS_AT_ONCE):
-            keys = _repeat_captions(captions.keys, columns, rows.stop - rows.start)
-            for view, layers, null in zip(views, pictures.kept, pictures.null_errors, strict=True):
-                image = _repeat_pictures(layers, rows, columns.stop - columns.start)
-                predicted = network.text_to_image(view.asked, keys, image)  # (M' L', Q, D)
-                predicted = predicted.unflatten(0, (rows.stop - rows.start, -1))
-                errors = _squared(predicted - pictures.targets[rows, None, view.asked], keep=2)  # (M', L')
-                result[rows, columns] += (errors - null[rows, None]) / len(views)
-    return result
-
-
-def _squared(difference: Tensor, keep: int = 1) -> Tensor:
-    """Mean square over all but the first `keep` dimensions."""
-    return difference.square().flatten(keep).mean(dim=keep)
+def _squared(difference: Tensor) -> Tensor:
+    """Mean square over all but the first dimension."""
+    return difference.square().flatten(1).mean(dim=1)
 
 
 def blocks(length: int, size: int) -> Iterator[slice]:
@@ -220,12 +242,5 @@ def _expand_captions(keys: CaptionKeys, times: int) -> CaptionKeys:
     return CaptionKeys(layers, keys.mask.expand(times, -1))
 
 
-def _repeat_captions(keys: CaptionKeys, columns: slice, times: int) -> CaptionKeys:
-    """Captions of a block, all of them `times` times over: (times * L', ...)."""
-    layers = tuple(KeyValue(*(tensor[columns].repeat(times, 1, 1, 1) for tensor in kept)) for kept in keys.layers)
-    return CaptionKeys(layers, keys.mask[columns].repeat(times, 1))
-
-
-def _repeat_pictures(layers: Layers, rows: slice, times: int) -> Layers:
-    """Pictures of a block, each `times` times in a row: (M' * times, ...)."""
-    return tuple(KeyValue(*(tensor[rows].repeat_interleave(times, dim=0) for tensor in kept)) for kept in layers)
+def _chosen(layers: Layers, rows: Tensor) -> Layers:
+    return tuple(KeyValue(kept.key[rows], kept.value[rows]) for kept in layers)

@@ -40,7 +40,12 @@ def open_picture(source: str | Path | bytes, name: str | None = None, max_side: 
     """
     name = name or ("the picture" if isinstance(source, bytes) else Path(source).name)
     with _loaded(source, name, max_side) as picture, _refusing_damage(name):
-        return _upright_rgb(picture)
+        return upright_rgb(picture)
+
+
+def central_square(picture: Image.Image, side: int) -> Image.Image:
+    """The central square of an RGB picture at this side in pixels: what a model of that size is shown of it."""
+    return ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
 
 
 def open_base64(text: str, name: str = "the picture", max_side: int | None = None) -> Image.Image:
@@ -117,7 +122,7 @@ def _read(path: Path, name: str) -> bytes:
     return path.read_bytes()
 
 
-def _upright_rgb(picture: Image.Image) -> Image.Image:
+def upright_rgb(picture: Image.Image) -> Image.Image:
     """Turn a loaded picture by its EXIF orientation and convert it to RGB, transparency composited on white."""
     upright = ImageOps.exif_transpose(picture)
     if upright.mode.startswith("I;16"):  # Pillow clips 16-bit grey to 255 when it converts; the high byte is meant

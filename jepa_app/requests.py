@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 MAX_PROMPT_CHARACTERS = 1_000
 MAX_CAPTIONS = 20
+MAX_TABLE_SIDE = 1_000  # pictures, and captions, of one table
 MAX_SEED = 2**31 - 1
 MAX_TOKENS = 4096  # of a picture
 MAX_FRAMES = 256  # of a run with all the runs that it goes on from

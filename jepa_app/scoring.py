@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from jepa_app.checkpoint import load_config, load_state, resolve_weights
@@ -24,6 +26,7 @@ from jepa_app.energies import (
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizer import check_pixels
+from jepa_app.pictures import central_square, upright_rgb
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,14 @@ class Scores:
 
     energy: Tensor
     probability: Tensor
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Shares in [0, 1] of the bundled reference pairs that fit worse (have a higher energy), each (M, L)."""
+
+    better_than_mismatched: Tensor
+    better_than_matched: Tensor
 
 
 class Scorer:
@@ -64,17 +75,17 @@ class Scorer:
         """Where the network computes."""
         return self.network.null_text.device
 
-    def score(self, pixels: Tensor, captions: Sequence[str]) -> Scores:
-        """Score every picture with every caption.
+    def score(self, pictures: Tensor | Sequence[Image.Image], captions: Sequence[str]) -> Scores:
+        """Score every picture with every caption: energies (M, L), lower is better, and probabilities (M, L).
 
         Args:
-            pixels: (M, 3, S, S) in [-1, 1].
+            pictures: pixels (M, 3, S, S) in [-1, 1], or M PIL pictures of any size.
             captions: L captions.
 
         Raises:
             ValueError: no picture, no caption, pictures of another size or not finite, an over-long caption.
         """
-        energy = self.combine(self.energies(pixels, captions))
+        energy = self.combine(self.energies(as_pixels(pictures, self.image_size), captions))
         return Scores(energy, self.probability(energy))
 
     def energies(self, pixels: Tensor, captions: Sequence[str]) -> Energies:
@@ -94,11 +105,55 @@ class Scorer:
         return Energies.unstacked(torch.cat(rows))
 
     def combine(self, energies: Energies) -> Tensor:
-        """Return the weighted mean of the terms: the energy (M, L)."""
-        weights = torch.tensor(self.network.config.energy_weights)
-        return energies.stacked()[..., : len(weights)] @ (weights / weights.sum())  # fewer where never calibrated
+        """Return the weighted mean of the terms: the energy (M, L), on the CPU."""
+        return self.combine_terms(energies.stacked())
+
+    def combine_terms(self, terms: Tensor) -> Tensor:
+        """Return the weighted mean (...) of terms (..., 3 or 6), on the CPU."""
+        return combined(self.network.config, terms)
 
     def probability(self, energy: Tensor) -> Tensor:
         """Return the calibrated probability that pairs of this energy belong together, against random captions."""
+        return match_probability(self.network.config, energy)
+
+    def standing(self, energy: Tensor) -> Standing | None:
+        """Return where these energies stand among the references, None where the weights hold none."""
         config = self.network.config
-        return torch.sigmoid(config.calibration_offset - config.calibration_scale * energy)
+        if not config.matched_quantiles:
+            return None
+        return Standing(
+            _share_above(config.mismatched_quantiles, energy), _share_above(config.matched_quantiles, energy)
+        )
+
+
+def combined(config: TIJepaConfig, terms: Tensor) -> Tensor:
+    """Return the weighted mean (...) of an energy's terms (..., 3 or 6), on the CPU."""
+    weights = torch.tensor(config.energy_weights)
+    return terms[..., : len(weights)].cpu() @ (weights / weights.sum())  # fewer where never calibrated
+
+
+def match_probability(config: TIJepaConfig, energy: Tensor) -> Tensor:
+    """Return the calibrated probabilities (...) in [0, 1] that pairs of these energies (...) belong together."""
+    return torch.sigmoid(config.calibration_offset - config.calibration_scale * energy)
+
+
+def as_pixels(pictures: Tensor | Sequence[Image.Image], side: int) -> Tensor:
+    """Return pictures as pixels (M, 3, side, side) in [-1, 1]; tensors stay as they are.
+
+    Of a PIL picture that is not square the central square is taken; transparency is laid on white.
+    """
+    if isinstance(pictures, Tensor):
+        return pictures
+    if not pictures:
+        return torch.empty(0, 3, side, side)
+    squares = np.stack([np.asarray(central_square(upright_rgb(picture), side)) for picture in pictures])
+    return torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 127.5 - 1  # (M, 3, side, side)
+
+
+def _share_above(quantiles: tuple[float, ...], energy: Tensor) -> Tensor:
+    """Return the shares in [0, 1] of a distribution, given by its evenly spaced quantiles, that lie above energies."""
+    edges = torch.tensor(quantiles)
+    place = torch.searchsorted(edges, energy.contiguous()).clamp(1, len(edges) - 1)
+    low, high = edges[place - 1], edges[place]
+    inside = ((energy - low) / (high - low).clamp(min=torch.finfo(edges.dtype).tiny)).clamp(0, 1)
+    return 1 - (place - 1 + inside) / (len(edges) - 1)

@@ -22,23 +22,16 @@ from jepa_app.editing import Job
 from jepa_app.engine import Engine, Inbox, Run
 from jepa_app.explain import Lesson, LessonProgress, explain
 from jepa_app.export import PARAMETERS, run_settings
+from jepa_app.matching import CaptionScore as CaptionScore
+from jepa_app.matching import Matching
 from jepa_app.pipeline import JepaTPipeline
-from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, GenerateRequest, check_captions
-from jepa_app.runs import Frame, Runs, seed_of, settings_of, to_pixels
+from jepa_app.requests import MAX_SEED, GenerateRequest
+from jepa_app.runs import Frame, Runs, seed_of, settings_of
 from jepa_app.scoring import Scorer
 from jepa_app.styles import STYLES
 
 MAX_CHOICE = 16
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaptionScore:
-    """How one caption fits a picture: `energy` is better when lower, `probability` is in [0, 1]."""
-
-    caption: str
-    energy: float
-    probability: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +43,13 @@ class Choice:
 
 
 class Studio:
-    """The two models: all pictures in the making share the engine's forward passes, scores take turns at a lock."""
+    """The two models: all pictures in the making share the engine's forward passes; `matching` has the scores."""
 
     def __init__(self, engine: Engine, scorer: Scorer, weights: Path | str) -> None:
         self._engine = engine
         self._pipeline = engine.pipeline
-        self._scorer = scorer
         self._weights = str(weights)
-        self._scoring = threading.Lock()
+        self.matching = Matching(scorer)
         self.runs = Runs(engine)
         self._explaining = threading.Lock()
 
@@ -99,7 +91,7 @@ class Studio:
         prompts = list(dict.fromkeys(caption for caption in captions if caption is not None))
         if not prompts or None in captions:
             raise ValueError("a picture from outside has no prompt to be matched with")
-        energy, probability = self._scores([frame.image for frame in frames], prompts)
+        energy, probability = self.matching.energies([frame.image for frame in frames], prompts)
         columns = [prompts.index(caption) for caption in captions if caption is not None]
         return [
             CaptionScore(caption=prompts[column], energy=energy[row][column], probability=probability[row][column])
@@ -177,7 +169,7 @@ class Studio:
                 if number == 0:
                     yield frame
         prompt = request.prompt.strip()
-        energy, probability = self._scores([last[number].image for number in range(count)], [prompt])
+        energy, probability = self.matching.energies([last[number].image for number in range(count)], [prompt])
         order = sorted(range(count), key=lambda number: energy[number][0])
         yield Choice(
             frames=tuple(last[number] for number in order),
@@ -214,38 +206,14 @@ class Studio:
             )
 
     def score(self, picture: Image.Image, captions: Sequence[str]) -> list[CaptionScore]:
-        """Rank captions for a picture, best first (its central square is looked at).
-
-        Raises:
-            ValueError: there is no caption, there are more than 20, or one is empty or too long.
-        """
-        energy, probability = self.score_matrix([picture], captions)
-        scores = [
-            CaptionScore(caption=caption, energy=energy[0][row], probability=probability[0][row])
-            for row, caption in enumerate(captions)
-        ]
-        return sorted(scores, key=lambda score: score.energy)
+        """As `Matching.score`."""
+        return self.matching.score(picture, captions)
 
     def score_matrix(
         self, pictures: Sequence[Image.Image], captions: Sequence[str]
     ) -> tuple[list[list[float]], list[list[float]]]:
-        """Return the energies and the probabilities of M pictures x K captions, each as M rows of K numbers.
-
-        Raises:
-            ValueError: as `score`, and when there is no picture or more than 20.
-        """
-        check_captions(captions)
-        if not 1 <= len(pictures) <= MAX_CAPTIONS:
-            raise ValueError(f"got {len(pictures)} pictures; allowed: 1 to {MAX_CAPTIONS} at once")
-        return self._scores(pictures, [caption.strip() for caption in captions])
-
-    def _scores(
-        self, pictures: Sequence[Image.Image], captions: list[str]
-    ) -> tuple[list[list[float]], list[list[float]]]:
-        pixels = torch.stack([to_pixels(picture, self._scorer.image_size) for picture in pictures])  # (M, 3, S, S)
-        with self._scoring:
-            scores = self._scorer.score(pixels, captions)
-        return scores.energy.tolist(), scores.probability.tolist()
+        """As `Matching.score_matrix`."""
+        return self.matching.score_matrix(pictures, captions)
 
     def info(self) -> dict[str, Any]:
         """What runs here: weights, device, attention backend, picture size, styles and versions."""

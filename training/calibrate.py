@@ -1,6 +1,7 @@
 """Calibrate trained TI-JEPA weights anew: `python -m training.calibrate RUN/weights --data DIR --out DIR`.
 
 The network stays as it is; its references, the weights of its energy's terms and its probability are chosen again.
+With `--percentiles` these stay too, and only what percentiles are read from is measured.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from jepa_app.models.ti_jepa import TIJepa
 from training.data import CaptionedPictures
 from training.recipes import TIJepaRecipe
 from training.text_cache import TextCache
-from training.ti_calibration import Anchors, finish, without_references
+from training.ti_calibration import Anchors, finish, measure_quantiles, without_references
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,9 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; may be the same")
     parser.add_argument("--references", type=int, default=recipe.references, help="what pairs are compared with")
+    parser.add_argument("--percentiles", action="store_true", help="measure the percentiles and keep all else")
     options = parser.parse_args(arguments)
     try:
-        calibrate_folder(options.weights, options.data, options.out, options.references)
+        if options.percentiles:
+            measure_folder(options.weights, options.data, options.out)
+        else:
+            calibrate_folder(options.weights, options.data, options.out, options.references)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -50,6 +55,22 @@ def calibrate_folder(weights: Path, folder: Path, out: Path, references: int) ->
     data = CaptionedPictures.load(folder, network.config.image_size)
     anchors = Anchors.of(data, recipe.calibration_pictures, references, recipe.schedule.seed)
     network = finish(network, TextCache(TextEncoder.load()), anchors)
+    save_network(out, network.half(), network.config)
+
+
+def measure_folder(weights: Path, folder: Path, out: Path) -> None:
+    """Load calibrated weights, measure the percentiles' quantiles on the pictures of `folder`, and write to `out`.
+
+    Raises:
+        ValueError: the weights are missing or broken, or the folder is not usable.
+    """
+    network = TIJepa(load_config(weights, TIJepaConfig))
+    load_state(weights, network)
+    network.eval().requires_grad_(False)
+    recipe = TIJepaRecipe()
+    data = CaptionedPictures.load(folder, network.config.image_size)
+    anchors = Anchors.of(data, recipe.calibration_pictures, 0, recipe.schedule.seed)
+    network.config = measure_quantiles(network, TextCache(TextEncoder.load()), anchors)
     save_network(out, network.half(), network.config)
 
 

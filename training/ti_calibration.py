@@ -30,6 +30,7 @@ from training.selection import balanced_order, choose_pictures, fitting_and_meas
 from training.text_cache import TextCache
 
 GROUP = 16  # pictures compared with one another's captions: the number of pairs grows with it
+NUM_QUANTILES = 101  # of the energies of right and of wrong pairs: one a percent
 RIDGE = 1e-3  # on the coefficients of standardised terms, for terms that separate perfectly
 
 
@@ -144,7 +145,33 @@ def calibrate(config: TIJepaConfig, energies: Tensor, near: Tensor | None = None
     scale = sum(weights)
     shares = torch.tensor([weight / scale for weight in weights])
     (scale,), offset = fit_logistic((matched @ shares)[:, None], (mismatched @ shares)[:, None])
-    return replace(config, energy_weights=tuple(shares.tolist()), calibration_scale=scale, calibration_offset=offset)
+    config = replace(config, energy_weights=tuple(shares.tolist()), calibration_scale=scale, calibration_offset=offset)
+    return with_quantiles(config, energies)
+
+
+def with_quantiles(config: TIJepaConfig, energies: Tensor) -> TIJepaConfig:
+    """Return the config with the quantiles that percentiles are read from; energies (groups, G, G, E) as above."""
+    right = torch.eye(energies.shape[1], dtype=torch.bool).expand(len(energies), -1, -1)
+    shares = torch.tensor(config.energy_weights)
+    combined = energies.cpu()[..., : len(shares)] @ (shares / shares.sum())
+    levels = torch.linspace(0, 1, NUM_QUANTILES)
+    matched, mismatched = (torch.quantile(part, levels).tolist() for part in (combined[right], combined[~right]))
+    return replace(config, matched_quantiles=tuple(matched), mismatched_quantiles=tuple(mismatched))
+
+
+@torch.no_grad()
+def measure_quantiles(network: TIJepa, text: TextCache, anchors: Anchors) -> TIJepaConfig:
+    """Return the config of calibrated weights with the quantiles of the held-out pairs, and nothing else changed.
+
+    Raises:
+        ValueError: there are fewer than two held-out pictures.
+    """
+    if len(anchors.heldout.captions) < 2:
+        raise ValueError(f"got {len(anchors.heldout.captions)} held-out pictures; allowed: 2 or more")
+    device = network.null_text.device
+    words = text.features(anchors.heldout.captions).to(device, torch.float32)
+    order = torch.arange(len(words), device=device)
+    return with_quantiles(network.config, grouped_energies(network, anchors.heldout.pixels.to(device), words, order))
 
 
 def near_misses(energies: Tensor, kinds: Sequence[str]) -> Tensor:

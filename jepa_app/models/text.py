@@ -106,6 +106,14 @@ class TextEncoder:
             ) from error
         return cls(tokenizer, model.to(device))
 
+    def check(self, prompt: str) -> None:
+        """Refuse what `encode` refuses.
+
+        Raises:
+            ValueError: the prompt has more word pieces than the encoder takes.
+        """
+        _check_length(len(self.tokenizer(spell_symbols(prompt))["input_ids"]))
+
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> TextFeatures:
         """Encode prompts: tokens (B, T, 384) float32 and mask (B, T).
@@ -115,12 +123,15 @@ class TextEncoder:
         """
         spelled = [spell_symbols(prompt) for prompt in prompts]
         encoded = self.tokenizer(spelled, padding=True, return_tensors="pt")
-        if encoded["input_ids"].shape[1] > MAX_TOKENS:
-            longest = int(encoded["attention_mask"].sum(dim=1).max())
-            raise ValueError(f"a prompt has {longest} word pieces; allowed: {MAX_TOKENS}; shorten it")
+        _check_length(encoded["input_ids"].shape[1])
         encoded = encoded.to(self.model.device)
         tokens = self.model(**encoded).last_hidden_state
         return TextFeatures(tokens, encoded["attention_mask"].bool())
+
+
+def _check_length(longest: int) -> None:
+    if longest > MAX_TOKENS:
+        raise ValueError(f"a prompt has {longest} word pieces; allowed: {MAX_TOKENS}; shorten it")
 
 
 def _packaged_model() -> Path:

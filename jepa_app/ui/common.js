@@ -7,6 +7,9 @@ for (const node of element.querySelectorAll('[data-label]')) node.setAttribute('
 // How well a picture fits, in words.
 const verdict = (probability) => words(props.verdicts.find(([threshold]) => probability >= threshold)[1]);
 
+// A probability as whole percent that never claims to be certain.
+const probable = (probability) => probability >= 0.995 ? '>99' : probability < 0.005 ? '<1' : String(Math.round(probability * 100));
+
 // The browser's memory may be full or switched off; then what is chosen lasts for this visit only.
 const stored = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
 const store = (key, value) => { try { localStorage.setItem(key, value); return true; } catch { return false; } };

@@ -1,4 +1,4 @@
-"""The Match tab: one picture and several captions in, the captions ranked by how well they fit."""
+"""The Match tab: captions ranked by how well they fit a picture, with the reason; and tables of many pictures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +16,11 @@ from jepa_app.studio import CaptionScore
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
+from jepa_app.ui.many_tab import ManyWork, build_many
 from jepa_app.ui.tools import no_tool
+from jepa_app.ui.why import Explain, KeptPictures, make_why
+
+ONE = "one"  # the inner tab of one picture
 
 SCORE_QUEUE = "scores"  # the concurrency id of all that scores: one at a time, beside the pictures in the making
 Upload = dict[str, Any] | str  # Gradio's FileData (path, url, orig_name, ...), or an address, or base64
@@ -26,17 +30,35 @@ Matrix = tuple[list[list[float]], list[list[float]]]
 
 @dataclass(frozen=True, kw_only=True)
 class MatchTab:
-    """The components that other tabs fill."""
+    """The components that other tabs fill, and the inner tabs of which they open `ONE`."""
 
     picture: gr.Image
     captions: gr.Textbox
+    kinds: gr.Tabs
 
 
-def build_match_tab(
-    rank_captions: Callable[[Image.Image, Sequence[str]], list[CaptionScore]],
-    score_pairs: Callable[[Sequence[Image.Image], Sequence[str]], Matrix],
-) -> MatchTab:
-    """Lay out the tab, wire it to the two callables and return what other tabs may fill."""
+@dataclass(frozen=True, kw_only=True)
+class MatchWork:
+    """What the tab asks the studio for."""
+
+    rank: Callable[[Image.Image, Sequence[str]], list[CaptionScore]]
+    score_pairs: Callable[[Sequence[Image.Image], Sequence[str]], Matrix]
+    explain: Explain
+    many: ManyWork
+
+
+def build_match_tab(work: MatchWork) -> MatchTab:
+    """Lay out the tab, wire it to what it asks for and return what other tabs may fill."""
+    with gr.Tabs(elem_id="match-kinds") as kinds:
+        with gr.Tab(texts.MATCH_ONE_TAB, id=ONE):
+            picture, captions = _build_one(work)
+        with gr.Tab(texts.MATCH_MANY_TAB, id="many"):
+            build_many(work.many)
+    return MatchTab(picture=picture, captions=captions, kinds=kinds)
+
+
+def _build_one(work: MatchWork) -> tuple[gr.Image, gr.Textbox]:
+    kept = KeptPictures(work.many.side)
     with gr.Row(elem_id="match-board"):
         with gr.Column(elem_id="match-inputs"):
             picture = gr.Image(
@@ -56,11 +78,28 @@ def build_match_tab(
             run = gr.Button(texts.MATCH_RUN, variant="primary", size="lg", elem_id="rank")
         with gr.Column(elem_id="match-results"):
             ranking = fragment("ranking", verdicts=texts.VERDICTS)
-            gr.Markdown(texts.MATCH_HELP, elem_id="match-help")
+        make_why(work.explain, kept)
+        gr.Markdown(texts.MATCH_HELP, elem_id="match-help")
+    _wire_one(work, kept, picture, captions, run, ranking)
+    return picture, captions
 
+
+def _wire_one(
+    work: MatchWork, kept: KeptPictures, picture: gr.Image, captions: gr.Textbox, run: gr.Button, ranking: gr.HTML
+) -> None:
     def on_upload(picture: Upload | None) -> None:
         with shown_to_user():
             open_upload(picture)
+
+    def ranked(picture: Image.Image, captions: str | None) -> list[dict[str, Any]]:
+        scores = work.rank(picture, caption_lines(captions))
+        return [asdict(each) | {"words": texts.verdict(each.probability)} for each in scores]
+
+    def rank(picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
+        with shown_to_user():
+            opened = open_upload(picture)
+            name = kept.add(opened)  # by which the page may ask for an explanation
+            return [each | {"picture": name} for each in ranked(opened, captions)]
 
     def score(picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
         """Tell how well captions fit a picture, best first: a low energy and a high probability mean a good match.
@@ -70,15 +109,14 @@ def build_match_tab(
             captions: up to 20 captions, one a line
         """
         with shown_to_user():
-            scores = rank_captions(open_upload(picture), caption_lines(captions))
-            return [asdict(result) | {"words": texts.verdict(result.probability)} for result in scores]
+            return ranked(open_upload(picture), captions)
 
     @no_tool
     def score_matrix(pictures: list[Upload] | None, captions: str | None) -> dict[str, Any]:
         """Score every picture against every caption (one a line): M rows of K energies and probabilities."""
         with shown_to_user():
             lines = caption_lines(captions)
-            energy, probability = score_pairs([open_upload(picture) for picture in pictures or []], lines)
+            energy, probability = work.score_pairs([open_upload(picture) for picture in pictures or []], lines)
             return {"captions": lines, "energy": energy, "probability": probability}
 
     # Without preprocessing an upload arrives unopened: Gradio would decode it before its size is known to be sane.
@@ -86,7 +124,7 @@ def build_match_tab(
         on_upload, [picture], None, preprocess=False, show_progress="hidden", api_visibility="private"
     )
     run.click(
-        score,
+        rank,
         [picture, captions],
         [ranking],
         preprocess=False,
@@ -96,17 +134,16 @@ def build_match_tab(
         concurrency_id=SCORE_QUEUE,
         concurrency_limit=1,
     )
-    for work, pictures in ((score, gr.Textbox(visible=False)), (score_matrix, gr.JSON(visible=False))):
+    for endpoint, pictures in ((score, gr.Textbox(visible=False)), (score_matrix, gr.JSON(visible=False))):
         gr.Button(visible=False).click(
-            work,
+            endpoint,
             inputs=[pictures, gr.Textbox(visible=False)],
             outputs=[gr.JSON(visible=False)],
             preprocess=False,
-            api_name=work.__name__,
+            api_name=endpoint.__name__,
             concurrency_id=SCORE_QUEUE,
             concurrency_limit=1,
         )
-    return MatchTab(picture=picture, captions=captions)
 
 
 def open_upload(upload: Upload | None) -> Image.Image:

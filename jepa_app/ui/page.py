@@ -16,7 +16,8 @@ from jepa_app.ui.fragment import fragment
 from jepa_app.ui.generate_runs import GenerateWork
 from jepa_app.ui.generate_tab import build_generate_tab
 from jepa_app.ui.learn_tab import build_learn_tab
-from jepa_app.ui.match_tab import MatchTab, build_match_tab, caption_lines
+from jepa_app.ui.many_tab import ManyWork
+from jepa_app.ui.match_tab import ONE, MatchTab, MatchWork, build_match_tab, caption_lines
 from jepa_app.ui.player import KeptRuns
 from jepa_app.ui.theme import studio_theme
 
@@ -50,7 +51,18 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
             with gr.Tab(texts.COMPARE_TAB, id="compare"):
                 build_compare_tab(on_gpu(studio.generate_together))
             with gr.Tab(texts.MATCH_TAB, id="match"):
-                match = build_match_tab(on_gpu(studio.score), on_gpu(studio.score_matrix))
+                match = build_match_tab(
+                    MatchWork(
+                        rank=on_gpu(studio.score),
+                        score_pairs=on_gpu(studio.score_matrix),
+                        explain=on_gpu(studio.matching.explain),
+                        many=ManyWork(
+                            score_table=on_gpu(studio.matching.score_table),
+                            check_caption=studio.matching.check_caption,
+                            side=studio.matching.image_size,
+                        ),
+                    )
+                )
             with gr.Tab(texts.LEARN_TAB, id="learn"):
                 build_learn_tab(on_gpu(studio.explain))
         _wire_handover(player, match, tabs)
@@ -61,7 +73,7 @@ def serving_options() -> dict[str, Any]:
     """The arguments of `launch` that belong to the page rather than to the place where it runs."""
     return {
         "theme": studio_theme(),
-        "css_paths": [HERE / "page.css", HERE / "player.css", HERE / "compare.css", HERE / "learn.css"],
+        "css_paths": [HERE / f"{name}.css" for name in ("page", "player", "compare", "match", "learn")],
         "head": language.head(),
         "footer_links": ["api"],
         "run_history": False,  # it would store every run, pictures and all, in the visitor's browser
@@ -78,18 +90,19 @@ def serving_options() -> dict[str, Any]:
 def _wire_handover(player: gr.HTML, match: MatchTab, tabs: gr.Tabs) -> None:
     """The player's "Match this picture" opens the Match tab with the picture and its prompt as first caption."""
 
-    def on_match(last: dict[str, Any] | None, captions: str | None) -> tuple[Image.Image, str, gr.Tabs]:
+    def on_match(last: dict[str, Any] | None, captions: str | None) -> tuple[Image.Image, str, gr.Tabs, gr.Tabs]:
         with shown_to_user():
             if not isinstance(last, dict) or not isinstance(last.get("frame"), str):
                 raise ValueError("there is no picture yet; generate one first")
             prompt = last["prompt"]
             others = [line for line in caption_lines(captions) if line != prompt]
-            return open_base64(last["frame"]), "\n".join([prompt, *others]), gr.Tabs(selected="match")
+            picture, lines = open_base64(last["frame"]), "\n".join([prompt, *others])
+            return picture, lines, gr.Tabs(selected=ONE), gr.Tabs(selected="match")
 
     player.match(
         on_match,
         inputs=[player, match.captions],
-        outputs=[match.picture, match.captions, tabs],
+        outputs=[match.picture, match.captions, match.kinds, tabs],
         show_progress="hidden",
         api_visibility="private",
     )

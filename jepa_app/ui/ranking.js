@@ -1,4 +1,4 @@
-// Draws the ranked captions. Captions are users' text: they only ever go through textContent.
+// Draws the ranked captions; choosing one tells why.js. Captions are users' text: they only ever go through textContent.
 const root = element.querySelector('.ranking');
 const list = root.querySelector('.ranking-list');
 
@@ -9,17 +9,38 @@ function node(tag, name, text) {
   return made;
 }
 
-function row(result) {
+// A share of the reference pairs as whole percent: at least so many, and never all.
+const percentOf = (share) => String(Math.min(99, Math.floor(share * 100)));
+
+function standing({ better_than_wrong: wrong, better_than_right: right }) {
+  if (wrong === null || wrong === undefined) return null;
+  const kind = right > 0.6 ? 'strong' : right < 0.4 ? 'weak' : 'typical';
+  return words(kind, { wrong: percentOf(wrong), right: percentOf(right), others: percentOf(1 - right) });
+}
+
+function choose(place) {
+  [...list.querySelectorAll('.match-choose')].forEach((button, at) => button.setAttribute('aria-pressed', at === place));
+  document.dispatchEvent(new CustomEvent('jepa:why', { detail: props.value[place] ?? null }));
+}
+
+function row(result, place) {
   const item = node('li', 'match');
+  const button = node('button', 'match-choose');
+  button.type = 'button';
+  button.addEventListener('click', () => choose(place));
   const percent = Math.round(result.probability * 100);
-  const head = node('div', 'match-head');
+  const head = node('span', 'match-head');
   head.append(node('span', 'match-caption', result.caption), node('span', 'match-words', verdict(result.probability)));
-  const bar = node('div', 'match-bar');
+  const bar = node('span', 'match-bar');
   bar.setAttribute('aria-hidden', 'true');
   const fill = node('span', 'match-fill');
   fill.style.width = percent + '%';
   bar.append(fill);
-  item.append(head, bar, node('p', 'match-facts', words('facts', { percent, energy: result.energy.toFixed(4) })));
+  button.append(head, bar);
+  const compared = standing(result);
+  if (compared) button.append(node('span', 'match-standing', compared));
+  button.append(node('span', 'match-facts', words('facts', { percent: probable(result.probability), energy: result.energy.toFixed(4) })));
+  item.append(button);
   return item;
 }
 
@@ -28,4 +49,6 @@ watch('value', () => {
   list.replaceChildren(...results.map(row));
   list.hidden = results.length === 0;
   root.querySelector('.ranking-empty').hidden = results.length > 0;
+  root.querySelector('.ranking-hint').hidden = results.length < 2;
+  choose(0);
 });

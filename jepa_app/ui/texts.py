@@ -68,6 +68,8 @@ COMPARE_HELP = (
     "All pictures share the network's passes: a grid of nine takes far less than nine times as long as one. At most 36."
 )
 
+MATCH_ONE_TAB = "One picture"
+MATCH_MANY_TAB = "Many pictures"
 MATCH_PICTURE_LABEL = "Picture"
 CAPTIONS_LABEL = "Captions, one a line (up to 20)"
 CAPTIONS_PLACEHOLDER = "red apple\ngreen apple\ntomato\nfire engine"
@@ -76,8 +78,25 @@ MATCH_HELP = (
     "**How to read this.** TI-JEPA predicts, inside the network, the picture from the caption and the caption from the "
     "picture. The *energy* is the error that is left, minus the error without the other side: **lower is better**, and "
     "below zero the caption helps to predict the picture. The bar turns it into the *probability* that words and "
-    "picture belong together, measured against pictures with captions of other pictures. The model has seen emoji "
-    "only: trust it little on photographs. Of a picture that is not square, the central square is looked at."
+    "picture belong together, measured against pictures with captions of other pictures. *Right pairs* are pictures "
+    "with their own captions that the model never learned from, *wrong pairs* the same pictures with one another's. "
+    "The model has seen emoji only: trust it little on photographs. Of a picture that is not square, the central "
+    "square is looked at."
+)
+
+MANY_FILES_LABEL = "Pictures, zip archives and tables"
+MANY_CAPTIONS_LABEL = "Captions, one a line"
+MANY_CAPTIONS_PLACEHOLDER = "red apple\ngreen apple\ntomato"
+MANY_QUICK_LABEL = "Look quickly first"
+MANY_QUICK_INFO = (
+    "Counts from 10,000 pairs on: all pairs are compared by the two quick parts of the energy, and only the 20 best "
+    "captions of each picture get the whole of it."
+)
+MANY_RUN = "Score all pairs"
+MANY_HELP = (
+    "Every picture is scored with every caption, up to 1,000 of each. A zip archive may hold pictures, a text file "
+    "with captions, and a table. A table (CSV) has the columns *picture* and *caption* and says which belong together; "
+    "then you also learn how often the right caption comes first. What cannot be read is named, and the rest is scored."
 )
 
 # What a grid can change, by the names that the requests know; also choices of Gradio's lists.
@@ -338,7 +357,74 @@ MATCH_HELP = (
 RANKING = {
     "empty": "Give a picture and a few captions. They are ranked here by how well they fit.",
     "facts": "probability {percent} %  ·  energy {energy}",
+    "typical": "Better than {wrong} % of wrong pairs; about as good as the typical right pair",
+    "strong": "Better than {wrong} % of wrong pairs, and than {right} % of right ones",
+    "weak": "Better than {wrong} % of wrong pairs; {others} % of right pairs fit better",
+    "choose": "Choose a caption to see why.",
 } | FITS
+
+WHY = {
+    "why": "Why this match: words and parts of the picture",
+    "title": "What the words do for the picture",
+    "asking": "Looking at it without each word",
+    "unreachable": "The server cannot be reached; try again in a moment",
+    "alt": "What the model sees of the picture",
+    "patches": "Parts of the picture: arrows move, Enter chooses, Escape shows the whole caption",
+    "chips": "Words of the caption",
+    "whole": "Whole caption",
+    "hinders": "misleads",
+    "helps": "helps",
+    "legend": "Colour shows how much of the error the words take away: less error is lower energy, and lower is "
+    "better. The deepest green stands for {percent} %.",
+    "say_whole": "With the caption, {count} of {all} parts of the picture are easier to predict; most of all {place}, "
+    "where {percent} % of the error goes. The word that matters most is “{word}”.",
+    "say_nothing": "No part of the picture is easier to predict with this caption than without. "
+    "The word that matters most is “{word}”.",
+    "say_word": "“{word}” helps most at {place}, where it takes {percent} % of the error away.",
+    "say_idle": "“{word}” makes no part of the picture easier to predict.",
+    "say_match": "Without this word the match would be {without} % probable instead of {percent} %.",
+    "say_patch": "{place}: the caption takes {percent} % of the error away. “{word}” gives most here.",
+    "say_patch_worse": "{place}: the caption adds {percent} % to the error. “{word}” gives most here.",
+    "place": "row {row}, column {column}",
+    "place_first": "Row {row}, column {column}",
+    "patch_less": "{place}: {percent} % less error with the caption, most by “{word}”",
+    "patch_more": "{place}: {percent} % more error with the caption",
+    "list_match": "If a word is left out of the caption ({percent} % probable)",
+    "list_patch": "What each word does at {place}",
+    "worse": "{percent} % probable, energy {energy} higher: worse",
+    "better": "{percent} % probable, energy {energy} lower: better",
+    "takes": "takes {percent} % of the error away: helps",
+    "adds": "adds {percent} % to the error: misleads",
+}
+
+MANY = {
+    "empty": "Add pictures and captions. Each picture is scored with each caption, and the table fills row by row.",
+    "region": "Table of matches",
+    "reading": "Reading file {done} of {total}",
+    "scoring": "{done} of {total} pictures scored",
+    "stopped": "Stopped: {done} of {total} pictures scored, and kept",
+    "finished": "{pictures} pictures and {captions} captions scored",
+    "progress": "Progress",
+    "left_out": "{count} left out, the rest is scored",
+    "as_csv": "Download as CSV",
+    "sort": "Order of the pictures",
+    "sort_given": "as given",
+    "sort_best": "best match first",
+    "sort_doubtful": "most doubtful pairs first",
+    "sort_caption": "by the caption chosen in the table",
+    "by_caption": "Order the pictures by “{caption}”",
+    "picture": "Picture",
+    "shown": "The table shows {rows} of {pictures} pictures and {columns} of {captions} captions. The CSV holds all.",
+    "recall": "The right caption comes first for {first} % of {count} pictures, and is among the first five for "
+    "{five} %.",
+    "recall_back": "The right picture comes first for {first} % of {count} captions, and is among the first five for "
+    "{five} %.",
+    "quick": "Large table: only the {best} best captions of each picture by a quick look were scored in full. "
+    "The others show a dot.",
+    "legend": "Numbers are the probability in % that picture and caption belong together. "
+    "A ring marks the pairs of your table.",
+    "cell": "{caption}: probability {percent} %, energy {energy} (lower is better)",
+}
 
 # (probability from which on it applies, key of the words in RANKING), highest first
 VERDICTS = (

@@ -49,6 +49,8 @@ COMPARE_HELP = (
     "所有图片共用网络的前向计算，九张图的耗时远少于单张的九倍。最多 36 张。"
 )
 
+MATCH_ONE_TAB = "单张图片"
+MATCH_MANY_TAB = "批量图片"
 MATCH_PICTURE_LABEL = "图片"
 CAPTIONS_LABEL = "描述，每行一条（最多 20 条，英文）"
 CAPTIONS_PLACEHOLDER = "例如：\nred apple\ngreen apple\ntomato"
@@ -169,8 +171,23 @@ LEARN = {
 MATCH_HELP = (
     "**如何解读。** TI-JEPA 在网络内部由描述预测图片，也由图片预测描述。“能量”是预测后剩余的误差，"
     "减去没有另一方时的误差：**越低越好**，低于零说明描述有助于预测图片。进度条把能量换算成“概率”，"
-    "即描述与图片相符的可能性，以图片配上其他图片的描述作为对照测得。模型只见过表情符号，"
+    "即描述与图片相符的可能性，以图片配上其他图片的描述作为对照测得。“正确配对”是模型从未学过的图片"
+    "与各自的描述，“错误配对”是同一批图片与彼此的描述。模型只见过表情符号，"
     "用于照片时结果仅供参考。图片若不是正方形，只看中央的正方形部分。"
+)
+
+MANY_FILES_LABEL = "图片、ZIP 压缩包和表格"
+MANY_CAPTIONS_LABEL = "描述，每行一条（英文）"
+MANY_CAPTIONS_PLACEHOLDER = "例如：\nred apple\ngreen apple\ntomato"
+MANY_QUICK_LABEL = "先快速筛选"
+MANY_QUICK_INFO = (
+    "达到 10,000 个配对时生效：先用能量中计算很快的两部分比较所有配对，再只为每张图片最好的 20 条描述计算完整能量。"
+)
+MANY_RUN = "为所有配对打分"
+MANY_HELP = (
+    "每张图片都会与每条描述打分，两者最多各 1,000。压缩包里可以有图片、写有描述的文本文件和表格。"
+    "表格（CSV）含 *picture* 和 *caption* 两列，说明哪些图片与描述是一对，这样还能得知正确描述排在首位的比例。"
+    "无法读取的内容会逐一列出，其余照常打分。"
 )
 
 AXES = {
@@ -291,4 +308,65 @@ COMPARE = AXES | {
 RANKING = {
     "empty": "给出一张图片和几条描述，它们会按匹配程度排列在这里。",
     "facts": "概率 {percent}%  ·  能量 {energy}",
+    "typical": "优于 {wrong}% 的错误配对，与一般的正确配对相当",
+    "strong": "优于 {wrong}% 的错误配对，也优于 {right}% 的正确配对",
+    "weak": "优于 {wrong}% 的错误配对；有 {others}% 的正确配对比它更匹配",
+    "choose": "点选一条描述，查看原因。",
 } | FITS
+
+WHY = {
+    "why": "匹配的原因：词语与图片的各个部分",
+    "title": "词语对图片的作用",
+    "asking": "正在逐一去掉每个词来比较",
+    "unreachable": "无法连接服务器，请稍后再试",
+    "alt": "模型看到的图片",
+    "patches": "图片的各个部分：方向键移动，回车键选择，Esc 键返回整条描述",
+    "chips": "描述中的词语",
+    "whole": "整条描述",
+    "hinders": "误导",
+    "helps": "有帮助",
+    "legend": "颜色表示词语消除了多少误差：误差越小，能量越低，也就越好。最深的绿色代表 {percent}%。",
+    "say_whole": "有了描述，图片的 {all} 个部分中有 {count} 个更容易预测；其中{place}最明显，误差减少 {percent}%。"
+    "最重要的词是“{word}”。",
+    "say_nothing": "这条描述没有让图片的任何部分更容易预测。最重要的词是“{word}”。",
+    "say_word": "“{word}”对{place}的帮助最大，消除了那里 {percent}% 的误差。",
+    "say_idle": "“{word}”没有让图片的任何部分更容易预测。",
+    "say_match": "去掉这个词，匹配概率会从 {percent}% 变为 {without}%。",
+    "say_patch": "{place}：描述消除了 {percent}% 的误差，其中“{word}”贡献最大。",
+    "say_patch_worse": "{place}：描述使误差增大 {percent}%，其中“{word}”的帮助最大。",
+    "place": "第 {row} 行第 {column} 列",
+    "place_first": "第 {row} 行第 {column} 列",
+    "patch_less": "{place}：有描述时误差减少 {percent}%，主要靠“{word}”",
+    "patch_more": "{place}：有描述时误差增大 {percent}%",
+    "list_match": "如果去掉描述中的一个词（现在的概率为 {percent}%）",
+    "list_patch": "各个词对{place}的作用",
+    "worse": "概率 {percent}%，能量升高 {energy}：变差",
+    "better": "概率 {percent}%，能量降低 {energy}：变好",
+    "takes": "消除 {percent}% 的误差：有帮助",
+    "adds": "增加 {percent}% 的误差：误导",
+}
+
+MANY = {
+    "empty": "请添加图片和描述。每张图片都会与每条描述打分，表格逐行填入。",
+    "region": "匹配表格",
+    "reading": "正在读取第 {done} 个文件，共 {total} 个",
+    "scoring": "已为 {done} / {total} 张图片打分",
+    "stopped": "已停止：{total} 张图片中已打分 {done} 张，结果保留",
+    "finished": "{pictures} 张图片与 {captions} 条描述已打分",
+    "progress": "进度",
+    "left_out": "{count} 项未采用，其余照常打分",
+    "as_csv": "下载为 CSV",
+    "sort": "图片的顺序",
+    "sort_given": "原来的顺序",
+    "sort_best": "最匹配的在前",
+    "sort_doubtful": "最可疑的配对在前",
+    "sort_caption": "按表中选定的描述",
+    "by_caption": "按“{caption}”排列图片",
+    "picture": "图片",
+    "shown": "表格显示 {pictures} 张图片中的 {rows} 张、{captions} 条描述中的 {columns} 条；CSV 包含全部。",
+    "recall": "{count} 张图片中，正确描述排在首位的占 {first}%，排在前五的占 {five}%。",
+    "recall_back": "{count} 条描述中，正确图片排在首位的占 {first}%，排在前五的占 {five}%。",
+    "quick": "表格较大：只为每张图片快速筛选出的 {best} 条最佳描述计算了完整能量，其余以圆点表示。",
+    "legend": "数字是图片与描述相符的概率（%）。带圈的是您表格中的配对。",
+    "cell": "{caption}：概率 {percent}%，能量 {energy}（越低越好）",
+}

@@ -1,0 +1,250 @@
+"""Pictures and captions by the dozen, from uploads: picture files, zip archives, tables of pairs, lists of captions.
+
+What cannot be read is left out and named; the rest goes on. Pictures are reduced as they are read, one at a time, so
+that a thousand photographs take no more memory than a thousand small squares.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TextIO
+
+from PIL import Image
+
+from jepa_app.archives import count_entries, read_entries
+from jepa_app.pictures import MAX_BYTES, central_square, open_picture
+from jepa_app.requests import MAX_TABLE_SIDE
+
+MAX_TABLE_BYTES = 16 * 2**20
+MAX_PROBLEMS = 200  # named; the rest is counted
+FORMULA = ("=", "+", "-", "@")
+DELIMITERS = ",;\t"  # spreadsheets of many countries write semicolons
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file or a row that was left out, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How far the reading has come: files done, of how many."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intake:
+    """What is to be scored: M pictures, each a square of the asked side, and L captions that all differ.
+
+    `right` holds the pairs (picture, caption), counted from 0, that a table says belong together.
+    """
+
+    names: tuple[str, ...]
+    pictures: tuple[Image.Image, ...]
+    captions: tuple[str, ...]
+    right: tuple[tuple[int, int], ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass
+class _Collected:
+    """What was found so far; `rows` are (where, folder, picture, caption) of tables."""
+
+    check_caption: Callable[[str], None]
+    pictures: dict[str, Image.Image] = field(default_factory=dict)
+    captions: dict[str, int] = field(default_factory=dict)  # their numbers, from 0
+    rows: list[tuple[str, str, str, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def leave_out(self, name: str, reason: str) -> None:
+        self.problems.append(Problem(name, reason.removeprefix(name).lstrip()))
+
+    def add_caption(self, where: str, caption: str) -> bool:
+        try:
+            self.check_caption(caption)
+        except ValueError as mistake:
+            self.leave_out(where, str(mistake))
+            return False
+        if caption not in self.captions and len(self.captions) == MAX_TABLE_SIDE:
+            self.leave_out(where, f"comes after {MAX_TABLE_SIDE:,} captions; at most that many are scored at once")
+            return False
+        self.captions.setdefault(caption, len(self.captions))
+        return True
+
+
+def read_uploads(
+    files: Sequence[tuple[str | Path, str]], captions: Sequence[str], side: int, check_caption: Callable[[str], None]
+) -> Iterator[Reading | Intake]:
+    """Read files (path, name) and captions; yields how far it has come and, at last, what was read.
+
+    A table has the columns picture and caption, a text file one caption a line; `check_caption` raises a `ValueError`
+    for captions that cannot be scored.
+
+    Raises:
+        ValueError: nothing is left to be scored, and why.
+    """
+    found = _Collected(check_caption)
+    for number, caption in enumerate(captions, start=1):
+        found.add_caption(f"caption {number}", caption)
+    contents = _Contents(found, files)
+    total = max(1, contents.total)
+    yield Reading(0, total)
+    for done, (name, data) in enumerate(contents, start=1):
+        _take(found, name, data, side)
+        yield Reading(min(done, total), total)
+    right = _pair_up(found)
+    if not found.pictures or not found.captions:
+        missing = "picture" if not found.pictures else "caption"
+        told = "; ".join(f"{problem.name}: {problem.reason}" for problem in found.problems[:3])
+        raise ValueError(
+            f"no {missing} to score" + (f" ({told})" if told else "; give pictures, and captions one a line or a table")
+        )
+    yield Intake(
+        names=tuple(found.pictures),
+        pictures=tuple(found.pictures.values()),
+        captions=tuple(found.captions),
+        right=tuple(right),
+        problems=_shortened(found.problems),
+    )
+
+
+class _Contents:
+    """The files of uploads, archives opened: (name, bytes) of all that can be read, problems for the rest."""
+
+    def __init__(self, found: _Collected, files: Sequence[tuple[str | Path, str]]) -> None:
+        self._found = found
+        self._files = files
+        self.total = 0
+        self._archives = set[int]()
+        for number, (path, name) in enumerate(files):
+            if PurePosixPath(name).suffix.lower() != ".zip":
+                self.total += 1
+                continue
+            try:
+                self.total += count_entries(_bytes_of(path), name)
+                self._archives.add(number)
+            except ValueError as mistake:
+                found.leave_out(name, str(mistake))
+
+    def __iter__(self) -> Iterator[tuple[str, bytes | None]]:
+        for number, (path, name) in enumerate(self._files):
+            if number in self._archives:
+                for entry in read_entries(_bytes_of(path), name):
+                    if entry.data is None:
+                        self._found.leave_out(entry.name, entry.reason)
+                    yield entry.name, entry.data
+            elif PurePosixPath(name).suffix.lower() != ".zip":
+                yield name, self._opened(path, name)
+
+    def _opened(self, path: str | Path, name: str) -> bytes | None:
+        try:
+            return _bytes_of(path)
+        except ValueError as mistake:
+            self._found.leave_out(name, str(mistake))
+            return None
+
+
+def _bytes_of(path: str | Path) -> bytes:
+    size = Path(path).stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"has {size / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are read")
+    return Path(path).read_bytes()
+
+
+def _take(found: _Collected, name: str, data: bytes | None, side: int) -> None:
+    """Add one file to what was found: a table, a list of captions or a picture."""
+    if data is None:
+        return
+    suffix = PurePosixPath(name).suffix.lower()
+    try:
+        if suffix in (".csv", ".tsv"):
+            _take_table(found, name, _text(data, name))
+        elif suffix == ".txt":
+            for number, line in enumerate(_text(data, name).splitlines(), start=1):
+                if line.strip():
+                    found.add_caption(f"{name} line {number}", line.strip())
+        elif name in found.pictures:
+            raise ValueError("another picture of this name came before it")
+        elif len(found.pictures) == MAX_TABLE_SIDE:
+            raise ValueError(f"comes after {MAX_TABLE_SIDE:,} pictures; at most that many are scored at once")
+        else:
+            found.pictures[name] = central_square(open_picture(data, name), side)
+    except ValueError as mistake:
+        found.leave_out(name, str(mistake))
+
+
+def _take_table(found: _Collected, name: str, text: str) -> None:
+    for where, picture, caption in table_rows(io.StringIO(text, newline=""), name):
+        if picture and caption:
+            found.rows.append((where, str(PurePosixPath(name).parent), picture, caption))
+        else:
+            found.leave_out(where, "lacks a picture or a caption")
+
+
+def table_rows(lines: TextIO, name: str) -> Iterator[tuple[str, str, str]]:
+    """Yield ("NAME row 2", picture, caption) of a table with these two columns, wherever they stand in it.
+
+    Raises:
+        ValueError: the columns are not there, or the table is no CSV.
+    """
+    first = lines.readline()
+    delimiter = max(DELIMITERS, key=first.count)
+    columns = [column.strip().lower() for column in next(csv.reader([first], delimiter=delimiter), [])]
+    if not {"picture", "caption"} <= set(columns):
+        raise ValueError(f"{name} needs a first line 'picture,caption'; it begins with {first.strip()[:60]!r}")
+    places = columns.index("picture"), columns.index("caption")
+    rows = csv.reader(lines, delimiter=delimiter)
+    try:
+        for number, row in enumerate(rows, start=2):
+            if row:
+                picture, caption = (_cell(row, place) for place in places)
+                yield f"{name} row {number}", picture, caption
+    except csv.Error as wrong:
+        raise ValueError(f"{name} is no table that can be read ({wrong}); save it as CSV") from wrong
+
+
+def _cell(row: list[str], place: int) -> str:
+    """A cell, without the apostrophe that tables from here put before what a spreadsheet would run as a formula."""
+    text = row[place].strip() if place < len(row) else ""
+    return text[1:] if text[:1] == "'" and text[1:2] in FORMULA else text
+
+
+def _pair_up(found: _Collected) -> list[tuple[int, int]]:
+    """Find the picture of every row of the tables; what is not there is told."""
+    numbers = {name: number for number, name in enumerate(found.pictures)}
+    by_base: dict[str, list[int]] = {}
+    for name, number in numbers.items():
+        by_base.setdefault(PurePosixPath(name).name, []).append(number)
+    pairs: dict[tuple[int, int], None] = {}
+    for where, folder, picture, caption in found.rows:
+        wanted = str(PurePosixPath(picture.replace("\\", "/")))
+        beside = str(PurePosixPath(folder, wanted))
+        others = by_base.get(PurePosixPath(wanted).name, [])
+        place = numbers.get(beside, numbers.get(wanted, others[0] if len(others) == 1 else None))
+        if place is None:
+            found.leave_out(where, f"the picture {picture[:100]!r} is not among the files, or could not be read")
+        elif found.add_caption(where, caption):
+            pairs[place, found.captions[caption]] = None
+    return list(pairs)
+
+
+def _text(data: bytes, name: str) -> str:
+    if len(data) > MAX_TABLE_BYTES:
+        raise ValueError(f"{name} has {len(data) / 2**20:.0f} MB; at most {MAX_TABLE_BYTES // 2**20} MB are read")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as wrong:
+        raise ValueError(f"{name} is no UTF-8 text ({wrong.reason}); save it as UTF-8") from wrong
+
+
+def _shortened(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    shown = tuple(problems[:MAX_PROBLEMS])
+    rest = len(problems) - len(shown)
+    return (*shown, Problem(f"and {rest:,} more", "left out for reasons like these")) if rest else shown

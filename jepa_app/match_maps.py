@@ -1,0 +1,111 @@
+"""Which words of a caption help to predict which patches of a picture: the energy of one pair, taken apart.
+
+A word's effect is what changes when it is dropped: the caption without it is encoded anew, since the text encoder mixes
+every word into the features of all others. A caption without its only word says nothing (`energies.null_caption`).
+
+Letters in shapes: W words, N patches, D width, S picture side.
+"""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jepa_app.energies import (
+    CAPTIONS_AT_ONCE,
+    CaptionFeatures,
+    PictureFeatures,
+    blocks,
+    caption_features,
+    null_caption,
+    pair_energies,
+    picture_features,
+)
+from jepa_app.models.text import MAX_TOKENS
+from jepa_app.models.tokenizer import check_pixels
+from jepa_app.scoring import Scorer
+
+# What people see as one word: hyphens and apostrophes stay inside, punctuation and brackets stay outside.
+WORD = re.compile(r"[^\s,;:.!?\"“”„«»()\[\]{}，。；：！？、（）]+(?:\.\d+)?")
+MAX_WORDS = MAX_TOKENS - 2  # the encoder reads no more word pieces, and a word has one at least
+
+
+@dataclass(frozen=True)
+class MatchMaps:
+    """The energy of one picture and one caption, taken apart by words and patches.
+
+    Attributes:
+        words: the W words of the caption, as typed.
+        grid: patches along one side; N = grid x grid, row by row.
+        energy: of the whole caption, the number that `Scorer.score` gives; lower is better.
+        contribution: (W,) energy without the word minus energy with it; above zero where the word improves the match.
+        patch_error: (N,) mean squared error of each patch's features (layer-normalised, so about 1 where nothing is
+            known) predicted from the caption alone.
+        patch_energy: (N,) this error minus the null text's; below zero where the caption helps. Its mean is the
+            energy's term `text_to_image`.
+        word_patch: (W, N) error of the patch without the word minus with it; above zero where the word helps.
+    """
+
+    words: tuple[str, ...]
+    grid: int
+    energy: float
+    contribution: Tensor
+    patch_error: Tensor
+    patch_energy: Tensor
+    word_patch: Tensor
+
+
+def words_of(caption: str) -> list[re.Match[str]]:
+    """The words of a caption with their places, without the punctuation around them."""
+    return list(WORD.finditer(caption))
+
+
+def captions_without(caption: str) -> list[str]:
+    """The caption once for each of its words, without this word: W captions; an only word leaves an empty one."""
+    words = words_of(caption)
+    if len(words) == 1:
+        return [""]
+    return [" ".join((caption[: word.start()] + caption[word.end() :]).split()) for word in words]
+
+
+@torch.no_grad()
+def match_maps(scorer: Scorer, pixels: Tensor, caption: str) -> MatchMaps:
+    """Take the energy of a picture (3, S, S) in [-1, 1] and a caption apart.
+
+    Raises:
+        ValueError: the caption holds no word or too many, or the picture is of another size or not finite.
+    """
+    words = tuple(word.group() for word in words_of(caption))
+    if not 1 <= len(words) <= MAX_WORDS:
+        raise ValueError(f"the caption {caption[:60]!r} has {len(words)} words; allowed: 1 to {MAX_WORDS}")
+    check_pixels(pixels[None], scorer.image_size)
+    network = scorer.network
+    picture = picture_features(network, pixels[None].to(scorer.device, torch.float32))
+    parts = [
+        caption_features(network, scorer.text_encoder.encode(texts).to(scorer.device, torch.float32))
+        for texts in _in_blocks([caption, *(text for text in captions_without(caption) if text)])
+    ]
+    if len(words) == 1:
+        parts.append(null_caption(network))
+    energies = torch.cat([scorer.combine(pair_energies(network, picture, part))[0] for part in parts])  # (1 + W,)
+    errors = torch.cat([_patch_errors(picture, part) for part in parts]).cpu()  # (1 + W, N)
+    null_error = _patch_errors(picture, null_caption(network))[0].cpu()
+    return MatchMaps(
+        words=words,
+        grid=network.config.grid,
+        energy=float(energies[0]),
+        contribution=energies[1:] - energies[0],
+        patch_error=errors[0],
+        patch_energy=errors[0] - null_error,
+        word_patch=errors[1:] - errors[0],
+    )
+
+
+def _in_blocks(texts: list[str]) -> list[list[str]]:
+    return [texts[block] for block in blocks(len(texts), CAPTIONS_AT_ONCE)]
+
+
+def _patch_errors(picture: PictureFeatures, captions: CaptionFeatures) -> Tensor:
+    """Mean squared errors (L, N) of the patches of one picture that captions predict."""
+    return (captions.pictures - picture.targets).square().mean(dim=2)

@@ -1,0 +1,218 @@
+"""Matching pictures with words, for the page and the command line: scores, explanations, tables of many pairs.
+
+All of it shares one scorer, which takes turns at a lock; a large table gives the lock back after every few rows.
+"""
+
+import threading
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from jepa_app.feature_cache import FeatureCache
+from jepa_app.match_maps import match_maps
+from jepa_app.pair_tables import best_rows, listed_pairs, table_rows
+from jepa_app.requests import MAX_CAPTIONS, MAX_TABLE_SIDE, check_captions, check_words
+from jepa_app.runs import to_pixels
+from jepa_app.scoring import Scorer
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionScore:
+    """How one caption fits a picture: `energy` is better when lower, `probability` is in [0, 1].
+
+    `better_than_wrong` and `better_than_right` are the shares in [0, 1] of the bundled reference pairs, wrong and right
+    ones, that fit worse; None where the weights hold no references.
+    """
+
+    caption: str
+    energy: float
+    probability: float
+    better_than_wrong: float | None = None
+    better_than_right: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why a caption fits a picture or not: the caption's W words and the picture's N = grid x grid patches, by rows.
+
+    Attributes:
+        score: of the whole caption.
+        words: the words as typed.
+        grid: patches along one side.
+        gains: W energies, what each word improves the match by; below zero for words that spoil it.
+        probabilities: W probabilities of the match if the word is dropped.
+        patches: N shares of the error without words that the caption takes away; below zero where it misleads.
+        word_patches: W x N shares of the same error that each word takes away: what comes back if it is dropped.
+    """
+
+    score: CaptionScore
+    words: tuple[str, ...]
+    grid: int
+    gains: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    patches: tuple[float, ...]
+    word_patches: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRows:
+    """Some rows of a table: the number of the first, and energies and probabilities as rows of L numbers.
+
+    NaN stands for pairs that were not among the most promising captions of their picture.
+    """
+
+    first: int
+    energy: tuple[tuple[float, ...], ...]
+    probability: tuple[tuple[float, ...], ...]
+
+
+class Matching:
+    """A scorer that many may ask at once."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._cache = FeatureCache(scorer)
+        self._turn = threading.Lock()
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square that is looked at."""
+        return self._scorer.image_size
+
+    def check_caption(self, caption: str) -> None:
+        """Refuse a caption that cannot be scored.
+
+        Raises:
+            ValueError: it is empty, too long, or has more word pieces than the encoder takes.
+        """
+        check_words("the caption", caption)
+        self._scorer.text_encoder.check(caption.strip())
+
+    def score(self, picture: Image.Image, captions: Sequence[str]) -> list[CaptionScore]:
+        """Rank captions for a picture, best first (its central square is looked at).
+
+        Raises:
+            ValueError: there is no caption, there are more than 20, or one is empty or too long.
+        """
+        check_captions(captions)
+        with self._turn:
+            energy = self._scorer.score(self._pixels([picture]), [caption.strip() for caption in captions]).energy[0]
+        return sorted(self._told(captions, energy), key=lambda score: score.energy)
+
+    def score_matrix(
+        self, pictures: Sequence[Image.Image], captions: Sequence[str]
+    ) -> tuple[list[list[float]], list[list[float]]]:
+        """Return the energies and the probabilities of M pictures x K captions, each as M rows of K numbers.
+
+        Raises:
+            ValueError: as `score`, and when there is no picture or more than 20.
+        """
+        check_captions(captions)
+        if not 1 <= len(pictures) <= MAX_CAPTIONS:
+            raise ValueError(f"got {len(pictures)} pictures; allowed: 1 to {MAX_CAPTIONS} at once")
+        return self.energies(pictures, captions)
+
+    def energies(
+        self, pictures: Sequence[Image.Image], captions: Sequence[str]
+    ) -> tuple[list[list[float]], list[list[float]]]:
+        """As `score_matrix`, of any number of pictures and captions, none of which is kept for later.
+
+        Raises:
+            ValueError: there is no picture or no caption, or one has more word pieces than the encoder takes.
+        """
+        with self._turn:
+            scores = self._scorer.score(self._pixels(pictures), [caption.strip() for caption in captions])
+        return scores.energy.tolist(), scores.probability.tolist()
+
+    def score_pairs(
+        self, pictures: Sequence[Image.Image], captions: Sequence[str], pairs: Sequence[tuple[int, int]]
+    ) -> list[CaptionScore]:
+        """Score pairs (number of the picture, number of the caption); everything is encoded once.
+
+        Raises:
+            ValueError: there are no pictures or captions, or a caption is empty or too long.
+        """
+        for caption in captions:
+            check_words("the caption", caption)
+        rows, columns = [row for row, _ in pairs], [column for _, column in pairs]
+        with self._turn:
+            texts = [caption.strip() for caption in captions]
+            energy = listed_pairs(self._cache, self._pixels(pictures), texts, rows, columns)
+        return self._told([captions[column] for column in columns], energy)
+
+    def score_table(
+        self, pictures: Sequence[Image.Image], captions: Sequence[str], best: int | None = None
+    ) -> Generator[TableRows, None, None]:
+        """Yield the rows of the table of M pictures and L captions; closing the iterator ends the work.
+
+        With `best`, only so many captions of each picture get the whole energy: the most promising ones by the terms
+        that cost next to nothing.
+
+        Raises:
+            ValueError: there are no pictures or captions, more than 1,000 of them, or a caption is empty or too long.
+        """
+        for name, things in (("pictures", pictures), ("captions", captions)):
+            if not 1 <= len(things) <= MAX_TABLE_SIDE:
+                raise ValueError(f"got {len(things)} {name}; allowed: 1 to {MAX_TABLE_SIDE:,} at once")
+        for number, caption in enumerate(captions, start=1):
+            check_words(f"caption {number}", caption)
+        pixels, texts = self._pixels(pictures), [caption.strip() for caption in captions]
+        rows = table_rows(self._cache, pixels, texts) if best is None else best_rows(self._cache, pixels, texts, best)
+        first = 0
+        while True:
+            with self._turn:
+                energy = next(rows, None)
+            if energy is None:
+                return
+            probability = self._scorer.probability(energy)
+            yield TableRows(first=first, energy=_nested(energy), probability=_nested(probability))
+            first += len(energy)
+
+    def explain(self, picture: Image.Image, caption: str) -> Explanation:
+        """Take the match of a picture and a caption apart.
+
+        Raises:
+            ValueError: the caption is empty, too long or holds no word.
+        """
+        check_words("the caption", caption)
+        with self._turn:
+            maps = match_maps(self._scorer, self._pixels([picture])[0], caption.strip())
+        [score] = self._told([caption], torch.tensor([maps.energy]))
+        without = self._scorer.probability(maps.energy + maps.contribution)
+        alone = maps.patch_error - maps.patch_energy  # error of the null text
+        return Explanation(
+            score=score,
+            words=maps.words,
+            grid=maps.grid,
+            gains=tuple(maps.contribution.tolist()),
+            probabilities=tuple(without.tolist()),
+            patches=tuple((-maps.patch_energy / alone).tolist()),
+            word_patches=_nested(maps.word_patch / alone),
+        )
+
+    def _pixels(self, pictures: Sequence[Image.Image]) -> Tensor:
+        if not pictures:
+            return torch.empty(0, 3, self.image_size, self.image_size)
+        return torch.stack([to_pixels(picture, self.image_size) for picture in pictures])  # (M, 3, S, S)
+
+    def _told(self, captions: Sequence[str], energy: Tensor) -> list[CaptionScore]:
+        probability, standing = self._scorer.probability(energy), self._scorer.standing(energy)
+        wrong = standing.better_than_mismatched.tolist() if standing else [None] * len(captions)
+        right = standing.better_than_matched.tolist() if standing else [None] * len(captions)
+        return [
+            CaptionScore(
+                caption=caption,
+                energy=float(energy[row]),
+                probability=float(probability[row]),
+                better_than_wrong=wrong[row],
+                better_than_right=right[row],
+            )
+            for row, caption in enumerate(captions)
+        ]
+
+
+def _nested(table: Tensor) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in table.tolist())

@@ -1,0 +1,181 @@
+"""TI-JEPA as transformers knows models: `TIJepaModel`, its configuration and its processor, registered for `AutoModel`.
+
+    model = TIJepaModel.from_pretrained("weights")
+    inputs = TIJepaProcessor.from_pretrained("weights")(images=[picture], text=["red apple", "blue car"])
+    model(**inputs).probability  # (1, 2)
+
+Letters in shapes: M pictures, L captions, T text tokens, W = 384 text width, S picture side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, BatchFeature, PretrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from jepa_app.checkpoint import load_config, load_state, resolve_weights
+from jepa_app.config import TIJepaConfig
+from jepa_app.energies import caption_features, pair_energies, picture_features
+from jepa_app.models.blocks import GridPositions
+from jepa_app.models.text import TextEncoder, TextFeatures
+from jepa_app.models.ti_jepa import TIJepa
+from jepa_app.models.tokenizer import check_pixels
+from jepa_app.scoring import as_pixels, combined, match_probability
+
+PART = "ti-jepa"  # of a weights folder in this project's own layout
+
+
+class TIJepaFaceConfig(PretrainedConfig):
+    """Holds the settings of a `TIJepaConfig` in `settings`, as a dictionary that JSON can keep."""
+
+    model_type = "ti_jepa"
+
+    def __init__(self, settings: dict[str, Any] | None = None, **options: Any) -> None:
+        self.settings = settings or TIJepaConfig().to_dict()
+        super().__init__(**options)
+
+    def network_config(self) -> TIJepaConfig:
+        """Return the settings of the network.
+
+        Raises:
+            ValueError: a setting is unknown or not allowed.
+        """
+        return TIJepaConfig.from_dict(self.settings)
+
+
+@dataclass
+class TIJepaOutput(ModelOutput):
+    """Scores of all pairs.
+
+    Attributes:
+        energy: (M, L) lower is better.
+        probability: (M, L) in [0, 1] that picture and caption belong together.
+        terms: (M, L, 3 or 6) the terms of the energy, in the order of `energy_weights`.
+    """
+
+    energy: Tensor | None = None
+    probability: Tensor | None = None
+    terms: Tensor | None = None
+
+
+class TIJepaModel(PreTrainedModel):
+    """A trained TI-JEPA that scores pictures with captions; not for training."""
+
+    config_class = TIJepaFaceConfig
+    base_model_prefix = "network"
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: TIJepaFaceConfig) -> None:
+        super().__init__(config)
+        self.network = TIJepa(config.network_config())
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # Tensors come from the file; only what the file does not hold is made here: the rotary factors.
+        if isinstance(module, GridPositions):
+            grid = round((len(module.cos) - 1) ** 0.5)
+            fresh = GridPositions(grid, module.cos.shape[1])
+            module.cos.copy_(fresh.cos)
+            module.sin.copy_(fresh.sin)
+
+    @classmethod
+    def from_pretrained(cls, source: Path | str, *arguments: Any, **options: Any) -> "TIJepaModel":  # type: ignore[override]
+        """Load a folder or hub id: this project's layout (the part `ti-jepa` of it), or what `save_pretrained` wrote.
+
+        The other arguments are those of `PreTrainedModel.from_pretrained`, for the second kind.
+
+        Raises:
+            ValueError: the weights are missing, broken, incomplete or of another kind.
+        """
+        part = own_part(source)
+        if part is not None:
+            settings = load_config(part, TIJepaConfig)
+            model = cls(TIJepaFaceConfig(settings.to_dict()))
+            load_state(part, model.network)
+            return model.eval()
+        model, facts = super().from_pretrained(source, *arguments, output_loading_info=True, **options)
+        wrong = {kind: sorted(map(str, facts[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
+        if any(wrong.values()):
+            raise ValueError(f"the weights in {source} are not those of their config ({wrong}); restore the folder")
+        assert isinstance(model, cls)
+        return model
+
+    @torch.no_grad()
+    def forward(self, pixel_values: Tensor, text_tokens: Tensor, text_mask: Tensor) -> TIJepaOutput:
+        """Score every picture with every caption.
+
+        Args:
+            pixel_values: (M, 3, S, S) in [-1, 1].
+            text_tokens: (L, T, W) token features of the captions by the frozen text encoder.
+            text_mask: (L, T) bool, True on real tokens.
+
+        Raises:
+            ValueError: pictures of another size or not finite.
+        """
+        settings = self.network.config
+        check_pixels(pixel_values, settings.image_size)
+        pictures = picture_features(self.network, pixel_values)
+        captions = caption_features(self.network, TextFeatures(text_tokens, text_mask))
+        terms = pair_energies(self.network, pictures, captions).stacked()
+        energy = combined(settings, terms)
+        return TIJepaOutput(energy=energy, probability=match_probability(settings, energy), terms=terms)
+
+
+class TIJepaProcessor:
+    """Turns pictures and captions into what `TIJepaModel` takes."""
+
+    def __init__(self, image_size: int, text_encoder: TextEncoder) -> None:
+        self.image_size = image_size
+        self.text_encoder = text_encoder
+
+    @classmethod
+    def from_pretrained(cls, source: Path | str) -> "TIJepaProcessor":
+        """Make the processor of weights in either layout; the text encoder comes with the requirements.
+
+        Raises:
+            ValueError: the weights are missing or of another kind.
+        """
+        part = own_part(source)
+        if part is not None:
+            settings = load_config(part, TIJepaConfig)
+        else:
+            config = TIJepaFaceConfig.from_pretrained(source)
+            assert isinstance(config, TIJepaFaceConfig)
+            settings = config.network_config()
+        return cls(settings.image_size, TextEncoder.load())
+
+    def __call__(self, images: Sequence[Image.Image] | Tensor, text: Sequence[str]) -> BatchFeature:
+        """Return `pixel_values` (M, 3, S, S) in [-1, 1], `text_tokens` (L, T, W) and `text_mask` (L, T).
+
+        Of a picture that is not square the central square is taken; transparency is laid on white.
+
+        Raises:
+            ValueError: there is no picture or no caption, or a caption is too long.
+        """
+        if not len(images) or not text:
+            raise ValueError(f"got {len(images)} pictures and {len(text)} captions; allowed: at least one of each")
+        features = self.text_encoder.encode(text)
+        pixels = as_pixels(images, self.image_size)
+        return BatchFeature({"pixel_values": pixels, "text_tokens": features.tokens, "text_mask": features.mask})
+
+
+def own_part(source: Path | str) -> Path | None:
+    """The folder of TI-JEPA's weights in this project's layout, None if the source is of transformers' own.
+
+    Raises:
+        ValueError: the source is neither a folder nor a hub id.
+    """
+    folder = resolve_weights(source)
+    if (folder / PART).is_dir():
+        return folder / PART
+    path = folder / "config.json"
+    return None if path.is_file() and '"model_type"' in path.read_text(encoding="utf-8") else folder
+
+
+AutoConfig.register(TIJepaFaceConfig.model_type, TIJepaFaceConfig)
+AutoModel.register(TIJepaFaceConfig, TIJepaModel)

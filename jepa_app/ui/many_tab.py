@@ -1,0 +1,149 @@
+"""Many pictures and captions at once: files in, a table of matches that fills row by row, a CSV out."""
+
+import base64
+import secrets
+import time
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from jepa_app.intake import Intake, read_uploads
+from jepa_app.matching import TableRows
+from jepa_app.ui import texts
+from jepa_app.ui.errors import shown_to_user
+from jepa_app.ui.fragment import fragment
+from jepa_app.ui.player import jpeg
+
+TABLE_QUEUE = "tables"  # beside the queue of single scores, which long tables are not to block
+SECONDS_BETWEEN = 0.2  # deltas; what comes in between goes together
+THUMB_SIDE = 48
+QUICK_FROM, QUICK_BEST = 10_000, 20  # pairs from which on a quick look is worth it, and what it leaves of each row
+SET_STOP = "() => ({ __type__: 'update', interactive: %s })"
+RUNNING, READY = SET_STOP % "true", SET_STOP % "false"
+# Tells the table that the run is over, also when it was stopped or failed.
+TELL_TABLE = "() => { document.dispatchEvent(new CustomEvent('jepa:table-end')); return " + READY[6:] + "; }"
+
+Upload = dict[str, Any]  # Gradio's FileData: path, url, orig_name, ...
+ScoreTable = Callable[[Sequence[Image.Image], Sequence[str], int | None], Generator[TableRows, None, None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyWork:
+    """What the tab asks for: tables, what captions are refused, and the side of the squares that are looked at."""
+
+    score_table: ScoreTable
+    check_caption: Callable[[str], None]
+    side: int
+
+
+def build_many(work: ManyWork) -> None:
+    """Lay out the tab and wire it."""
+    with gr.Row(elem_id="many-inputs"):
+        files = gr.File(
+            label=texts.MANY_FILES_LABEL,
+            file_count="multiple",
+            file_types=["image", ".zip", ".csv", ".tsv", ".txt"],
+            height=230,
+            elem_id="many-files",
+        )
+        with gr.Column(elem_id="many-words"):
+            captions = gr.Textbox(
+                label=texts.MANY_CAPTIONS_LABEL,
+                placeholder=texts.MANY_CAPTIONS_PLACEHOLDER,
+                lines=5,
+                max_lines=5,  # a box that grows with its text takes Gradio seconds to measure for some hundred lines
+                elem_id="many-captions",
+            )
+            quick = gr.Checkbox(True, label=texts.MANY_QUICK_LABEL, info=texts.MANY_QUICK_INFO, elem_id="many-quick")
+            with gr.Row(elem_id="many-go"):
+                run = gr.Button(texts.MANY_RUN, variant="primary", size="lg", elem_id="many-run", scale=3)
+                stop = gr.Button(texts.STOP, size="lg", elem_id="many-stop", scale=1, min_width=90, interactive=False)
+    board = fragment("many")
+    gr.Markdown(texts.MANY_HELP, elem_id="many-help")
+
+    def score_many(files: list[Upload] | None, captions: str | None, quick: bool = True) -> Iterator[dict[str, Any]]:
+        """Score every picture with every caption; streams the table, rows as base64 of little-endian 32-bit floats.
+
+        Files are pictures, zip archives, CSV tables (picture, caption) and text files with one caption a line.
+        NaN stands for pairs that a quick look left out.
+        """
+        with shown_to_user():
+            lines = [line.strip() for line in (captions or "").splitlines() if line.strip()]
+            yield from deltas(work, [_path_and_name(upload) for upload in files or []], lines, quick)
+
+    run.click(None, outputs=[stop], js=RUNNING, api_visibility="private")
+    running = run.click(
+        score_many,
+        [files, captions, quick],
+        [board],
+        preprocess=False,
+        show_progress="hidden",
+        api_name="score_many",
+        concurrency_id=TABLE_QUEUE,
+        concurrency_limit=1,
+    )
+    running.then(None, outputs=[stop], js=TELL_TABLE, api_visibility="private")
+    running.failure(None, outputs=[stop], js=TELL_TABLE, api_visibility="private")
+    stop.click(None, outputs=[stop], cancels=[running], js=TELL_TABLE, api_visibility="private")
+
+
+def deltas(
+    work: ManyWork, files: Sequence[tuple[str, str]], captions: Sequence[str], quick: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield what the browser gets: always all so far, of which Gradio sends only what is new."""
+    run, told = secrets.token_hex(4), 0.0
+    intake: Intake | None = None
+    for step in read_uploads(files, captions, work.side, work.check_caption):
+        if isinstance(step, Intake):
+            intake = step
+        elif time.monotonic() - told >= SECONDS_BETWEEN:
+            yield {"run": run, "stage": "reading", "done": step.done, "total": step.total}
+            told = time.monotonic()
+    assert intake is not None
+    best = QUICK_BEST if quick and len(intake.pictures) * len(intake.captions) >= QUICK_FROM else None
+    if best is not None and best >= len(intake.captions):
+        best = None
+    table = {
+        "run": run,
+        "stage": "scoring",
+        "total": len(intake.pictures),
+        "names": list(intake.names),
+        "thumbs": [jpeg(picture.resize((THUMB_SIDE, THUMB_SIDE))) for picture in intake.pictures],
+        "captions": list(intake.captions),
+        "right": [list(pair) for pair in intake.right],
+        "problems": [asdict(problem) for problem in intake.problems],
+        "best": best,
+    }
+    energies: list[str] = []
+    probabilities: list[str] = []
+    yield table | {"done": 0, "energies": [], "probabilities": []}
+    told = time.monotonic()
+    with closing(work.score_table(intake.pictures, intake.captions, best)) as parts:
+        for part in parts:
+            energies += map(_packed, part.energy)
+            probabilities += map(_packed, part.probability)
+            if time.monotonic() - told >= SECONDS_BETWEEN:
+                yield table | _so_far(energies, probabilities)
+                told = time.monotonic()
+    yield table | _so_far(energies, probabilities) | {"stage": "done"}
+
+
+def _so_far(energies: list[str], probabilities: list[str]) -> dict[str, Any]:
+    return {"done": len(energies), "energies": list(energies), "probabilities": list(probabilities)}
+
+
+def _packed(row: Iterable[float]) -> str:
+    """A row as base64 of little-endian 32-bit floats: a tenth of what it takes as JSON, and NaN is allowed."""
+    numbers = array("f", row)
+    return base64.b64encode(numbers.tobytes()).decode("ascii")
+
+
+def _path_and_name(upload: Upload) -> tuple[str, str]:
+    if not isinstance(upload, dict) or not upload.get("path"):
+        raise ValueError("a file came without its content; upload it again")
+    return upload["path"], upload.get("orig_name") or upload["path"].rpartition("/")[2]

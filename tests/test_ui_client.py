@@ -48,7 +48,17 @@ def picture_of(delta: dict[str, Any]) -> Image.Image:
 
 def test_the_endpoints_have_their_names(client: Client) -> None:
     endpoints: Any = client.view_api(return_format="dict", print_info=False)
-    names = {"/generate", "/edit", "/resume", "/generate_image", "/grid", "/learn", "/score", "/score_matrix"}
+    names = {
+        "/generate",
+        "/edit",
+        "/resume",
+        "/generate_image",
+        "/grid",
+        "/learn",
+        "/score",
+        "/score_matrix",
+        "/score_many",
+    }
     assert set(endpoints["named_endpoints"]) == names
     parameters = [part["parameter_name"] for part in endpoints["named_endpoints"]["/generate"]["parameters"]]
     assert parameters == ["prompt", "negative_prompt", "steps", "guidance", "temperature", "seed", "best_of"]
@@ -222,3 +232,18 @@ def test_a_grid_streams_its_cells_and_ends_with_all_of_them(client: Client) -> N
 def test_a_wrong_grid_is_refused_in_words(client: Client) -> None:
     with pytest.raises(AppError, match="both axes change the seed"):
         client.predict(**(GRID | {"y_axis": "seed"}), steps=4, guidance=3, temperature=1, api_name="/grid")
+
+
+@pytest.mark.parametrize("endpoint", ["score", "score_matrix", "score_many"])
+@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}], ids=["plain", "as a file"])
+def test_files_that_were_not_uploaded_are_not_read(
+    client: Client, tmp_path: Path, endpoint: str, meta: dict[str, Any]
+) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "private.png")
+    private = {"path": str(tmp_path / "private.png"), **meta}
+    given = [private if endpoint == "score" else [private], "red apple", *([False] if endpoint == "score_many" else [])]
+    asked = httpx.post(f"{client.src}gradio_api/call/{endpoint}", json={"data": given}, timeout=PATIENCE)
+    event = asked.json()["event_id"]
+    answer = httpx.get(f"{client.src}gradio_api/call/{endpoint}/{event}", timeout=PATIENCE).text
+    assert answer.startswith("event: error")
+    assert "energy" not in answer

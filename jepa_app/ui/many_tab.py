@@ -18,6 +18,8 @@ from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
 from jepa_app.ui.player import jpeg
+from jepa_app.ui.tools import no_tool
+from jepa_app.ui.uploads import uploaded
 
 TABLE_QUEUE = "tables"  # beside the queue of single scores, which long tables are not to block
 SECONDS_BETWEEN = 0.2  # deltas; what comes in between goes together
@@ -66,6 +68,7 @@ def build_many(work: ManyWork) -> None:
     board = fragment("many")
     gr.Markdown(texts.MANY_HELP, elem_id="many-help")
 
+    @no_tool
     def score_many(files: list[Upload] | None, captions: str | None, quick: bool = True) -> Iterator[dict[str, Any]]:
         """Score every picture with every caption; streams the table, rows as base64 of little-endian 32-bit floats.
 
@@ -146,4 +149,4 @@ def _packed(row: Iterable[float]) -> str:
 def _path_and_name(upload: Upload) -> tuple[str, str]:
     if not isinstance(upload, dict) or not upload.get("path"):
         raise ValueError("a file came without its content; upload it again")
-    return upload["path"], upload.get("orig_name") or upload["path"].rpartition("/")[2]
+    return str(uploaded(upload["path"])), upload.get("orig_name") or upload["path"].rpartition("/")[2]

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 from PIL import Image
 
 from jepa_app.fetching import fetch
@@ -18,6 +17,7 @@ from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
 from jepa_app.ui.many_tab import ManyWork, build_many
 from jepa_app.ui.tools import no_tool
+from jepa_app.ui.uploads import in_cache, uploaded
 from jepa_app.ui.why import Explain, KeptPictures, make_why
 
 ONE = "one"  # the inner tab of one picture
@@ -155,7 +155,7 @@ def open_upload(upload: Upload | None) -> Image.Image:
     if not upload:
         raise ValueError("no picture yet; upload one, or send one over from the Generate tab")
     if isinstance(upload, dict) and upload.get("path"):
-        return open_picture(upload["path"], upload.get("orig_name"))
+        return open_picture(uploaded(upload["path"]), upload.get("orig_name"))
     text = str(upload.get("url") or "") if isinstance(upload, dict) else str(upload).strip()
     if not text.startswith(("http://", "https://")):
         return open_base64(text)
@@ -168,9 +168,7 @@ def own_file(address: str) -> Path | None:
 
     An agent that has had a picture made sends its address back, and from here that address may not be public.
     """
-    cache = Path(get_upload_folder()).resolve()
-    path = Path(unquote(urlsplit(address).path.partition(OWN_FILE)[2])).resolve()
-    return path if path.is_relative_to(cache) and path.is_file() else None
+    return in_cache(unquote(urlsplit(address).path.partition(OWN_FILE)[2]))
 
 
 def caption_lines(text: str | None) -> list[str]:

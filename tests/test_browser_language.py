@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 LATIN = re.compile(r"[A-Za-z]{2,}")
 # What stays as it is: names, formats, what users and models say in English.
-NAMES = {"JEPA", "TI", "studio", "token", "WebP", "GIF", "MP", "JSON", "PNG", "CSV", "API", "MCP"}
+NAMES = {"JEPA", "TI", "studio", "token", "WebP", "GIF", "MP", "JSON", "PNG", "CSV", "API", "MCP", "Esc"}
 PROMPTS = (
     "red apple",
     "green apple",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jepa_app.compute import matrix_rate
-from tests.benchmarks import attention, sampling, serving
+from tests.benchmarks import attention, page, sampling, serving
 from tests.benchmarks.measure import in_turn, operations, ratio
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +45,16 @@ def test_many_requests(tiny_weights: Path) -> None:
     figures, _ = serving.measure(Namespace(weights=tiny_weights, rounds=1, requests=32))
     assert {"concurrent_8_speedup", "cancel_steps", "rss_growth_mb"} <= set(figures)
     assert figures["cancel_steps"] <= 1
+
+
+@pytest.mark.slow
+def test_many_runs_leave_nothing_behind(tiny_weights: Path) -> None:
+    figures, _ = page.measure(Namespace(weights=tiny_weights, runs=70))
+    assert figures["files_left"] == 0
+    assert figures["growth_mb"] < 30
+    assert figures["threads_end"] <= figures["threads_settled"]
+    assert figures["runs_kept"] == 64  # and not the first six
+    assert (figures["files_of_generate_image"], figures["files_of_an_upload"]) == (1, 1)  # for an hour
 
 
 def test_attention_kernels() -> None:

@@ -20,6 +20,7 @@ from jepa_app.ui.many_tab import ManyWork
 from jepa_app.ui.match_tab import ONE, MatchTab, MatchWork, build_match_tab, caption_lines
 from jepa_app.ui.player import KeptRuns
 from jepa_app.ui.theme import studio_theme
+from jepa_app.ui.tidying import tidying
 
 HERE = Path(__file__).parent
 HOUR = 3600
@@ -79,6 +80,7 @@ def serving_options() -> dict[str, Any]:
         "run_history": False,  # it would store every run, pictures and all, in the visitor's browser
         "max_threads": THREADS,
         "mcp_server": True,  # the endpoints are tools for agents too
+        "app_kwargs": {"lifespan": tidying(HOUR)},
         "enable_monitoring": False,
         "state_session_capacity": SESSIONS,
         "max_file_size": "64mb",

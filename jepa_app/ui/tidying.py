@@ -1,0 +1,36 @@
+"""Gradio deletes the files in its cache after a while, but not the folders that it made for each of them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+
+from gradio.utils import get_upload_folder
+
+
+def tidying(seconds: float) -> Callable[[object], AbstractAsyncContextManager[None]]:
+    """The lifespan of a server that every so many seconds removes folders which have been empty for as long."""
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        task = asyncio.create_task(tidy())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def tidy() -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await asyncio.to_thread(remove_empty_folders, Path(get_upload_folder()), seconds)
+
+    return lifespan
+
+
+def remove_empty_folders(cache: Path, age: float) -> None:
+    """Remove the folders in `cache` that have been empty for `age` seconds; a folder in use is never that old."""
+    for folder in cache.iterdir() if cache.is_dir() else ():
+        with suppress(OSError):  # it is not empty, or somebody else has removed it
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > age:
+                folder.rmdir()

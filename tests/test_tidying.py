@@ -1,0 +1,48 @@
+"""What is given away as a file does not stay for good, nor does its folder."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from gradio_client import Client, handle_file
+from PIL import Image
+
+from jepa_app.studio import Studio
+from jepa_app.ui import page
+from jepa_app.ui.tidying import remove_empty_folders
+from tests.studio_server import PATIENCE, served
+
+pytestmark = pytest.mark.filterwarnings("default")  # the server's own libraries warn in this process
+
+
+def test_only_folders_that_have_long_been_empty_are_removed(tmp_path: Path) -> None:
+    for name in ("old", "fresh", "used"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "used" / "image.png").touch()
+    (tmp_path / "file").touch()
+    for name in ("old", "used", "file"):
+        os.utime(tmp_path / name, (0, 0))
+    remove_empty_folders(tmp_path, 60)
+    assert {path.name for path in tmp_path.iterdir()} == {"fresh", "used", "file"}
+    remove_empty_folders(tmp_path / "missing", 60)
+
+
+@pytest.mark.slow
+def test_a_served_page_deletes_its_files_and_their_folders(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, disk = tmp_path / "cache", tmp_path / "red.png"
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(cache))
+    monkeypatch.setattr(page, "HOUR", 2)
+    Image.new("RGB", (9, 9), "red").save(disk)
+    with served(studio) as (address, _):
+        client = Client(address, verbose=False, httpx_kwargs={"timeout": PATIENCE})
+        given = client.predict(prompt="red apple", steps=1, api_name="/generate_image")
+        client.predict(handle_file(disk), "red", api_name="/score")
+        client.close()
+        assert Path(given).is_file()
+        until = time.monotonic() + PATIENCE
+        while any(cache.iterdir()) and time.monotonic() < until:
+            time.sleep(0.2)
+        assert not any(cache.iterdir())

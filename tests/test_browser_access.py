@@ -59,6 +59,9 @@ def states(page: Page) -> Iterator[str]:
     page.click("#negative button")
     generate(page, "red apple")
     yield "Generate, finished"
+    page.click(".redo")
+    yield "Generate, painting"
+    page.click(".paint-leave")
     page.click(".export summary")
     page.click(".views [data-view=order]", force=True)
     yield "Generate, order"
@@ -75,12 +78,16 @@ def states(page: Page) -> Iterator[str]:
     page.click("#make-grid")
     page.wait_for_selector(".grid-actions:not([hidden])")
     yield "Compare, finished"
+    page.locator("#tabs [role=tab]:visible").last.click()
+    page.click("#learn-run")
+    page.wait_for_selector(".learn[data-state=ready]")
+    yield "Learn, told"
 
 
 def in_every_state(page: Page, look: Callable[[Page], object]) -> dict[str, object]:
     """What `look` finds in each state of the page, without the states where it finds nothing."""
     seen = {state: look(page) for state in states(page)}
-    assert len(seen) >= 7
+    assert len(seen) >= 9
     return {state: found for state, found in seen.items() if found}
 
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from jepa_app.energies import CAPTIONS_AT_ONCE, blocks
 from jepa_app.feature_cache import FeatureCache
 from jepa_app.match_maps import match_maps
 from jepa_app.pair_tables import best_rows, listed_pairs, table_rows
@@ -148,8 +149,8 @@ class Matching:
     ) -> Generator[TableRows, None, None]:
         """Yield the rows of the table of M pictures and L captions; closing the iterator ends the work.
 
-        With `best`, only so many captions of each picture get the whole energy: the most promising ones by the terms
-        that cost next to nothing.
+        The first ones hold no rows: captions are being encoded. With `best`, only so many captions of each picture get
+        the whole energy: the most promising ones by the terms that cost next to nothing.
 
         Raises:
             ValueError: there are no pictures or captions, more than 1,000 of them, or a caption is empty or too long.
@@ -160,6 +161,12 @@ class Matching:
         for number, caption in enumerate(captions, start=1):
             check_words(f"caption {number}", caption)
         pixels, texts = self._pixels(pictures), [caption.strip() for caption in captions]
+        for block in blocks(len(texts), CAPTIONS_AT_ONCE):
+            with self._turn:
+                self._cache.captions(texts[block])
+            yield TableRows(
+                first=0, energy=(), probability=()
+            )  # a thousand captions take a while: let others in, and out
         rows = table_rows(self._cache, pixels, texts) if best is None else best_rows(self._cache, pixels, texts, best)
         first = 0
         while True:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jepa_app.compute import matrix_rate
-from tests.benchmarks import attention, sampling, serving
+from tests.benchmarks import attention, matching, sampling, serving
 from tests.benchmarks.measure import in_turn, operations, ratio
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +45,14 @@ def test_many_requests(tiny_weights: Path) -> None:
     figures, _ = serving.measure(Namespace(weights=tiny_weights, rounds=1, requests=32))
     assert {"concurrent_8_speedup", "cancel_steps", "rss_growth_mb"} <= set(figures)
     assert figures["cancel_steps"] <= 1
+
+
+def test_a_table_of_pairs(tiny_weights: Path) -> None:
+    figures, facts = matching.measure(Namespace(weights=tiny_weights, pictures=3, captions=40, best=2, data=""))
+    assert figures["quick_pair_us"] < figures["pair_us"]
+    assert figures["table_seconds"] > 0
+    assert figures["kept_features_mb"] > 0
+    assert facts == {"pictures": 3, "captions": 40, "best": 2}
 
 
 def test_attention_kernels() -> None:

@@ -46,7 +46,7 @@ class Explanation:
         gains: W energies, what each word improves the match by; below zero for words that spoil it.
         probabilities: W probabilities of the match if the word is dropped.
         patches: N shares of the error without words that the caption takes away; below zero where it misleads.
-        word_patches: W x N shares of the same error that each word takes away: what comes back if it is dropped.
+        word_patches: W x N shares of the error without the word that the word takes away; below zero where it misleads.
     """
 
     score: CaptionScore
@@ -197,7 +197,7 @@ class Matching:
             gains=tuple(maps.contribution.tolist()),
             probabilities=tuple(without.tolist()),
             patches=tuple((-maps.patch_energy / alone).tolist()),
-            word_patches=_nested(maps.word_patch / alone),
+            word_patches=_nested(maps.word_patch / (maps.word_patch + maps.patch_error)),
         )
 
     def _pixels(self, pictures: Sequence[Image.Image]) -> Tensor:

@@ -91,5 +91,10 @@ def quick_look(scorer: Scorer, folder: Path, count: int, best: int) -> dict[str,
     }
 
 
+def main() -> int:
+    """Measure and print."""
+    return report("matching", measure, "--pictures=1000", "--captions=1000", "--best=20", "--data=", "--checked=120")
+
+
 if __name__ == "__main__":
-    sys.exit(report("matching", measure, "--pictures=1000", "--captions=1000", "--best=20", "--data=", "--checked=120"))
+    sys.exit(main())

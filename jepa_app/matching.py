@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from jepa_app.energies import CAPTIONS_AT_ONCE, blocks
 from jepa_app.feature_cache import FeatureCache
 from jepa_app.match_maps import match_maps
 from jepa_app.pair_tables import best_rows, listed_pairs, table_rows
@@ -45,7 +46,7 @@ class Explanation:
         gains: W energies, what each word improves the match by; below zero for words that spoil it.
         probabilities: W probabilities of the match if the word is dropped.
         patches: N shares of the error without words that the caption takes away; below zero where it misleads.
-        word_patches: W x N shares of the same error that each word takes away: what comes back if it is dropped.
+        word_patches: W x N shares of the error without the word that the word takes away; below zero where it misleads.
     """
 
     score: CaptionScore
@@ -148,8 +149,8 @@ class Matching:
     ) -> Generator[TableRows, None, None]:
         """Yield the rows of the table of M pictures and L captions; closing the iterator ends the work.
 
-        With `best`, only so many captions of each picture get the whole energy: the most promising ones by the terms
-        that cost next to nothing.
+        The first ones hold no rows: captions are being encoded. With `best`, only so many captions of each picture get
+        the whole energy: the most promising ones by the terms that cost next to nothing.
 
         Raises:
             ValueError: there are no pictures or captions, more than 1,000 of them, or a caption is empty or too long.
@@ -160,6 +161,12 @@ class Matching:
         for number, caption in enumerate(captions, start=1):
             check_words(f"caption {number}", caption)
         pixels, texts = self._pixels(pictures), [caption.strip() for caption in captions]
+        for block in blocks(len(texts), CAPTIONS_AT_ONCE):
+            with self._turn:
+                self._cache.captions(texts[block])
+            yield TableRows(
+                first=0, energy=(), probability=()
+            )  # a thousand captions take a while: let others in, and out
         rows = table_rows(self._cache, pixels, texts) if best is None else best_rows(self._cache, pixels, texts, best)
         first = 0
         while True:
@@ -190,7 +197,7 @@ class Matching:
             gains=tuple(maps.contribution.tolist()),
             probabilities=tuple(without.tolist()),
             patches=tuple((-maps.patch_energy / alone).tolist()),
-            word_patches=_nested(maps.word_patch / alone),
+            word_patches=_nested(maps.word_patch / (maps.word_patch + maps.patch_error)),
         )
 
     def _pixels(self, pictures: Sequence[Image.Image]) -> Tensor:

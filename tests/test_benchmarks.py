@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jepa_app.compute import matrix_rate
-from tests.benchmarks import attention, page, sampling, serving
+from tests.benchmarks import attention, matching, page, sampling, serving
 from tests.benchmarks.measure import in_turn, operations, ratio
 
 ROOT = Path(__file__).parent.parent
@@ -55,6 +55,14 @@ def test_many_runs_leave_nothing_behind(tiny_weights: Path) -> None:
     assert figures["threads_end"] <= figures["threads_settled"]
     assert figures["runs_kept"] == 64  # and not the first six
     assert (figures["files_of_generate_image"], figures["files_of_an_upload"]) == (1, 1)  # for an hour
+
+
+def test_a_table_of_pairs(tiny_weights: Path) -> None:
+    figures, facts = matching.measure(Namespace(weights=tiny_weights, pictures=3, captions=40, best=2, data=""))
+    assert figures["quick_pair_us"] < figures["pair_us"]
+    assert figures["table_seconds"] > 0
+    assert figures["kept_features_mb"] > 0
+    assert facts == {"pictures": 3, "captions": 40, "best": 2}
 
 
 def test_attention_kernels() -> None:

@@ -199,6 +199,35 @@ def test_wrong_captions_are_refused(studio: Studio, captions: list[str], told: s
         studio.score(Image.new("RGB", (8, 8)), captions)
 
 
+def test_an_explanation_tells_shares_of_errors(studio: Studio) -> None:
+    picture = Image.effect_noise((40, 30), 60).convert("RGB")
+    told = studio.matching.explain(picture, "red apple, flat")
+    whole, alone = studio.score(picture, ["red apple, flat"])[0], studio.score(picture, ["red apple,"])[0]
+    assert told.words == ("red", "apple", "flat")
+    assert told.score.energy == pytest.approx(whole.energy, abs=1e-4)
+    assert told.gains[2] == pytest.approx(alone.energy - whole.energy, abs=1e-4)
+    assert told.probabilities[2] == pytest.approx(alone.probability, abs=1e-3)
+    assert len(told.patches) == told.grid**2 == 16
+    assert [len(row) for row in told.word_patches] == [16] * 3
+    assert max(told.patches) < 1  # no more than all of the error can be taken away
+    assert max(map(max, told.word_patches)) < 1
+    with pytest.raises(ValueError, match="words; allowed"):
+        studio.matching.explain(picture, "?!")
+
+
+def test_tables_give_their_turn_away_and_refuse_too_much(studio: Studio) -> None:
+    pictures = [Image.effect_noise((32, 32), 60).convert("RGB") for _ in range(3)]
+    rows = studio.matching.score_table(pictures, ["red apple", "sky"])
+    assert next(rows).energy == ()  # the captions come first
+    inner = studio.score(pictures[0], ["sky"])[0].energy  # and others are let in between
+    table = [row for part in rows for row in part.energy]
+    assert table[0][1] == pytest.approx(inner, abs=1e-4)
+    assert [len(row) for row in table] == [2, 2, 2]
+    for few, many in ((pictures, []), ([], ["x"]), (pictures, ["x"] * 1001)):
+        with pytest.raises(ValueError, match="allowed: 1 to 1,000"):
+            list(studio.matching.score_table(few, many))
+
+
 def test_a_matrix_without_pictures_is_refused(studio: Studio) -> None:
     with pytest.raises(ValueError, match="got 0 pictures"):
         studio.score_matrix([], ["a"])

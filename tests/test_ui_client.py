@@ -1,6 +1,7 @@
 """The endpoints of the page, called over HTTP by gradio_client as a program would call them."""
 
 import io
+import struct
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
@@ -201,6 +202,35 @@ def test_pictures_may_come_as_text(client: Client, tmp_path: Path) -> None:
     matrix = client.predict(ways, "red apple\nsky", api_name="/score_matrix")
     for row in matrix["energy"]:
         assert row == pytest.approx(matrix["energy"][0], abs=1e-4)
+
+
+def test_score_many_streams_a_table(client: Client, studio: Studio, tmp_path: Path) -> None:
+    files = []
+    for colour in ("red", "green", "blue"):
+        Image.new("RGB", (32, 32), colour).save(tmp_path / f"{colour}.png")
+        files.append(handle_file(tmp_path / f"{colour}.png"))
+    (tmp_path / "bad.png").write_text("no picture")
+    (tmp_path / "pairs.csv").write_text("picture,caption\ngreen.png,sea\n")
+    files += [handle_file(tmp_path / "bad.png"), handle_file(tmp_path / "pairs.csv")]
+    job = client.submit(files, "red apple\nsky", True, api_name="/score_many")
+    last = job.result()
+    assert [step["stage"] for step in job.outputs()][-1] == last["stage"] == "done"
+    assert last["names"] == ["red.png", "green.png", "blue.png"]
+    assert last["captions"] == ["red apple", "sky", "sea"]
+    assert last["right"] == [[1, 2]]
+    assert [problem["name"] for problem in last["problems"]] == ["bad.png"]
+    energy, _ = studio.score_matrix([Image.new("RGB", (32, 32), "green")], last["captions"])
+    assert struct.unpack("<3f", b64decode(last["energies"][1])) == pytest.approx(energy[0], abs=1e-4)
+
+
+def test_score_many_reads_no_file_of_the_server(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("password")
+    upload = {"path": str(tmp_path / "secret.txt"), "orig_name": "a.txt", "meta": {"_type": "gradio.FileData"}}
+    address = f"{client.src}gradio_api/call/score_many"
+    asked = httpx.post(address, json={"data": [[upload], "x", True]}, timeout=PATIENCE).json()
+    heard = httpx.get(f"{address}/{asked['event_id']}", timeout=PATIENCE).text
+    assert "event: error" in heard
+    assert "password" not in heard
 
 
 def test_captions_are_the_lines_that_say_something() -> None:

@@ -2,12 +2,13 @@
 // captions are users' text: they only ever go through textContent and attributes.
 const root = element.querySelector('.many');
 const part = (name) => root.querySelector('.many-' + name);
-const MOST_ROWS = 50, MOST_COLUMNS = 50;
+const MOST_ROWS = 50, MOST_COLUMNS = 50, REDRAW_MS = 400;
 const ORDERS = ['given', 'best', 'doubtful', 'caption'];
 let table = null;         // the latest value
 let energies = [], probabilities = []; // Float32Array for each row so far
 let right = new Map();    // picture -> set of captions
 let order = 'given', chosen = 0;
+let drawnRows = 0, drawnAt = 0;
 
 function node(tag, name, text) {
   const made = document.createElement(tag);
@@ -24,6 +25,7 @@ function unpacked(text) {
 function begin(value) {
   energies = [];
   probabilities = [];
+  drawnRows = 0;
   right = new Map();
   order = 'given';
   for (const [picture, caption] of value.right ?? []) right.set(picture, (right.get(picture) ?? new Set()).add(caption));
@@ -56,7 +58,8 @@ function recalls(lists) {
 
 function drawFigures() {
   const lines = [];
-  const scored = [...right].filter(([picture]) => energies[picture]);
+  const isOver = ['done', 'stopped'].includes(root.dataset.state) || table.stage === 'done';
+  const scored = isOver ? [...right].filter(([picture]) => energies[picture]) : []; // shares of some rows would mislead
   if (scored.length) lines.push(words('recall', recalls(scored.map(([picture, captions]) => ({ values: energies[picture], places: [...captions] })))));
   if (scored.length && table.stage === 'done' && !table.best) {
     const owners = new Map();
@@ -80,12 +83,12 @@ function orderedRows() {
   return rows.sort((one, other) => keys[one] - keys[other] || one - other);
 }
 
-// Of many captions the table shows those that are best for its pictures, the chosen one, and then the first.
+// Of many captions the table shows the chosen one, then those that are best for its pictures, and then the first.
 function shownColumns(rows) {
   const all = table.captions.map((_, column) => column);
   if (all.length <= MOST_COLUMNS) return all;
   const wanted = new Set([...(order === 'caption' ? [chosen] : []), ...rows.map(bestOf), ...all]);
-  return [...wanted].slice(0, MOST_COLUMNS).sort((one, other) => one - other);
+  return [...wanted].slice(0, MOST_COLUMNS);
 }
 
 function cell(row, column, best) {
@@ -135,6 +138,8 @@ function draw() {
     body.append(line);
   }
   part('table').replaceChildren(head, body);
+  drawnRows = rows.length;
+  drawnAt = performance.now();
   part('scroll').hidden = part('tools').hidden = rows.length === 0;
   const orders = ORDERS.filter((name) => (name !== 'doubtful' || right.size) && (name !== 'caption' || order === 'caption'));
   part('sort').replaceChildren(...orders.map((name) => Object.assign(node('option', '', words('sort_' + name)), { value: name })));
@@ -187,7 +192,9 @@ watch('value', () => {
     energies.push(unpacked(value.energies[row]));
     probabilities.push(unpacked(value.probabilities[row]));
   }
-  if (energies.length) draw();
+  const isWindowFull = order === 'given' && drawnRows === MOST_ROWS; // later rows change nothing that is seen
+  const isDue = !drawnRows || (!isWindowFull && performance.now() - drawnAt > REDRAW_MS);
+  if (energies.length && (isDue || value.stage === 'done')) draw();
   say();
 });
 
@@ -195,5 +202,6 @@ document.addEventListener('jepa:table-end', () => { // stopped, or broken off by
   if (!table || root.dataset.state === 'done' || root.dataset.state === 'stopped') return;
   part('progress').hidden = true;
   root.dataset.state = 'stopped';
+  if (energies.length) draw();
   part('status').textContent = table.stage === 'scoring' ? words('stopped', { done: energies.length, total: table.total }) : '';
 });

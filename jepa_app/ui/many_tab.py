@@ -125,14 +125,16 @@ def deltas(
     energies: list[str] = []
     probabilities: list[str] = []
     yield table | {"done": 0, "energies": [], "probabilities": []}
-    told = time.monotonic()
+    due = time.monotonic() + SECONDS_BETWEEN
     with closing(work.score_table(intake.pictures, intake.captions, best)) as parts:
         for part in parts:
             energies += map(_packed, part.energy)
             probabilities += map(_packed, part.probability)
-            if time.monotonic() - told >= SECONDS_BETWEEN:
+            if time.monotonic() >= due:
+                began = time.monotonic()
                 yield table | _so_far(energies, probabilities)
-                told = time.monotonic()
+                taken = time.monotonic() - began  # Gradio compares with what it sent before, longer for long tables
+                due = time.monotonic() + max(SECONDS_BETWEEN, 4 * taken)
     yield table | _so_far(energies, probabilities) | {"stage": "done"}
 
 

@@ -68,6 +68,16 @@ class Job:
         """The last step of its own plan; None before the first."""
         return self.moments[-1].step if len(self.moments) > self.offset else None
 
+    def moment(self, frame: int) -> Moment:
+        """Return a frame, counted from 0.
+
+        Raises:
+            ValueError: the run has not come to that frame.
+        """
+        if not 0 <= frame < len(self.moments):
+            raise ValueError(f"step {frame + 1} is not there; the run has {len(self.moments)} of {self.total} steps")
+        return self.moments[frame]
+
     def add(self, step: TokenStep, seconds: float) -> Moment:
         """Keep a step and return it as a frame."""
         known = step.known.tolist()
@@ -114,17 +124,6 @@ class Jobs:
             raise ValueError(f"run {name!r} is not kept any more (the last {self._capacity} are); generate it again")
         return job
 
-    def moment(self, name: str, frame: int) -> Moment:
-        """Return a frame of a run, counted from 0.
-
-        Raises:
-            ValueError: the run is forgotten or has not come to that frame.
-        """
-        job = self.get(name)
-        if not 0 <= frame < len(job.moments):
-            raise ValueError(f"step {frame + 1} is not there; the run has {len(job.moments)} of {job.total} steps")
-        return job.moments[frame]
-
     def finished(self, request: GenerateRequest) -> Job | None:
         """Return a finished run of exactly this request, if one is kept."""
         with self._lock:
@@ -142,8 +141,8 @@ class Jobs:
         edit = request.edit
         if edit is None:
             return Job(request=request), None
-        moment = self.moment(edit.job, edit.step)
         source = self.get(edit.job)
+        moment = source.moment(edit.step)
         before = source.moments[: edit.step + 1]
         if len(before) + request.steps > MAX_FRAMES:
             raise ValueError(f"the run would have {len(before) + request.steps} steps; allowed: {MAX_FRAMES}")

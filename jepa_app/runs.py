@@ -5,7 +5,7 @@ Letters in shapes: S picture side in pixels.
 
 import secrets
 import time
-from collections.abc import Generator, Hashable
+from collections.abc import Generator, Hashable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -92,14 +92,15 @@ class Runs:
             return
         yield from self.follow(job, self.enter(job, job.last_step, client), time.perf_counter())
 
-    def kept_frames(self, name: str) -> list[Frame]:
-        """Return the frames that a run has so far, for a visitor who comes back to it.
+    def kept_frames(self, name: str, steps: Sequence[int] = ()) -> list[Frame]:
+        """Return those of the steps that a run has, all that it has if none is named, for a visitor who comes back.
 
         Raises:
             ValueError: the run is forgotten.
         """
         job = self._jobs.get(name)
-        return [self.frame(job, index) for index in range(len(job.moments))]
+        number = len(job.moments)
+        return [self.frame(job, index) for index in steps or range(number) if index < number]
 
     def kept_frame(self, name: str, index: int) -> Frame:
         """Return one frame of a run.
@@ -107,8 +108,9 @@ class Runs:
         Raises:
             ValueError: the run is forgotten or has not come to that frame.
         """
-        self._jobs.moment(name, index)
-        return self.frame(self._jobs.get(name), index)
+        job = self._jobs.get(name)
+        job.moment(index)  # refuses what is not there
+        return self.frame(job, index)
 
     def keep_picture(self, picture: Image.Image, *, with_room: bool = False) -> tuple[Frame, tuple[int, ...]]:
         """Keep the central square of a picture as a run of one frame, to begin other runs with.
@@ -135,7 +137,8 @@ class Runs:
         Raises:
             ValueError: the run is forgotten or has not come to that frame.
         """
-        job, moment = self._jobs.get(name), self._jobs.moment(name, index)
+        job = self._jobs.get(name)
+        moment = job.moment(index)
         if moment.request is None or bool(moment.step.known.all()):
             return self.frame(job, index).image
         at_once = replace(moment.request, steps=1, edit=None)
@@ -159,7 +162,7 @@ class Runs:
     def _seed_for(self, request: GenerateRequest) -> int:
         """A fresh seed; a run that goes on keeps its own."""
         edit = request.edit
-        before = None if edit is None or edit.redo else self._jobs.moment(edit.job, edit.step).request
+        before = None if edit is None or edit.redo else self._jobs.get(edit.job).moment(edit.step).request
         return seed_of(before or request)
 
     def enter(self, job: Job, after: TokenStep | None, client: Hashable, inbox: Inbox | None = None) -> Run:

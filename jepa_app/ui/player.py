@@ -24,7 +24,7 @@ LOSSLESS_SIDE = 128  # up to this size a frame is PNG (0.5 ms, 4 KB at 64 px); a
 class KeptRuns:
     """What the player asks of runs that the studio keeps, by job and step counted from 0."""
 
-    frames: Callable[[str], list[Frame]]
+    frames: Callable[[str, Sequence[int]], list[Frame]]
     predicted: Callable[[str, int], Image.Image]
     match: Callable[[str, Sequence[int]], list[CaptionScore]]
 
@@ -45,9 +45,7 @@ def make_player(kept: KeptRuns, weights: str) -> gr.HTML:
 
     @answering
     def missing(asked: object) -> dict[str, Any]:
-        frames = kept.frames(_job(asked))
-        steps = _steps(asked) or range(len(frames))
-        return {"deltas": [delta(weights, frames[step]) for step in steps if step < len(frames)]}
+        return {"deltas": [delta(weights, frame) for frame in kept.frames(_job(asked), _steps(asked))]}
 
     @answering
     def predict(asked: object) -> dict[str, Any]:

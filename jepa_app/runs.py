@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from jepa_app.editing import Job, Jobs, margin, margin_width, whole
 from jepa_app.engine import Engine, EngineRequest, Inbox, Run
+from jepa_app.pictures import central_square
 from jepa_app.pipeline import to_pil
 from jepa_app.requests import MAX_SEED, GenerateRequest
 from jepa_app.unmasking import SamplingSettings, Shown, TokenStep
@@ -235,5 +236,5 @@ def to_picture(pixels: torch.Tensor) -> Image.Image:
 
 def to_pixels(picture: Image.Image, size: int) -> torch.Tensor:
     """The central square of a picture, reduced as in training, as pixels (3, size, size) in [-1, 1]."""
-    square = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    square = central_square(picture.convert("RGB"), size)
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 127.5 - 1  # (3, S, S)

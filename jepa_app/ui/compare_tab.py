@@ -11,9 +11,10 @@ from jepa_app.grids import AXES, NONE, Cell, Grid, make_grid
 from jepa_app.requests import GenerateRequest
 from jepa_app.runs import Frame
 from jepa_app.ui import texts
+from jepa_app.ui.encoding import png
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
-from jepa_app.ui.player import png
+from jepa_app.ui.streams import at_end
 from jepa_app.ui.tools import no_tool
 
 SECONDS_BETWEEN = 0.1  # deltas; what comes in between goes together
@@ -83,8 +84,7 @@ def build_compare_tab(make_many: MakeMany) -> None:
         api_name="grid",
         concurrency_limit=None,  # the engine lets in, makes wait and refuses
     )
-    running.then(None, outputs=[stop], js=READY, api_visibility="private")
-    running.failure(None, outputs=[stop], js=READY, api_visibility="private")
+    at_end(running, READY, [stop])
     stop.click(None, cancels=[running], api_visibility="private")
 
 

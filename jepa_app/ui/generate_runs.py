@@ -14,6 +14,7 @@ from jepa_app.studio import Choice
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.player import KeptRuns, delta
 from jepa_app.ui.recall import KeepPicture
+from jepa_app.ui.streams import at_end
 from jepa_app.ui.tools import no_tool
 
 # Tells the player that a run starts or ends, and makes the Stop button follow.
@@ -147,8 +148,7 @@ def wire_runs(
         player.resume(resume, inputs=[player], js="(last) => [last.job]", api_name="resume", **streaming),
     ]
     for stream in running:
-        stream.then(None, outputs=[stop], js=END, api_visibility="private")  # also after a stop
-        stream.failure(None, outputs=[stop], js=END, api_visibility="private")  # an error does not count as "then"
+        at_end(stream, END, [stop])
     stop.click(None, cancels=running, api_visibility="private")
     gr.Button(visible=False).click(
         generate_image,

@@ -1,7 +1,5 @@
 """The Learn tab: one run with the reader's own prompt, told in seven stops from real numbers."""
 
-import base64
-import io
 import json
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -13,13 +11,15 @@ from PIL import Image
 from jepa_app.explain import Lesson, LessonProgress
 from jepa_app.requests import GenerateRequest
 from jepa_app.ui import texts
+from jepa_app.ui.encoding import data_url
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
+from jepa_app.ui.streams import at_end
 from jepa_app.ui.tools import no_tool
 
 USUAL_SEED = 1
 LESSON_QUEUE = "lessons"  # one at a time, beside the pictures in the making
-LOSSLESS_SIDE = 128  # pixels up to which pictures go as PNG
+SMALLER = 6  # PNG's compression: a lesson holds many pictures
 TELL_WALK = "() => { document.dispatchEvent(new CustomEvent('jepa:lesson', { detail: '%s' })); }"
 NEXT_SAMPLE = """(prompt) => { const all = %s; return all[(all.indexOf(prompt) + 1) %% all.length]; }"""
 
@@ -85,8 +85,7 @@ def build_learn_tab(explain: Explain) -> None:
         concurrency_id=LESSON_QUEUE,
         concurrency_limit=1,
     )
-    running.then(None, js=TELL_WALK % "end", api_visibility="private")
-    running.failure(None, js=TELL_WALK % "end", api_visibility="private")
+    at_end(running, TELL_WALK % "end")
 
 
 def told(part: LessonProgress | Lesson) -> dict[str, Any]:
@@ -122,7 +121,4 @@ def _thousandths(value: float) -> int:
 
 
 def _url(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    kind = "png" if picture.width <= LOSSLESS_SIDE else "jpeg"
-    picture.save(buffer, kind, **({"compress_level": 6} if kind == "png" else {"quality": 90, "subsampling": 0}))
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return data_url(picture, SMALLER)

@@ -15,9 +15,10 @@ from PIL import Image
 from jepa_app.intake import Intake, read_uploads
 from jepa_app.matching import TableRows
 from jepa_app.ui import texts
+from jepa_app.ui.encoding import jpeg
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
-from jepa_app.ui.player import jpeg
+from jepa_app.ui.streams import at_end
 from jepa_app.ui.tools import no_tool
 from jepa_app.ui.uploads import uploaded
 
@@ -90,8 +91,7 @@ def build_many(work: ManyWork) -> None:
         concurrency_id=TABLE_QUEUE,
         concurrency_limit=1,
     )
-    running.then(None, outputs=[stop], js=TELL_TABLE, api_visibility="private")
-    running.failure(None, outputs=[stop], js=TELL_TABLE, api_visibility="private")
+    at_end(running, TELL_TABLE, [stop])
     stop.click(None, outputs=[stop], cancels=[running], js=TELL_TABLE, api_visibility="private")
 
 

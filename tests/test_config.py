@@ -46,6 +46,10 @@ def test_whole_numbers_are_taken_for_fractions() -> None:
         (TokenizerConfig, {"image_size": 60}, "no multiple of patch_size 8"),
         (TokenizerConfig, {"patch_size": 0}, "patch_size is 0"),
         (TokenizerConfig, {"channels": 193}, "192"),
+        (TokenizerConfig, {"reduction": 3}, "a divisor of patch_size 8"),
+        (TokenizerConfig, {"reduction": 2, "channels": 49}, "channels is 49; allowed: 1 to 48"),
+        (TokenizerConfig, {"kind": "vae", "reduction": 2}, "1 for a VAE"),
+        (TokenizerConfig, {"refiner_depth": 0}, "refiner_depth is 0"),
         (TokenizerConfig, {"kind": "patch", "channels": 48}, "192 channels"),
         (TokenizerConfig, {"kind": "vae", "vae_channels": (32, 64)}, "2 VAE blocks reduce by 2"),
         (JepaTConfig, {"backbone": "diagonal"}, "allowed: .*cached"),
@@ -68,4 +72,6 @@ def test_values_that_fit_no_network_are_refused(kind: type[Config], values: dict
 def test_derived_sizes() -> None:
     settings = TokenizerConfig(image_size=64, patch_size=8, channels=48)
     assert (settings.patch_values, settings.grid, settings.num_tokens) == (192, 8, 64)
+    enlarging = TokenizerConfig(image_size=128, patch_size=16, channels=48, reduction=2)
+    assert (enlarging.patch_values, enlarging.grid, enlarging.num_tokens) == (192, 8, 64)
     assert JepaTConfig(num_tokens=256).grid == 16

@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from jepa_app.config import TokenizerConfig
-from jepa_app.models.tokenizer import Refiner, Tokenizer, make_tokenizer
+from jepa_app.models.tokenizer import LinearTokenizer, Refiner, Tokenizer, make_tokenizer
 
 PATCH = TokenizerConfig(kind="patch", image_size=16, patch_size=4, channels=48)
 PCA = replace(PATCH, kind="pca", channels=12)
 REFINED = replace(PCA, refiner_width=8)
 VAE = TokenizerConfig(kind="vae", image_size=16, patch_size=4, channels=4, vae_channels=(16, 32, 32))
-BY_KIND = pytest.mark.parametrize("config", [PATCH, PCA, REFINED, VAE], ids=["patch", "pca", "refined", "vae"])
+ENLARGING = replace(REFINED, reduction=2)
+KINDS = {"patch": PATCH, "pca": PCA, "refined": REFINED, "enlarging": ENLARGING, "vae": VAE}
+BY_KIND = pytest.mark.parametrize("config", KINDS.values(), ids=list(KINDS))
 
 
 def pictures(count: int = 32, seed: int = 0) -> Tensor:
@@ -79,15 +81,42 @@ def test_a_token_is_its_square_of_the_picture() -> None:
 
 
 @torch.no_grad()
-def test_the_refiner_starts_as_the_identity_and_works_across_joins() -> None:
-    refiner = Refiner(8, 4)
+def test_the_refiner_adds_nothing_at_first_and_works_across_joins() -> None:
+    refiner = Refiner(REFINED)
     pixels = pictures(2)
-    assert torch.equal(refiner(pixels), pixels)
+    assert not refiner(pixels).any()
     torch.nn.init.normal_(refiner.outside.weight)
     changed = pixels.clone()
     changed[:, :, :, 7] += 1
     touched = (refiner(changed) - refiner(pixels)).abs().amax(dim=(0, 1, 2)) > 0
     assert bool(touched[8:11].all())  # the next patch learns of it
+
+
+@torch.no_grad()
+def test_enlarging_keeps_the_tokens_of_the_reduced_picture() -> None:
+    small = make_tokenizer(replace(PCA, image_size=8, patch_size=2)).eval()
+    tokenizer = fitted(ENLARGING)
+    assert isinstance(small, LinearTokenizer)
+    assert isinstance(tokenizer, LinearTokenizer)
+    small.take_components(tokenizer)
+    reduced = torch.nn.functional.interpolate(pictures(seed=1), size=8, mode="bicubic", antialias=True)
+    tokens = tokenizer.encode(pictures(seed=1))
+    assert torch.allclose(tokens, small.encode(reduced), atol=1e-5)
+    smooth = tokenizer.decode(tokens) - pictures(seed=1)
+    flat = torch.nn.functional.interpolate(small.decode(tokens), scale_factor=2) - pictures(seed=1)
+    assert smooth.square().mean() < 0.5 * flat.square().mean()  # even before the refiner has learnt anything
+    assert tokenizer.refiner is not None
+    torch.nn.init.normal_(tokenizer.refiner.outside.weight, std=0.01)
+    assert torch.equal(tokenizer.preview(tokens), tokenizer.decode(tokens))
+
+
+def test_components_of_another_size_are_not_taken_over() -> None:
+    tokenizer = make_tokenizer(ENLARGING)
+    assert isinstance(tokenizer, LinearTokenizer)
+    with pytest.raises(ValueError, match=r"\(12, 48\); allowed: \(12, 12\)"):
+        tokenizer.take_components(make_tokenizer(PCA))
+    with pytest.raises(ValueError, match="a VAE; allowed"):
+        tokenizer.take_components(make_tokenizer(VAE))
 
 
 @BY_KIND

@@ -364,6 +364,11 @@ def recipe_of(family: str, steps: int, tokenizer: LinearTokenizer, out: Path) ->
     if family == "clip":
         network = PeerConfig(**TINY_TI_JEPA.to_dict())
         return PeerRecipe(schedule=schedule, network=network, calibration_pictures=4)
+    if family == "tokenizer_enlarging":
+        small = make_tokenizer(replace(TINY_TOKENIZER, image_size=16, patch_size=4))
+        network = replace(TINY_TOKENIZER, refiner_width=4, reduction=2)
+        init = write_tokenizer(small, out / "small") if isinstance(small, LinearTokenizer) else ""
+        return TokenizerRecipe(schedule=schedule, network=network, token_noise=0.5, init=init)
     if family == "tokenizer_refined":
         return TokenizerRecipe(schedule=schedule, network=replace(TINY_TOKENIZER, refiner_width=4))
     vae = TokenizerConfig(kind="vae", image_size=32, patch_size=4, channels=4, vae_channels=(16, 16, 16))
@@ -402,6 +407,7 @@ FAMILIES = [
     pytest.param("jepa_t_bidirectional", marks=pytest.mark.slow),
     "ti_jepa",
     "clip",
+    "tokenizer_enlarging",
     "tokenizer_refined",
     pytest.param("tokenizer_vae", marks=pytest.mark.slow),  # diffusers takes seconds to import
 ]

@@ -129,12 +129,14 @@ class RectifyRecipe:
 class TokenizerRecipe:
     """Fit or train a tokenizer; with 0 steps a linear one is fitted only.
 
-    `token_noise` is the greatest strength of the noise on tokens that a refiner learns to mend.
+    `token_noise` is the greatest strength of the noise on tokens that a refiner learns to mend. `init` takes the
+    components of the tokenizer in a folder over, so that a generator trained on its tokens goes on fitting.
     """
 
     schedule: Schedule = field(default_factory=lambda: Schedule(steps=0, matrix_lr=1e-3, other_lr=1e-3))
     captions: CaptionOptions = field(default_factory=CaptionOptions)
     network: TokenizerConfig = field(default_factory=TokenizerConfig)
+    init: str = ""
     ema_decay: float = 0.999
     token_noise: float = 0.0
 
@@ -148,10 +150,16 @@ class TokenizerRecipe:
         return self.network.image_size
 
     def build(self, data: CaptionedPictures) -> TokenizerObjective:
-        """Fit the tokenizer's statistics on the training pictures and build the objective."""
+        """Fit the tokenizer's statistics on the training pictures, or take them over, and build the objective.
+
+        Raises:
+            ValueError: the initial weights are missing or broken, or their components have another shape.
+        """
         tokenizer = make_tokenizer(self.network)
         training = data.split.train
-        if isinstance(tokenizer, LinearTokenizer):
+        if isinstance(tokenizer, LinearTokenizer) and self.init:
+            tokenizer.take_components(load_tokenizer(Path(self.init)))
+        elif isinstance(tokenizer, LinearTokenizer):
             tokenizer.fit(data.fixed(training[at : at + 512]).pixels for at in range(0, len(training), 512))
         sample = data.batch(0, min(512, len(training)), self.schedule.seed).pixels
         return TokenizerObjective(tokenizer, sample, ema_decay=self.ema_decay, token_noise=self.token_noise)
@@ -261,6 +269,12 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "tokenizer_patch": lambda: TokenizerRecipe(network=TokenizerConfig(kind="patch", channels=192)),
     "tokenizer_refined": lambda: TokenizerRecipe(
         schedule=_VAE, network=TokenizerConfig(refiner_width=48), token_noise=0.5
+    ),
+    "tokenizer_enlarging": lambda: TokenizerRecipe(
+        schedule=_VAE,
+        network=TokenizerConfig(image_size=128, patch_size=16, reduction=2, refiner_width=48, refiner_depth=6),
+        token_noise=0.5,
+        init="weights/tokenizer",
     ),
     "tokenizer_vae": lambda: TokenizerRecipe(schedule=_VAE, network=TokenizerConfig(kind="vae", channels=16)),
 }

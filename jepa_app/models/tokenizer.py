@@ -1,6 +1,7 @@
 """Pictures to continuous tokens and back: linear patches (raw or principal components) and VAE latents.
 
-Letters in shapes: B batch, N tokens, C channels, S picture side, P patch values, G grid = tokens along a side.
+Letters in shapes: B batch, N tokens, C channels, S picture side, L side that the linear part sees (S / reduction),
+P patch values, G grid = tokens along a side.
 Pixels are in [-1, 1]. The scale of the tokens lives here and nowhere else: their mean square is about 1.
 """
 
@@ -8,7 +9,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import gelu, interpolate, pixel_shuffle, pixel_unshuffle
 
 from jepa_app.config import TokenizerConfig
 
@@ -28,6 +29,8 @@ def check_pixels(pixels: Tensor, image_size: int) -> None:
 class LinearTokenizer(nn.Module):
     """Square patches, as they are or projected on principal components, each channel scaled.
 
+    With a reduction the patches are those of the reduced picture, and decoding enlarges what they give.
+
     Channels are divided by the square root of their standard deviation: the leading components keep more weight in
     the loss than the trailing ones, without drowning them.
     """
@@ -42,7 +45,7 @@ class LinearTokenizer(nn.Module):
         self.register_buffer("mean", torch.zeros(config.patch_values))
         self.register_buffer("basis", torch.eye(config.channels, config.patch_values))  # orthonormal rows  (C, P)
         self.register_buffer("scale", torch.ones(config.channels))
-        self.refiner = Refiner(config.refiner_width, config.patch_size) if config.refiner_width else None
+        self.refiner = Refiner(config) if config.refiner_width else None
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Turn pictures (B, 3, S, S) into tokens (B, N, C).
@@ -60,22 +63,43 @@ class LinearTokenizer(nn.Module):
     def render(self, tokens: Tensor) -> Tensor:
         """Decode tokens (B, N, C) without cutting to [-1, 1]: (B, 3, S, S), as training needs it."""
         pixels = self._linear(tokens)
-        return pixels if self.refiner is None else self.refiner(pixels)
+        return self._enlarged(pixels) if self.refiner is None else self._enlarged(pixels) + self.refiner(pixels)
 
     def preview(self, tokens: Tensor) -> Tensor:
-        """Turn tokens (B, N, C) of unfinished pictures into pictures (B, 3, S, S): without the refiner.
+        """Turn tokens (B, N, C) of unfinished pictures, zeros where not yet known, into pictures (B, 3, S, S).
 
-        It takes a tenth of the time, and the refiner would make up joins to patches that are not there yet.
+        A refiner that does not enlarge is left out: it would make up joins to patches that are not there yet. One that
+        enlarges has learnt to do without them.
         """
-        return self._linear(tokens).clamp(-1, 1)
+        return self.decode(tokens) if self.config.reduction > 1 else self._linear(tokens).clamp(-1, 1)
 
     def _linear(self, tokens: Tensor) -> Tensor:
         patches = (tokens * self.scale) @ self.basis + self.mean  # (B, N, P)
         grid = patches.transpose(1, 2).unflatten(2, (self.config.grid, self.config.grid))  # (B, P, G, G)
-        return pixel_shuffle(grid, self.config.patch_size)  # (B, 3, S, S)
+        return pixel_shuffle(grid, self.config.patch_size // self.config.reduction)  # (B, 3, L, L)
+
+    def _enlarged(self, pixels: Tensor) -> Tensor:
+        factor = self.config.reduction  # 1 leaves every pixel as it is
+        return pixels if factor == 1 else interpolate(pixels, scale_factor=factor, mode="bicubic")  # (B, 3, S, S)
 
     def _patches(self, pixels: Tensor) -> Tensor:
-        return pixel_unshuffle(pixels, self.config.patch_size).flatten(2).transpose(1, 2)  # (B, N, P)
+        if self.config.reduction > 1:
+            side = self.config.image_size // self.config.reduction
+            pixels = interpolate(pixels, size=(side, side), mode="bicubic", antialias=True)  # (B, 3, L, L)
+        patch = self.config.patch_size // self.config.reduction
+        return pixel_unshuffle(pixels, patch).flatten(2).transpose(1, 2)  # (B, N, P)
+
+    def take_components(self, other: "Tokenizer") -> None:
+        """Take mean, components and scale of another tokenizer over, so that both mean the same by a token.
+
+        Raises:
+            ValueError: the other one is a VAE, or its patches or channels are of another size.
+        """
+        if not isinstance(other, LinearTokenizer) or other.basis.shape != self.basis.shape:
+            got = tuple(other.basis.shape) if isinstance(other, LinearTokenizer) else "a VAE"
+            raise ValueError(f"components to take over are {got}; allowed: {tuple(self.basis.shape)}")
+        for name in ("mean", "basis", "scale"):
+            getattr(self, name).copy_(getattr(other, name))
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
@@ -106,31 +130,30 @@ class LinearTokenizer(nn.Module):
 
 
 class Refiner(nn.Module):
-    """Small convolutional decoder after the linear one: corrects pixels by what their neighbours show.
+    """Small convolutional decoder beside the linear one: what it adds to pixels, seeing their neighbours.
 
-    It works at a quarter of the resolution of pixels (2 x 2 folded into channels) and starts as the identity.
+    It works at a quarter of the linear part's resolution (2 x 2 pixels folded into channels) and adds nothing at first.
     """
 
-    def __init__(self, width: int, patch_size: int) -> None:
+    def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        self.patch_size = patch_size
-        self.phase = nn.Parameter(
-            torch.zeros(1, width, patch_size // 2, patch_size // 2)
-        )  # where in its patch a pixel is
+        width, patch = config.refiner_width, config.patch_size // config.reduction
+        self.unfolding = 2 * config.reduction
+        self.phase = nn.Parameter(torch.zeros(1, width, patch // 2, patch // 2))  # where in its patch a pixel is
         self.inside = nn.Conv2d(12, width, 3, padding=1)
-        self.layers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(4))
-        self.outside = nn.Conv2d(width, 12, 3, padding=1)
+        self.layers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(config.refiner_depth))
+        self.outside = nn.Conv2d(width, 3 * self.unfolding**2, 3, padding=1)
         nn.init.zeros_(self.outside.weight)
         nn.init.zeros_(self.outside.bias)  # type: ignore[arg-type]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map pictures (B, 3, S, S) to pictures of the same shape."""
-        folded = pixel_unshuffle(pixels, 2)  # (B, 12, S/2, S/2)
+        """Map what the linear part decodes (B, 3, L, L) to what is added to its enlargement (B, 3, S, S)."""
+        folded = pixel_unshuffle(pixels, 2)  # (B, 12, L/2, L/2)
         repeats = folded.shape[-1] // self.phase.shape[-1]
         x = self.inside(folded) + self.phase.tile(1, 1, repeats, repeats)
         for layer in self.layers:
             x = x + layer(gelu(x, approximate="tanh"))
-        return pixels + pixel_shuffle(self.outside(x), 2)
+        return pixel_shuffle(self.outside(x), self.unfolding)
 
 
 class VaeTokenizer(nn.Module):

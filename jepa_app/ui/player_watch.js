@@ -80,7 +80,7 @@ function drawFit() { // the curve of the energy over the timeline, and the shown
   root.toggleAttribute('data-curve', points.length > 1);
   const score = moments[shown]?.score;
   part('fit').textContent = score && !isPainting()
-    ? words('fit', { words: verdict(score.probability), percent: Math.round(score.probability * 100), energy: score.energy.toFixed(3) }) : '';
+    ? words('fit', { words: verdict(score.probability), percent: probable(score.probability), energy: score.energy.toFixed(3) }) : '';
   if (points.length < 2) return;
   const energies = [0, ...points.map(([, energy]) => energy)];
   const low = Math.min(...energies), high = Math.max(...energies), span = high - low || 1;

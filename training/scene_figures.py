@@ -147,16 +147,11 @@ def scene_figures(
             figures |= _shares(strict, f"{suffix}_other_designs")
         if suffix == "":
             figures |= _shares(verdicts(exam, kind, sight, scenes, shuffled), "_other_prompts")
-            # what stands where can be asked of the right objects only
-            turned = [replace(own, relation=other.relation) for own, other in zip(scenes, shuffled, strict=True)]
-            figures |= _shares(
-                {
-                    name: flags
-                    for name, flags in verdicts(exam, kind, sight, scenes, turned).items()
-                    if name == "relation_where_found"
-                },
-                "_other_prompts",
-            )
+            if kind == "two_objects":
+                # only of the right objects it can be asked whether they stand as somebody else said
+                turned = [replace(own, relation=other.relation) for own, other in zip(scenes, shuffled, strict=True)]
+                placed = {"relation_where_found": verdicts(exam, kind, sight, scenes, turned)["relation_where_found"]}
+                figures |= _shares(placed, "_other_prompts")
             figures |= _by_word(kind, scenes, verdicts(exam, kind, sight, scenes, scenes))
     return figures
 

@@ -4,7 +4,6 @@ One object, two objects and their relation, a named background colour, one to th
 with fixed seeds and judged by known truths (`training/scene_figures.py`), beside the ceilings of the same judge.
 """
 
-import argparse
 import csv
 import json
 import sys
@@ -44,6 +43,7 @@ _WORDS = {
     "count": "as many as said",
     "count_object": "as many as said, and the object found",
 }
+_OF_OTHERS = ("object_of_two", "relation_where_found")  # shares of something else than of all scenes
 _COLUMNS = {"": "generated", "_reconstruction": "reconstruction", "_real": "real", "_other_prompts": "other prompts"}
 
 
@@ -105,8 +105,8 @@ def measure_scenes(weights: Path | str, folder: Path, settings: Settings, device
         result.figures.update(scene_figures(exam, kind, scenes, sights, settings.seed))
         result.setting[f"scenes_{kind}"] = len(scenes)
         result.pixels[kind] = made
-        single = {name: flags for name, flags in verdicts(exam, kind, sights[""], scenes, scenes).items()}
-        result.right[kind] = {name: flags.tolist() for name, flags in single.items() if len(flags) == len(scenes)}
+        right = verdicts(exam, kind, sights[""], scenes, scenes)
+        result.right[kind] = {name: flags.tolist() for name, flags in right.items() if name not in _OF_OTHERS}
     return result
 
 

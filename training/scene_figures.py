@@ -5,6 +5,10 @@ reconstruction are judged by the same rule: the ceiling of each figure. The floo
 truth of another prompt. Real pictures of the judge's own gallery are found because they are in it; the figures
 `_other_designs` leave out the row's design, so that only the likeness to other drawings of the concept counts.
 
+Crops are looked up among whole pictures, which is sharp enough: on the exact crops of 66 scenes of the emoji corpus at
+64 px both objects are found in all real ones and in .86 of the reconstructions, and in .47 of the real ones when the
+designs that were drawn are left out.
+
 Letters: B pictures, W views of each, D features, S picture side in pixels.
 """
 

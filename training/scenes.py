@@ -128,7 +128,7 @@ def draw_scenes(measured: Measured) -> Image.Image:
         for column, (scene, picture) in enumerate(zip(measured.scenes[kind][part], pictures, strict=True)):
             left, top = GAP + column * step, GAP + line * height
             sheet.paste(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), (left, top))
-            text = "\n".join(textwrap.wrap(scene.prompt, 26, max_lines=LINES, placeholder=" …"))
+            text = "\n".join(textwrap.wrap(scene.prompt, 24, max_lines=LINES, placeholder=" …"))
             pen.multiline_text((left + SIDE / 2, top + SIDE + 3), text, "black", font, anchor="ma", align="center")
     return sheet
 

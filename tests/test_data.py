@@ -1,5 +1,6 @@
 """Captions, the split, and batches: on pictures made here, in both folder layouts."""
 
+import hashlib
 import json
 import random
 import re
@@ -26,6 +27,7 @@ from training.captions import (
     with_article,
 )
 from training.data import CaptionedPictures
+from training.plurals import plural
 from training.split import is_heldout_concept, split_rows
 
 CAT = Row(
@@ -135,11 +137,40 @@ def test_article(label: str, phrase: str) -> None:
     assert with_article(label) == phrase
 
 
-@pytest.mark.parametrize("name", ["drops", "backgrounds", "scenes"])
+@pytest.mark.parametrize("name", ["drops", "backgrounds", "scenes", "counts"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
 def test_caption_options_are_probabilities(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} is a probability"):
         CaptionOptions(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("label", "many"),
+    [
+        ("red apple", "red apples"),
+        ("cat with tears of joy", "cats with tears of joy"),
+        ("man frowning", "men frowning"),
+        ("woman pilot", "women pilots"),
+        ("fairy", "fairies"),
+        ("glass of milk", "glasses of milk"),
+        ("maple leaf", "maple leaves"),
+        ("tropical fish", "tropical fish"),
+        ("computer mouse", "computer mice"),
+        ("cherries", None),
+        ("couch and lamp", None),
+        ("a red apple on a table", None),
+        ("Aries", None),
+        ("keycap: 1", None),
+        ("rolling on the floor laughing", None),
+    ],
+)
+def test_plural(label: str, many: str | None) -> None:
+    assert plural(label) == many
+
+
+def test_scenes_and_counts_share_the_pictures() -> None:
+    with pytest.raises(ValueError, match=r"got scenes 0\.7 and counts 0\.4"):
+        CaptionOptions(scenes=0.7, counts=0.4)
 
 
 # split
@@ -208,6 +239,16 @@ def test_batch_is_a_pure_function_of_its_arguments(corpus: Path, tmp_path: Path)
         assert torch.equal(again.indices, batches[step].indices)
         assert again.captions == batches[step].captions
     assert not torch.equal(first.batch(0, 8, seed=4).indices, batches[0].indices)
+
+
+def test_batches_without_counts_are_those_of_older_runs(corpus: Path, tmp_path: Path) -> None:
+    """A run goes on exactly after an update; the digest was taken before there were counts."""
+    data = CaptionedPictures.load(corpus, 16, CaptionOptions(backgrounds=0.5, scenes=0.5), cache_dir=tmp_path)
+    batches = [data.batch(step, 8, seed=3) for step in range(4)]
+    captions = "\n".join(caption for batch in batches for caption in batch.captions)
+    assert hashlib.sha256(captions.encode()).hexdigest().startswith("ba0e824ad89ae291e1ded81a9eeb7ad8")
+    means = [float(batch.pixels.double().mean()) for batch in batches]
+    assert means == pytest.approx([0.318575, 0.49404, 0.510789, 0.683354], abs=1e-5)
 
 
 def test_batch_has_the_stated_shapes_and_range(data: CaptionedPictures) -> None:
@@ -307,6 +348,61 @@ def test_scene_shows_what_its_caption_says(corpus: Path, tmp_path: Path) -> None
             }
             assert held[relation]
     assert relations == set(RELATIONS)
+
+
+def areas(mask: np.ndarray) -> list[int]:
+    """The sizes of the parts of a mask that hang together by sides or corners."""
+    left, found = {(int(y), int(x)) for y, x in np.argwhere(mask)}, []
+    while left:
+        todo, size = [left.pop()], 0
+        while todo:
+            y, x = todo.pop()
+            size += 1
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
+            left -= near
+            todo += near
+        found.append(size)
+    return found
+
+
+def test_counted_pictures_show_as_many_apart_as_their_caption_says(tmp_path: Path) -> None:
+    # squares that fill their pictures, which would touch without gaps
+    for number in range(12):
+        Image.new("RGBA", (32, 32), (255, 0, 0, 255)).save(tmp_path / f"{number}.png")
+    lines = [{"file": f"{number}.png", "label": "red square", "style": "noto"} for number in range(12)]
+    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = CaptionedPictures.load(tmp_path, 32, CaptionOptions(counts=1), cache_dir=tmp_path / "cache")
+    seen: Counter[tuple[str, bytes]] = Counter()
+    for step in range(10):
+        batch = data.batch(step, 12, 0)
+        for caption, picture in zip(batch.captions, batch.pixels, strict=True):
+            red = (picture[1] < 0).numpy()
+            said = ["one red square, noto style", "two red squares, noto style", "three red squares, noto style"]
+            number = said.index(caption) + 1
+            assert areas(red) == ([32 * 32] if number == 1 else [14 * 14] * number)
+            seen[caption, red.tobytes()] += 1
+    assert len(seen) == 5  # one way to show one, two ways to show two or three
+    assert min(seen.values()) > 10
+    again = data.counted(0, 3, turned=True)
+    assert again.captions == ["three red squares, noto style"]
+    assert (again.pixels[0, 1, :16] < 0).sum() > (again.pixels[0, 1, 16:] < 0).sum()
+
+
+def test_labels_without_plural_are_not_counted(corpus: Path, tmp_path: Path) -> None:
+    data = CaptionedPictures.load(corpus, 16, CaptionOptions(scenes=0.3, counts=0.5), cache_dir=tmp_path)
+    # "thing 7" has no plural: what is not in a scene is a plain picture
+    captions = [caption for step in range(10) for caption in data.batch(step, 16, 0).captions]
+    assert not [caption for caption in captions if caption.startswith(("one", "two", "three"))]
+    assert 0.2 < np.mean([bool(re.search("left of|right of|above|below", caption)) for caption in captions]) < 0.4
+    with pytest.raises(ValueError, match="'thing 0' has no plural"):
+        data.counted(0, 2, turned=False)
+
+
+def test_a_named_colour_is_behind_the_picture(data: CaptionedPictures) -> None:
+    batch = data.coloured(0, "turquoise")
+    assert batch.captions == ["thing 0, noto style, on a turquoise background"]
+    assert ((batch.pixels[0, :, 0, 0] + 1) * 127.5).round().int().tolist() == list(BACKGROUNDS["turquoise"])
+    assert ((batch.pixels[0, :, 8, 8] + 1) * 127.5).round().int().tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ FLOORS = {
     "training.bundle": 6,
     "training.calibrate": 6,
     "training.probe": 6,
+    "training.scenes": 6,
     "training.gallery": 6,
 }
 # The first never imports the second, whatever their floors.

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from jepa_app.styles import style_words
+from training.plurals import plural
 
 POOL_SIZE = 8
 STYLED_CAPTIONS = 4  # of the pool, canonical one included; the others are shared by all styles of a concept
@@ -34,6 +35,8 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
 RELATIONS = ("left of", "right of", "above", "below")
 """Where the first named object of a scene stands relative to the second."""
 
+NUMBERS = ("one", "two", "three")
+
 # Last words of a label that say what kind of sign it is and not what it shows: "cat face" is a cat.
 _GENERIC_NOUNS = frozenset({"face", "button", "symbol", "sign", "mark"})
 _SPOKEN_CONSONANT = re.compile(r"uni(?!n)|one|eu|use")  # "a unicorn", "a one-thirty"
@@ -44,21 +47,28 @@ class CaptionOptions:
     """How captions and scenes are drawn in training; each number is a probability in [0, 1].
 
     `drops`: a caption from the rest of the pool instead of the canonical one; `backgrounds`: a named background
-    colour, said in the caption; `scenes`: a second picture of the same style beside, above or below the first.
+    colour, said in the caption; `scenes`: a second picture of the same style beside, above or below the first;
+    `counts`: one to three of the picture, said in the caption, where the label has a plural.
 
     Raises:
-        ValueError: a probability outside [0, 1].
+        ValueError: a probability outside [0, 1], or scenes and counts that together exceed 1.
     """
 
     drops: float = 0.5
     backgrounds: float = 0.0
     scenes: float = 0.0
+    counts: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("drops", "backgrounds", "scenes"):
+        for name in ("drops", "backgrounds", "scenes", "counts"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} is a probability: got {value}, allowed 0 to 1")
+        if self.scenes + self.counts > 1:
+            raise ValueError(
+                f"a picture is in a scene or counted, never both: got scenes {self.scenes} and counts {self.counts}, "
+                "allowed together 0 to 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +112,14 @@ def on_background(caption: str, colour: str) -> str:
 def scene_caption(first: Row, relation: str, second: Row) -> str:
     """The caption of two objects: "a rose left of a cat, twemoji style"."""
     return with_style(f"{with_article(first.label)} {relation} {with_article(second.label)}", first.style)
+
+
+def counted_caption(row: Row, number: int) -> str | None:
+    """The caption of one to three of a row: "two red apples, noto style"; None when its label has no plural."""
+    many = plural(row.label)
+    if many is None:
+        return None
+    return with_style(f"{NUMBERS[number - 1]} {row.label if number == 1 else many}", row.style)
 
 
 @functools.cache

@@ -21,10 +21,12 @@ from training.captions import (
     CaptionOptions,
     Row,
     canonical_caption,
+    counted_caption,
     draw_caption,
     on_background,
     scene_caption,
 )
+from training.composing import MOST, over_colours, premultiplied, repeated, side_by_side
 from training.folders import CaptionedFolder, open_square, read_folder
 from training.split import Split, split_rows
 
@@ -83,7 +85,7 @@ class CaptionedPictures:
     def batch(self, step: int, batch_size: int, seed: int, subset: str = "train") -> Batch:
         """The training batch of a step: a pure function of its arguments, so exact resume needs no state.
 
-        Rows follow a permutation drawn from (seed, epoch); caption, background and scene from (seed, step, position).
+        Rows follow a permutation drawn from (seed, epoch); what is made of each, and said, from (seed, step, position).
         `subset` is "train", "heldout_pairs" or "heldout_concepts". Scenes are made of rows of the same subset.
 
         Raises:
@@ -111,18 +113,45 @@ class CaptionedPictures:
         else:
             rgba = np.stack([_decode(self._paths[index], image_size) for index in indices])
         return Batch(
-            pixels=_composite(_premultiplied(rgba), [_WHITE] * len(indices)),
+            pixels=over_colours(premultiplied(rgba), [_WHITE] * len(indices)),
             captions=[canonical_caption(self.rows[index]) for index in indices],
             indices=torch.from_numpy(indices.copy()),
         )
 
     def scene(self, first: int, relation: str, second: int) -> Batch:
         """One picture of two rows, the first `relation` ("left of", …) the second, on white, with its caption."""
-        pictures = _premultiplied(np.asarray(self._pixels[[first, second]]))
+        pictures = premultiplied(np.asarray(self._pixels[[first, second]]))
         return Batch(
-            pixels=_composite(_scene(pictures[0], pictures[1], relation)[None], [_WHITE]),
+            pixels=over_colours(side_by_side(pictures[0], pictures[1], relation)[None], [_WHITE]),
             captions=[scene_caption(self.rows[first], relation, self.rows[second])],
             indices=torch.tensor([first]),
+        )
+
+    def counted(self, index: int, number: int, turned: bool) -> Batch:
+        """One picture that shows a row `number` times, 1 to 3, on white, with its caption.
+
+        Raises:
+            ValueError: the row's label has no plural.
+        """
+        caption = counted_caption(self.rows[index], number)
+        if caption is None:
+            raise ValueError(
+                f"{self.rows[index].label!r} has no plural; allowed: labels that training.plurals.plural knows"
+            )
+        picture = premultiplied(np.asarray(self._pixels[index]))
+        return Batch(
+            pixels=over_colours(repeated(picture, number, turned)[None], [_WHITE]),
+            captions=[caption],
+            indices=torch.tensor([index]),
+        )
+
+    def coloured(self, index: int, colour: str) -> Batch:
+        """A row on a background of `BACKGROUNDS`, which its caption names."""
+        picture = premultiplied(np.asarray(self._pixels[[index]]))
+        return Batch(
+            pixels=over_colours(picture, [BACKGROUNDS[colour]]),
+            captions=[on_background(canonical_caption(self.rows[index]), colour)],
+            indices=torch.tensor([index]),
         )
 
     def _members(self, subset: str) -> NDArray[np.int64]:
@@ -138,26 +167,30 @@ class CaptionedPictures:
         return sides[subset]
 
     def _composed(self, indices: NDArray[np.int64], draws: NDArray[np.float64], subset: str) -> Batch:
-        picture = _premultiplied(np.asarray(self._pixels[indices]))  # (B, 4, S, S)
+        picture = premultiplied(np.asarray(self._pixels[indices]))  # (B, 4, S, S)
         captions, colours = [], []
         for place, index in enumerate(indices.tolist()):
             row = self.rows[index]
-            wants_scene = draws[place, 0] < self.options.scenes
-            second = self._partner(index, draws[place, 1], subset) if wants_scene else None
-            if second is not None:
-                relation = RELATIONS[int(draws[place, 2] * len(RELATIONS))]
-                other = _premultiplied(np.asarray(self._pixels[second]))
-                picture[place] = _scene(picture[place], other, relation)
-                caption = scene_caption(row, relation, self.rows[second])
-            else:
-                caption = draw_caption(row, self.options, draws[place, 3], draws[place, 4])
+            caption = draw_caption(row, self.options, draws[place, 3], draws[place, 4])
+            if draws[place, 0] < self.options.scenes:
+                second = self._partner(index, draws[place, 1], subset)
+                if second is not None:
+                    relation = RELATIONS[int(draws[place, 2] * len(RELATIONS))]
+                    other = premultiplied(np.asarray(self._pixels[second]))
+                    picture[place] = side_by_side(picture[place], other, relation)
+                    caption = scene_caption(row, relation, self.rows[second])
+            elif draws[place, 0] < self.options.scenes + self.options.counts:
+                number = 1 + int(draws[place, 1] * MOST)
+                if counted := counted_caption(row, number):
+                    picture[place] = repeated(picture[place], number, draws[place, 2] < 0.5)
+                    caption = counted
             colour = _WHITE
             if draws[place, 5] < self.options.backgrounds:
                 name = _COLOURS[int(draws[place, 6] * len(_COLOURS))]
                 caption, colour = on_background(caption, name), BACKGROUNDS[name]
             captions.append(caption)
             colours.append(colour)
-        return Batch(pixels=_composite(picture, colours), captions=captions, indices=torch.from_numpy(indices))
+        return Batch(pixels=over_colours(picture, colours), captions=captions, indices=torch.from_numpy(indices))
 
     def _partner(self, index: int, draw: float, subset: str) -> int | None:
         """Another row of the same style and subset and with another label, or None when there is none."""
@@ -207,35 +240,3 @@ def _decode_all(paths: Sequence[Path], size: int, target: Path) -> None:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _premultiplied(rgba: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 (..., 4, S, S) as float32 in [0, 1], colours multiplied by alpha, as averaging and compositing need it."""
-    result = rgba.astype(np.float32)
-    result *= np.float32(1 / 255)
-    result[..., :3, :, :] *= result[..., 3:, :, :]
-    return result
-
-
-def _scene(first: NDArray[np.float32], second: NDArray[np.float32], relation: str) -> NDArray[np.float32]:
-    """Two premultiplied pictures (4, S, S) at half their size on one, the first `relation` the second."""
-    size = first.shape[-1]
-    half, quarter = size // 2, size // 4
-    corners = {
-        "left of": ((quarter, 0), (quarter, half)),
-        "right of": ((quarter, half), (quarter, 0)),
-        "above": ((0, quarter), (half, quarter)),
-        "below": ((half, quarter), (0, quarter)),
-    }[relation]
-    scene = np.zeros_like(first)
-    for picture, (top, left) in zip((first, second), corners, strict=True):
-        rows = picture[:, ::2] + picture[:, 1::2]  # (4, S/2, S)
-        scene[:, top : top + half, left : left + half] = (rows[..., ::2] + rows[..., 1::2]) / 4
-    return scene
-
-
-def _composite(picture: NDArray[np.float32], colours: Sequence[tuple[int, int, int]]) -> torch.Tensor:
-    """Premultiplied (B, 4, S, S) over one sRGB colour each -> float32 (B, 3, S, S) in [-1, 1]."""
-    background = np.asarray(colours, dtype=np.float32).reshape(-1, 3, 1, 1) / np.float32(127.5)
-    pixels = picture[:, :3] * np.float32(2) + (1 - picture[:, 3:]) * background - 1  # (B, 3, S, S)
-    return torch.from_numpy(np.clip(pixels, -1, 1))

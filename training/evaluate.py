@@ -107,7 +107,7 @@ def evaluate(weights: Path | str, folder: Path, settings: Settings, device: str 
         ValueError: the weights hold no model or a broken one, or the folder is not usable.
     """
     started = time.perf_counter()
-    device = _checked_device(device)
+    device = checked_device(device)
     parts = resolve_weights(weights)
     result = Evaluation(figures={}, setting={"weights": str(weights), "data": str(folder), **asdict(settings)})
     if (parts / "jepa-t").is_dir():
@@ -227,7 +227,7 @@ def features_of_all(judge: Judge, data: CaptionedPictures, cache: Path) -> Featu
     return features
 
 
-def _checked_device(name: str | None) -> str:
+def checked_device(name: str | None) -> str:
     """The device to compute on: `name`, or a GPU if there is one."""
     found = torch.cuda.is_available()
     allowed = ["cpu", "cuda"] if found else ["cpu"]

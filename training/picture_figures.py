@@ -107,6 +107,20 @@ class ConceptExam:
         nearest = [self._labels[column] for column in distances.argmin(axis=1).tolist()]
         return right_ranks(distances, self._gallery.ids(concepts)), nearest
 
+    def place(
+        self, features: Features, indices: Indices, shown: Indices, *, leave_out: bool
+    ) -> tuple[Indices, NDArray[np.float32]]:
+        """The rank of the concept of the rows `shown`, 0 first, and the distance to it, for pictures of `indices`.
+
+        Pictures are in the style of their own row; `leave_out` leaves out the designs of the rows `shown`.
+        """
+        styles = [self._styles[index] for index in indices]
+        concepts, designs = ([names[index] for index in shown] for names in (self._concepts, self._designs))
+        known = (concepts, designs) if leave_out else ()
+        distances = self._gallery.distances(features, styles, *known)
+        right = self._gallery.ids(concepts)
+        return right_ranks(distances, right), distances[np.arange(len(right)), right]
+
     @property
     def _names(self) -> tuple[list[str], list[str], list[str]]:
         return self._concepts, self._styles, self._designs

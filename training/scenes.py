@@ -1,0 +1,202 @@
+"""Measure how weights follow composed prompts: `python -m training.scenes WEIGHTS --data DIR --out DIR`.
+
+One object, two objects and their relation, a named background colour, one to three of a thing: pictures are generated
+with fixed seeds and judged by known truths (`training/scene_figures.py`), beside the ceilings of the same judge.
+"""
+
+import csv
+import json
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from tqdm import tqdm
+
+from jepa_app.checkpoint import resolve_weights
+from jepa_app.pipeline import JepaTPipeline, to_pil
+from training.data import CaptionedPictures
+from training.evaluate import OneLineParser, checked_device, features_of_all
+from training.judge import Judge
+from training.picture_figures import ConceptExam, Sampling, features_cache, generate, reconstruct
+from training.report import table
+from training.scene_figures import Scene, choose_scenes, look, scene_figures, verdicts
+from training.settings import replace_settings
+
+FEWEST_SCENES = 12  # of a kind: each colour once
+COLUMNS, SIDE, GAP, LINES = 6, 144, 12, 3  # of the drawn pictures; pixels, but for the first and the last
+DRAWN_ROWS = {"one_object": 1, "two_objects": 2, "background": 1, "count": 1}
+
+_WORDS = {
+    "one_object": "one object found",
+    "object_of_two": "each of two objects found",
+    "two_objects": "both objects found",
+    "relation": "both found and placed as said",
+    "relation_where_found": "placed as said, where both were found",
+    "background": "background of the colour said",
+    "background_object": "background and object right",
+    "count": "as many as said",
+    "count_object": "as many as said, and the object found",
+}
+_OF_OTHERS = ("object_of_two", "relation_where_found")  # shares of something else than of all scenes
+_COLUMNS = {"": "generated", "_reconstruction": "reconstruction", "_real": "real", "_other_prompts": "other prompts"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured: up to `scenes` prompts of each kind, and how their pictures are generated.
+
+    Raises:
+        ValueError: a number below what makes sense.
+    """
+
+    scenes: int = 120
+    steps: int = 16
+    guidance: float = 3.0
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in {"scenes": FEWEST_SCENES, "steps": 1, "guidance": 0, "temperature": 0}.items():
+            if not getattr(self, name) >= allowed:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: {allowed} or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Figures by name, the setting they hold for, and by kind of scene the prompts, pictures and what was right."""
+
+    figures: dict[str, float]
+    setting: dict[str, object]
+    scenes: dict[str, list[Scene]]
+    pixels: dict[str, Tensor]
+    right: dict[str, dict[str, list[bool]]]
+
+
+def measure_scenes(weights: Path | str, folder: Path, settings: Settings, device: str | None = None) -> Measured:
+    """Generate scenes of trained rows of `folder` with `weights`, a folder or a hub id, and judge them.
+
+    Raises:
+        ValueError: the weights hold no JEPA-T or a broken one, or the folder is not usable.
+    """
+    device = checked_device(device)
+    parts = resolve_weights(weights)
+    if not (parts / "jepa-t").is_dir():
+        raise ValueError(f"{weights} holds no jepa-t; train one with python -m training.train jepa_t")
+    pipeline = JepaTPipeline.from_pretrained(parts, device=device)
+    data = CaptionedPictures.load(folder, pipeline.image_size)
+    chosen = choose_scenes(data, data.split.train, settings.scenes, settings.seed)
+    judge = Judge.load(pipeline.device)
+    exam = ConceptExam(data, features_of_all(judge, data, features_cache(folder, data.image_size)))
+    setting = {"weights": str(weights), "data": str(folder), **asdict(settings), "image_size": data.image_size}
+    setting |= {"device": str(pipeline.device), "concepts": exam.num_concepts, "torch": torch.__version__}
+    result = Measured(figures={}, setting=setting, scenes=chosen, pixels={}, right={})
+    for kind, scenes in chosen.items():
+        made = _generated(pipeline, scenes, kind, settings)
+        real = torch.cat([scene.picture.pixels for scene in scenes])
+        restored = reconstruct(pipeline.image_tokenizer, real.to(pipeline.device)).cpu()
+        pictures = {"": made, "_reconstruction": restored, "_real": real}
+        sights = {suffix: look(judge, kind, pixels) for suffix, pixels in pictures.items()}
+        result.figures.update(scene_figures(exam, kind, scenes, sights, settings.seed))
+        result.setting[f"scenes_{kind}"] = len(scenes)
+        result.pixels[kind] = made
+        right = verdicts(exam, kind, sights[""], scenes, scenes)
+        result.right[kind] = {name: flags.tolist() for name, flags in right.items() if name not in _OF_OTHERS}
+    return result
+
+
+def draw_scenes(measured: Measured) -> Image.Image:
+    """The first pictures of each kind with their prompts below, none picked."""
+    rows = [
+        (kind, row * COLUMNS)
+        for kind in measured.scenes
+        for row in range(DRAWN_ROWS[kind])
+        if row * COLUMNS < len(measured.scenes[kind])
+    ]
+    font = ImageFont.load_default(12)
+    step, height = SIDE + GAP, SIDE + GAP + LINES * 15
+    sheet = Image.new("RGB", (COLUMNS * step + GAP, len(rows) * height + GAP), (238, 238, 238))
+    pen = ImageDraw.Draw(sheet)
+    for line, (kind, start) in enumerate(rows):
+        part = slice(start, start + COLUMNS)
+        pictures = to_pil(measured.pixels[kind][part])
+        for column, (scene, picture) in enumerate(zip(measured.scenes[kind][part], pictures, strict=True)):
+            left, top = GAP + column * step, GAP + line * height
+            sheet.paste(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), (left, top))
+            text = "\n".join(textwrap.wrap(scene.prompt, 24, max_lines=LINES, placeholder=" …"))
+            pen.multiline_text((left + SIDE / 2, top + SIDE + 3), text, "black", font, anchor="ma", align="center")
+    return sheet
+
+
+def markdown(figures: Mapping[str, float]) -> str:
+    """The shares that are right as a Markdown table, with their ceilings and floor."""
+    rows = [
+        [words, *(f"{figures[name + suffix]:.2f}" if name + suffix in figures else "" for suffix in _COLUMNS)]
+        for name, words in _WORDS.items()
+        if name in figures
+    ]
+    return table(["scenes", *_COLUMNS.values()], rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and keep; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
+    parser = OneLineParser(prog="python -m training.scenes", description=__doc__)
+    parser.add_argument("weights", help="weights folder or hub id")
+    parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder for figures.json, scenes.png and scenes.csv")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    parser.add_argument("--device", help="cpu or cuda (default: a GPU if there is one)")
+    names = ", ".join(f"{name}={value}" for name, value in asdict(Settings()).items())
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help=f"change what is measured (default: {names})"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        settings = replace_settings(Settings(), options.set)
+        measured = measure_scenes(options.weights, options.data, settings, options.device)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    document = json.dumps({"figures": measured.figures, "setting": measured.setting}, indent=2)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "figures.json").write_text(document + "\n", encoding="utf-8")
+    draw_scenes(measured).save(options.out / "scenes.png", optimize=True)
+    _write_table(measured, options.out / "scenes.csv")
+    print(document if options.json else markdown(measured.figures))
+    return 0
+
+
+def _generated(pipeline: JepaTPipeline, scenes: Sequence[Scene], kind: str, settings: Settings) -> Tensor:
+    """Pictures (B, 3, S, S) of the scenes' prompts; the seed of each is the setting's plus the number of its row."""
+    how = Sampling(
+        steps=settings.steps, guidance=settings.guidance, temperature=settings.temperature, seed=settings.seed
+    )
+    rows = np.asarray([scene.row for scene in scenes], dtype=np.int64)
+    made = []
+    with tqdm(total=len(scenes), desc=f"generating {kind.replace('_', ' ')}", unit="picture", disable=None) as bar:
+        for pixels in generate(pipeline, [scene.prompt for scene in scenes], rows, how):
+            made.append(pixels)
+            bar.update(len(pixels))
+    return torch.cat(made)
+
+
+def _write_table(measured: Measured, path: Path) -> None:
+    """One line a prompt and verdict: kind, prompt, seed, what was asked, whether it is right."""
+    seed = measured.setting["seed"]
+    assert isinstance(seed, int)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("kind", "prompt", "seed", "figure", "right"))
+        for kind, scenes in measured.scenes.items():
+            for name, flags in measured.right[kind].items():
+                for scene, flag in zip(scenes, flags, strict=True):
+                    writer.writerow((kind, scene.prompt, seed + scene.row, name, int(flag)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -174,7 +174,7 @@ def test_figures_of_an_absent_model_or_of_nameless_concepts_are_absent(
         (["{empty}", "--data", "{corpus}"], "holds none of jepa-t, ti-jepa, peer; train one"),
         (["{weights}", "--data", "{corpus}", "--set", "prompts=3"], "prompts is 3; allowed: 10 or more"),
         (["{weights}", "--data", "{corpus}", "--set", "prompts=many"], "prompts is 'many'"),
-        (["{weights}", "--data", "{corpus}", "--set", "speed=9"], "'speed' is unknown; allowed: prompts, matches"),
+        (["{weights}", "--data", "{corpus}", "--set", "speed=9"], "'speed' is unknown; allowed: prompts, steps"),
         (["{weights}", "--data", "{corpus}", "--device", "abacus"], "device is 'abacus'"),
     ],
 )

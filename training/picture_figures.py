@@ -52,9 +52,14 @@ def generate(pipeline: JepaTPipeline, prompts: Sequence[str], indices: Indices, 
 
 
 @torch.inference_mode()
-def reconstruct(tokenizer: Tokenizer, pixels: Tensor) -> Tensor:
-    """Real pictures (B, 3, S, S) as their tokens keep them: the best that a perfect generator could give."""
-    return tokenizer.decode(tokenizer.encode(pixels))
+def reconstruct(tokenizer: Tokenizer, pixels: Tensor, noise: float = 0.0) -> Tensor:
+    """Real pictures (B, 3, S, S) as their tokens keep them: the best that a perfect generator could give.
+
+    `noise` is added to the tokens, in units of their standard deviation, for what an imperfect one could.
+    """
+    tokens = tokenizer.encode(pixels)  # (B, N, C)
+    added = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(0)).to(tokens)
+    return tokenizer.decode(tokens + noise * tokens.std() * added)
 
 
 def real_features(judge: Judge, data: CaptionedPictures) -> Iterator[Features]:

@@ -69,10 +69,10 @@ def markdown(figures: Mapping[str, float], setting: Mapping[str, object]) -> str
             for name, words in _CONCEPT_ROWS.items()
             for suffix in subsets
         ]
-        parts.append(_table(header, rows))
+        parts.append(table(header, rows))
     if "frechet" in figures:
         rows = [[words, _number(figures, name, 0)] for name, words in _FRECHET_ROWS.items()]
-        parts.append(_table(["pictures", f"Frechet distance, n = {setting['frechet_pictures']}"], rows))
+        parts.append(table(["pictures", f"Frechet distance, n = {setting['frechet_pictures']}"], rows))
     subsets = [suffix for suffix in SUBSETS if f"match_auc_random{suffix}" in figures]
     if subsets:
         rows = [
@@ -80,7 +80,7 @@ def markdown(figures: Mapping[str, float], setting: Mapping[str, object]) -> str
             for name, words in _MATCH_ROWS.items()
             if any(f"{name}{suffix}" in figures for suffix in subsets)
         ]
-        parts.append(_table(["match", *(SUBSETS[suffix] for suffix in subsets)], rows))
+        parts.append(table(["match", *(SUBSETS[suffix] for suffix in subsets)], rows))
     return "\n\n".join(parts)
 
 
@@ -102,6 +102,7 @@ def _number(figures: Mapping[str, float], name: str, digits: int = 3) -> str:
     return f"{figures[name]:.{digits}f}" if name in figures else ""
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

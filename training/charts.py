@@ -57,8 +57,8 @@ def line_panel(
         if len(lines) > 1:
             drawn.append(_text(WIDTH - 12, MARGIN + 18 * row, name, "end", colour))
     marks = sorted({x for x, _ in points}) if dots else [min(x for x, _ in points), max(x for x, _ in points)]
-    drawn += [_text(place(x, low)[0], HEIGHT - 34, f"{x:.3g}", "middle") for x in marks]
-    drawn += [_text(MARGIN - 10, place(points[0][0], y)[1] + 4, f"{y:.3g}", "end") for y in sorted({low, high})]
+    drawn += [_text(place(x, low)[0], HEIGHT - 34, f"{x:.4g}", "middle") for x in marks]
+    drawn += [_text(MARGIN - 10, place(points[0][0], y)[1] + 4, f"{y:.4g}", "end") for y in sorted({low, high})]
     if upright:
         x, _ = place(upright[0], low)
         drawn.append(f'<path d="M{x:.1f} {MARGIN - 14}V{HEIGHT - MARGIN}" stroke="#666" stroke-dasharray="4 3"/>')

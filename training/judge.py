@@ -74,13 +74,6 @@ class Judge:
         features: Features = maps.mean(dim=(2, 3)).cpu().numpy()  # (B, 1280)
         return features
 
-    @torch.inference_mode()
-    def probabilities(self, features: Features) -> NDArray[np.float64]:
-        """What the whole classifier says of pictures: (B, 1000) probabilities of ImageNet's classes."""
-        logits = self._network._fc(torch.from_numpy(features).to(self.device))  # (B, 1000)
-        said: NDArray[np.float64] = logits.double().softmax(dim=1).cpu().numpy()
-        return said
-
 
 class ConceptGallery:
     """Real pictures with known concepts, to look other pictures up in.

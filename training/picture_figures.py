@@ -106,11 +106,17 @@ class ConceptExam:
         `leave_out` leaves out the real pictures that show the row's concept in the row's design: for a real picture
         itself and its near copies, for a generated one what it may have learnt by heart.
         """
+        distances, right = self.distances(features, indices, leave_out=leave_out)
+        nearest = [self._labels[column] for column in distances.argmin(axis=1).tolist()]
+        return right_ranks(distances, right), nearest
+
+    def distances(
+        self, features: Features, indices: Indices, *, leave_out: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The distances (B, K) of pictures of rows to every concept, and the columns (B,) of the right ones."""
         concepts, styles, designs = ([names[i] for i in indices] for names in self._names)
         known = (concepts, designs) if leave_out else ()
-        distances = self._gallery.distances(features, styles, *known)
-        nearest = [self._labels[column] for column in distances.argmin(axis=1).tolist()]
-        return right_ranks(distances, self._gallery.ids(concepts)), nearest
+        return self._gallery.distances(features, styles, *known), self._gallery.ids(concepts)
 
     @property
     def _names(self) -> tuple[list[str], list[str], list[str]]:

@@ -63,6 +63,9 @@ FLOORS = {
     "training.probe": 6,
     "training.scenes": 6,
     "training.gallery": 6,
+    "training.nearest": 6,
+    "training.classes": 6,
+    "training.sweep": 6,
 }
 # The first never imports the second, whatever their floors.
 STRANGERS = (

@@ -21,8 +21,9 @@ from torch import nn
 
 from jepa_app.pipeline import JepaTPipeline
 from jepa_app.scoring import Scorer
+from training.command_line import OneLineParser
 from training.data import CaptionedPictures
-from training.evaluate import FEWEST_PICTURES, OneLineParser, Settings, measure_pictures
+from training.evaluate import Settings, measure_pictures
 from training.loop import train
 from training.match_figures import Matcher, group_figures, match_matrix, matrix_figures
 from training.objectives import REVEALED_FRACTIONS, JepaTObjective
@@ -32,6 +33,7 @@ from training.recipes import Recipe, Schedule, make_recipe
 from training.selection import choose_pictures, fitting_and_measuring
 from training.ti_calibration import finish
 from training.ti_objective import TIJepaObjective
+from training.trials import FEWEST_PICTURES
 
 SMALL = (
     "network.width=128",

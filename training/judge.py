@@ -31,6 +31,7 @@ from torch import Tensor
 
 INPUT_SIZE = 128  # pixels; the network was trained at 224, the pictures judged are smaller
 SHRINKAGE = 1.0  # added to each variance when whitening, in units of the mean variance
+NEIGHBOURS = 3  # that span the neighbourhood of a picture, as precision and recall see it
 LOOKUP_ROWS = 512  # pictures compared at a time: 512 x 14,208 distances take 29 MB
 
 Features = NDArray[np.float32]
@@ -183,6 +184,41 @@ def frechet_distance(first: Features, second: Features) -> float:
     overlap = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
     spread = sum(float(np.square(root).sum()) for root in roots)
     return float(np.square(means[0] - means[1]).sum() + spread - 2 * overlap)
+
+
+def inception_score(probabilities: NDArray[np.floating]) -> float:
+    """exp of the mean Kullback-Leibler divergence of p(class | picture) from p(class), of probabilities (B, K).
+
+    From 1, where every picture is told alike, to K: each picture one class for certain, and all classes evenly
+    ("Improved Techniques for Training GANs", arXiv 1606.03498). It grows with B: compare figures of equal size only.
+    """
+    exact = probabilities.astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(exact > 0, exact * (np.log(exact) - np.log(exact.mean(axis=0))), 0.0)
+    return float(np.exp(terms.sum(axis=1).mean()))
+
+
+def precision_and_recall(real: Features, made: Features) -> tuple[float, float]:
+    """The share of made pictures that lie among real ones, and of real pictures that lie among made ones.
+
+    To lie among others is to be within some other's distance to its third nearest of its own kind ("Improved Precision
+    and Recall Metric for Assessing Generative Models", arXiv 1904.06991, k = 3), of features (B, D).
+
+    Raises:
+        ValueError: fewer than five pictures on a side.
+    """
+    if min(len(real), len(made)) < NEIGHBOURS + 2:
+        raise ValueError(f"precision needs {NEIGHBOURS + 2} pictures a side: got {len(real)} and {len(made)}")
+    one, other = (features.astype(np.float64) for features in (real, made))
+    across = _squared_distances(one, other)  # (B, B)
+    radii = [np.sort(_squared_distances(own, own), axis=1)[:, NEIGHBOURS] for own in (one, other)]  # 0 is itself
+    precision = (across <= radii[0][:, None]).any(axis=0).mean()
+    recall = (across <= radii[1][None]).any(axis=1).mean()
+    return float(precision), float(recall)
+
+
+def _squared_distances(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.square(one).sum(axis=1)[:, None] + np.square(other).sum(axis=1) - 2 * one @ other.T
 
 
 def _whitening(centred: NDArray[np.floating]) -> Features:

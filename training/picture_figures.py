@@ -52,9 +52,14 @@ def generate(pipeline: JepaTPipeline, prompts: Sequence[str], indices: Indices, 
 
 
 @torch.inference_mode()
-def reconstruct(tokenizer: Tokenizer, pixels: Tensor) -> Tensor:
-    """Real pictures (B, 3, S, S) as their tokens keep them: the best that a perfect generator could give."""
-    return tokenizer.decode(tokenizer.encode(pixels))
+def reconstruct(tokenizer: Tokenizer, pixels: Tensor, noise: float = 0.0) -> Tensor:
+    """Real pictures (B, 3, S, S) as their tokens keep them: the best that a perfect generator could give.
+
+    `noise` is added to the tokens, in units of their standard deviation, for what an imperfect one could.
+    """
+    tokens = tokenizer.encode(pixels)  # (B, N, C)
+    added = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(0)).to(tokens)
+    return tokenizer.decode(tokens + noise * tokens.std() * added)
 
 
 def real_features(judge: Judge, data: CaptionedPictures) -> Iterator[Features]:
@@ -101,11 +106,17 @@ class ConceptExam:
         `leave_out` leaves out the real pictures that show the row's concept in the row's design: for a real picture
         itself and its near copies, for a generated one what it may have learnt by heart.
         """
+        distances, right = self.distances(features, indices, leave_out=leave_out)
+        nearest = [self._labels[column] for column in distances.argmin(axis=1).tolist()]
+        return right_ranks(distances, right), nearest
+
+    def distances(
+        self, features: Features, indices: Indices, *, leave_out: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The distances (B, K) of pictures of rows to every concept, and the columns (B,) of the right ones."""
         concepts, styles, designs = ([names[i] for i in indices] for names in self._names)
         known = (concepts, designs) if leave_out else ()
-        distances = self._gallery.distances(features, styles, *known)
-        nearest = [self._labels[column] for column in distances.argmin(axis=1).tolist()]
-        return right_ranks(distances, self._gallery.ids(concepts)), nearest
+        return self._gallery.distances(features, styles, *known), self._gallery.ids(concepts)
 
     def place(
         self, features: Features, indices: Indices, shown: Indices, *, leave_out: bool

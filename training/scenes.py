@@ -4,8 +4,8 @@ One object, two objects and their relation, a named background colour, one to th
 with fixed seeds and judged by known truths (`training/scene_figures.py`), beside the ceilings of the same judge.
 """
 
+import argparse
 import csv
-import json
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from tqdm import tqdm
 
-from jepa_app.checkpoint import resolve_weights
 from jepa_app.pipeline import JepaTPipeline, to_pil
-from training.data import CaptionedPictures
-from training.evaluate import OneLineParser, checked_device, features_of_all
-from training.judge import Judge
-from training.picture_figures import ConceptExam, Sampling, features_cache, generate, reconstruct
+from training.command_line import Report, measuring_parser, run
+from training.picture_figures import Sampling, generate, reconstruct
 from training.report import table
 from training.scene_figures import Scene, choose_scenes, look, scene_figures, verdicts
-from training.settings import replace_settings
+from training.trials import Trials, progress, require_at_least
 
 FEWEST_SCENES = 12  # of a kind: each colour once
 COLUMNS, SIDE, GAP, LINES = 6, 144, 12, 3  # of the drawn pictures; pixels, but for the first and the last
@@ -62,9 +58,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in {"scenes": FEWEST_SCENES, "steps": 1, "guidance": 0, "temperature": 0}.items():
-            if not getattr(self, name) >= allowed:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: {allowed} or more")
+        require_at_least(self, {"scenes": FEWEST_SCENES, "steps": 1, "guidance": 0, "temperature": 0})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,19 +76,14 @@ def measure_scenes(weights: Path | str, folder: Path, settings: Settings, device
     """Generate scenes of trained rows of `folder` with `weights`, a folder or a hub id, and judge them.
 
     Raises:
-        ValueError: the weights hold no JEPA-T or a broken one, or the folder is not usable.
+        ValueError: the weights hold no whole JEPA-T, or the folder is not usable or names no concepts.
     """
-    device = checked_device(device)
-    parts = resolve_weights(weights)
-    if not (parts / "jepa-t").is_dir():
-        raise ValueError(f"{weights} holds no jepa-t; train one with python -m training.train jepa_t")
-    pipeline = JepaTPipeline.from_pretrained(parts, device=device)
-    data = CaptionedPictures.load(folder, pipeline.image_size)
+    trials = Trials.load(weights, folder, device)
+    pipeline, data, judge, exam = trials.pipeline, trials.data, trials.judge, trials.exam
+    if exam is None:
+        raise ValueError("scenes need pictures with code points, as training.corpus build makes them")
     chosen = choose_scenes(data, data.split.train, settings.scenes, settings.seed)
-    judge = Judge.load(pipeline.device)
-    exam = ConceptExam(data, features_of_all(judge, data, features_cache(folder, data.image_size)))
-    setting = {"weights": str(weights), "data": str(folder), **asdict(settings), "image_size": data.image_size}
-    setting |= {"device": str(pipeline.device), "concepts": exam.num_concepts, "torch": torch.__version__}
+    setting = {"weights": str(weights), "data": str(folder), **asdict(settings), **trials.setting}
     result = Measured(figures={}, setting=setting, scenes=chosen, pixels={}, right={})
     for kind, scenes in chosen.items():
         made = _generated(pipeline, scenes, kind, settings)
@@ -145,30 +134,16 @@ def markdown(figures: Mapping[str, float]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and keep; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
-    parser = OneLineParser(prog="python -m training.scenes", description=__doc__)
-    parser.add_argument("weights", help="weights folder or hub id")
-    parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
-    parser.add_argument("--out", type=Path, required=True, help="folder for figures.json, scenes.png and scenes.csv")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
-    parser.add_argument("--device", help="cpu or cuda (default: a GPU if there is one)")
-    names = ", ".join(f"{name}={value}" for name, value in asdict(Settings()).items())
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help=f"change what is measured (default: {names})"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        settings = replace_settings(Settings(), options.set)
-        measured = measure_scenes(options.weights, options.data, settings, options.device)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    document = json.dumps({"figures": measured.figures, "setting": measured.setting}, indent=2)
+    return run(measuring_parser("scenes", __doc__, Settings(), needs_out=True), Settings(), _measure, arguments)
+
+
+def _measure(options: argparse.Namespace, settings: Settings) -> Report:
+    measured = measure_scenes(options.weights, options.data, settings, options.device)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "figures.json").write_text(document + "\n", encoding="utf-8")
     draw_scenes(measured).save(options.out / "scenes.png", optimize=True)
     _write_table(measured, options.out / "scenes.csv")
-    print(document if options.json else markdown(measured.figures))
-    return 0
+    document = {"figures": measured.figures, "setting": measured.setting}
+    return Report(document=document, table=markdown(measured.figures))
 
 
 def _generated(pipeline: JepaTPipeline, scenes: Sequence[Scene], kind: str, settings: Settings) -> Tensor:
@@ -177,12 +152,8 @@ def _generated(pipeline: JepaTPipeline, scenes: Sequence[Scene], kind: str, sett
         steps=settings.steps, guidance=settings.guidance, temperature=settings.temperature, seed=settings.seed
     )
     rows = np.asarray([scene.row for scene in scenes], dtype=np.int64)
-    made = []
-    with tqdm(total=len(scenes), desc=f"generating {kind.replace('_', ' ')}", unit="picture", disable=None) as bar:
-        for pixels in generate(pipeline, [scene.prompt for scene in scenes], rows, how):
-            made.append(pixels)
-            bar.update(len(pixels))
-    return torch.cat(made)
+    made = generate(pipeline, [scene.prompt for scene in scenes], rows, how)
+    return torch.cat(list(progress(made, f"generating {kind}", len(scenes), len)))
 
 
 def _write_table(measured: Measured, path: Path) -> None:

@@ -21,10 +21,10 @@ from jepa_app.sampling import sample
 from jepa_app.unmasking import SamplingSettings
 from tests.benchmarks.measure import report, seconds
 from training.data import CaptionedPictures
-from training.evaluate import features_of_all
 from training.judge import Judge, frechet_distance
 from training.picture_figures import ConceptExam, features_cache, rank_figures
 from training.selection import balanced_order
+from training.trials import features_of_all
 
 AT_ONCE = 50
 EVALUATIONS = {  # solver -> evaluations; those of the published sampler are 100 of Euler's method

@@ -31,12 +31,12 @@ from training.recipes import (
     JepaTRecipe,
     PeerRecipe,
     Recipe,
-    Schedule,
     TIJepaRecipe,
     TokenizerRecipe,
     make_recipe,
 )
 from training.rendering import Drawing, render, svg_document
+from training.schedule import Schedule
 from training.text_cache import TextCache
 from training.tokenizer_objective import signal_to_noise
 from training.train import main

@@ -19,8 +19,8 @@ import torch
 from tqdm import tqdm
 
 from jepa_app.checkpoint import resolve_weights
-from jepa_app.pipeline import JepaTPipeline
 from training.data import CaptionedPictures
+from training.generators import GENERATORS, PicturePipeline, load_generators
 from training.judge import Features, Judge, frechet_distance
 from training.match_figures import (
     Matcher,
@@ -53,10 +53,10 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Sampling):
     """What is measured: `prompts` a side of the split are generated, `matches` a side are matched with captions.
 
-    `concepts` of these are looked up among the captions and pictures of all concepts, which takes as many pairs.
+    `concepts` of the latter are looked up among the captions and pictures of all concepts, which takes as many pairs.
 
     Raises:
         ValueError: a number below what makes sense.
@@ -65,14 +65,10 @@ class Settings:
     prompts: int = 300
     matches: int = 200
     concepts: int = 0
-    steps: int = 16
-    guidance: float = 3.0
-    temperature: float = 1.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         least = {"prompts": FEWEST_PICTURES, "matches": FEWEST_PICTURES, "concepts": 0, "steps": 1}
-        least |= {"guidance": 0, "temperature": 0}
+        least |= {"guidance": 0, "temperature": 0, "denoising_steps": 1}
         for name, allowed in least.items():
             if not getattr(self, name) >= allowed:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: {allowed} or more")
@@ -110,19 +106,20 @@ def evaluate(weights: Path | str, folder: Path, settings: Settings, device: str 
     device = _checked_device(device)
     parts = resolve_weights(weights)
     result = Evaluation(figures={}, setting={"weights": str(weights), "data": str(folder), **asdict(settings)})
-    if (parts / "jepa-t").is_dir():
-        pipeline = JepaTPipeline.from_pretrained(parts, device=device)
+    for pipeline in load_generators(parts, device):
         result |= measure_pictures(pipeline, CaptionedPictures.load(folder, pipeline.image_size), folder, settings)
     for matcher in load_matchers(parts, device):
         result |= measure_matches(matcher, CaptionedPictures.load(folder, matcher.image_size), settings)
     if not result.figures:
-        known = ", ".join(("jepa-t", *MATCHERS))
+        known = ", ".join((*GENERATORS, *MATCHERS))
         raise ValueError(f"{weights} holds none of {known}; train one with python -m training.train")
     seconds = round(time.perf_counter() - started, 1)
     return result | Evaluation(figures={}, setting={"torch": torch.__version__, "seconds": seconds})
 
 
-def measure_pictures(pipeline: JepaTPipeline, data: CaptionedPictures, folder: Path, settings: Settings) -> Evaluation:
+def measure_pictures(
+    pipeline: PicturePipeline, data: CaptionedPictures, folder: Path, settings: Settings
+) -> Evaluation:
     """Generate pictures for captions of each side of the split and let the judge look at them."""
     judge = Judge.load(pipeline.device)
     real = features_of_all(judge, data, features_cache(folder, data.image_size))
@@ -176,14 +173,11 @@ def measure_matches(matcher: Matcher, data: CaptionedPictures, settings: Setting
 
 
 def _generate_side(
-    pipeline: JepaTPipeline, judge: Judge, data: CaptionedPictures, indices: Indices, suffix: str, settings: Settings
+    pipeline: PicturePipeline, judge: Judge, data: CaptionedPictures, indices: Indices, suffix: str, settings: Settings
 ) -> tuple[JudgedPictures, Features, Features]:
     """The generated pictures of some rows, their features, and those of the rows' reconstructions."""
-    how = Sampling(
-        steps=settings.steps, guidance=settings.guidance, temperature=settings.temperature, seed=settings.seed
-    )
     batch = data.fixed(indices)
-    pictures = generate(pipeline, batch.captions, indices, how)
+    pictures = generate(pipeline, batch.captions, indices, settings)
     pixels = torch.cat(list(_bar(pictures, f"generating{suffix}", len(indices), len)))
     seeds = (settings.seed + indices).tolist()
     judged = JudgedPictures(suffix=suffix, prompts=batch.captions, seeds=seeds, pixels=pixels)

@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.conftest import write_tiny_weights
 from training import compare
-from training.compare import COMPARISONS, _trained_parameters, main
+from training.compare import COMPARISONS, _trained_parameters, main, run_name
 from training.data import CaptionedPictures
 from training.evaluate import Settings, evaluate
 from training.muon import Muon, make_optimizers
@@ -41,7 +41,12 @@ def test_variants_are_recipes(name: str) -> None:
     comparison = COMPARISONS[name]
     assert len(comparison.variants) > 1
     recipes = [comparison.recipe_of(variant) for variant in comparison.variants]
-    assert all(recipe != recipes[0] for recipe in recipes[1:])
+    made = [
+        (recipe, comparison.measuring(variant, 10))
+        for recipe, variant in zip(recipes, comparison.variants, strict=True)
+    ]
+    assert all(made.count(one) == 1 for one in made)
+    assert len({run_name(variant, 0) for variant in comparison.variants}) == len(comparison.variants)
 
 
 JUDGED_BY_PICTURES = [name for name, one in COMPARISONS.items() if one.recipe == "jepa_t"]

@@ -62,11 +62,15 @@ def compare(
             torch.manual_seed(seed)  # of the initial weights
             objective = recipe.build(data)
             parameters = _trained_parameters(objective, data)
-            run = out / f"{re.sub('[^a-z]+', '-', variant.lower())}-{seed}"
-            *_, last = train(objective, data, schedule, run, resume=False)
+            *_, last = train(objective, data, schedule, out / run_name(variant, seed), resume=False)
             measured = _measure(objective, data, folder, COMPARISONS[name].measuring(variant, prompts))
             figures = last.validation | {"parameters": parameters} | measured
             yield Measured(variant=variant, seed=seed, pictures_seen=steps * schedule.batch_size, figures=figures)
+
+
+def run_name(variant: str, seed: int) -> str:
+    """The folder of a variant's run."""
+    return f"{re.sub('[^a-z0-9]+', '-', variant.lower())}-{seed}"
 
 
 def _steps_within(recipe: Recipe, data: CaptionedPictures, seconds: float, out: Path) -> int:

@@ -164,7 +164,8 @@ class DitPipeline:
     ) -> JepaTOutput:
         """Sample a picture a prompt in `num_inference_steps` evaluations, each with and without the prompt.
 
-        `denoising_steps` is not used: no token is denoised apart from the others.
+        Guidance has its scale at every evaluation. `denoising_steps` is not used: no token is denoised apart from the
+        others.
 
         Raises:
             ValueError: a prompt is too long, a number is out of range, or generators do not match prompts.

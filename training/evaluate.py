@@ -1,6 +1,6 @@
 """Measure weights on a folder of captioned pictures: `python -m training.evaluate WEIGHTS --data DIR`.
 
-Whatever of the two models WEIGHTS holds is measured; a figure that was not measured is absent. Pictures are judged by
+Whatever WEIGHTS holds is measured; a figure that was not measured is absent. Pictures are judged by
 a network that is not ours (`training/judge.py`), matches by the model's own energies (`training/match_figures.py`).
 """
 

@@ -101,7 +101,8 @@ def ask(network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Gen
     return ask_masked(network, text, tokens, generator, masked, asked)
 
 
-def _denoising_loss(process: Denoising, network: JepaT, asked: Asked, generator: torch.Generator, draws: int) -> Tensor:
+def denoising_loss(process: Denoising, network: JepaT, asked: Asked, generator: torch.Generator, draws: int) -> Tensor:
+    """Return the losses (draws, B, M) of asked tokens, noise and time drawn so often for each."""
     condition, clean = (tensor.flatten(0, 1).repeat(draws, 1) for tensor in (asked.condition, asked.clean))
     return process.loss(network.denoiser, condition, clean, generator).view(draws, *asked.positions.shape)
 
@@ -175,9 +176,7 @@ class JepaTObjective(nn.Module):
         drop = torch.rand(len(tokens), generator=generator, device=generator.device) < self.settings.text_drop
         text = self.network.drop_text(text, drop)
         asked = ask(self.network, text, tokens, generator)
-        denoising = _denoising_loss(
-            self.denoising, self.network, asked, generator, self.settings.denoising_draws
-        ).mean()
+        denoising = denoising_loss(self.denoising, self.network, asked, generator, self.settings.denoising_draws).mean()
         losses = {"loss": denoising, "denoising_loss": denoising.detach()}
         if self.settings.prediction_weight:
             prediction = self._prediction_loss(asked, text, tokens)
@@ -214,7 +213,7 @@ class JepaTObjective(nn.Module):
         for fraction in REVEALED_FRACTIONS:
             known = round(fraction * num_tokens)
             asked = ask_masked(network, text, tokens, generator, num_tokens - known)
-            losses = _denoising_loss(self.measured_denoising, network, asked, generator, draws=4)
+            losses = denoising_loss(self.measured_denoising, network, asked, generator, draws=4)
             figures[f"denoising_loss@{fraction}"] = float(losses.mean())
         figures["denoising_loss"] = sum(figures.values()) / len(REVEALED_FRACTIONS)
         return figures

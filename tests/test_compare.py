@@ -157,7 +157,7 @@ def test_variants_are_trained_measured_and_kept(
     printed = capsys.readouterr().out
     assert printed.startswith("| figure | cached | published |")
     assert "| milliseconds |" in printed
-    assert printed.endswith("\n\nthis is a test.\n")
+    assert printed.endswith("\n\nThis is a test.\n")
 
 
 @pytest.mark.slow

@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         print(table(measured, comparison.shown))
         if comparison.caution:
-            print(f"\n{comparison.caution}.")
+            print(f"\n{comparison.caution[0].upper()}{comparison.caution[1:]}.")
     return 0
 
 

@@ -32,7 +32,7 @@ def table(measured: Sequence[Measured], shown: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-WIDTH, LABELS, ROW, TITLE = 720, 260, 24, 34  # pixels of the chart; LABELS and TITLE are room for words
+WIDTH, LABELS, ROW, TITLE = 740, 280, 24, 34  # pixels of the chart; LABELS and TITLE are room for words
 
 
 def chart(measured: Sequence[Measured], plotted: Sequence[str]) -> str:

@@ -142,10 +142,14 @@ class DJepaConfig(Config):
 class JepaTConfig(DJepaConfig):
     """JEPA-T (arXiv 2510.00974): D-JEPA with token-level text fusion.
 
-    `fuse_after_predictor` switches the cross-attention after the predictor, `fuse_before_loss` the injection of raw
-    text features into the condition; both are on in the model and off only in ablations.
+    Where text enters: `text_prefix` as tokens before the picture's, `fuse_before_predictor` by cross-attention of the
+    position queries, `fuse_after_predictor` by cross-attention of what the predictor returns, `fuse_before_loss` as raw
+    features added to the condition. The model has all but the second; other choices are for ablations. Both
+    cross-attentions are one layer with the same weights, so that every choice has as many parameters.
     """
 
+    text_prefix: bool = True
+    fuse_before_predictor: bool = False
     fuse_after_predictor: bool = True
     fuse_before_loss: bool = True
     fusion_heads: int = 4

@@ -181,7 +181,7 @@ def _look(network: JepaT, context: Context, positions: Tensor, step: int) -> Loo
     assert context.prompt is not None
     keys, mask, _ = context.prompt
     assert isinstance(mask, Tensor)
-    unfused = network.d_jepa.predict(context, positions, torch.full_like(positions, step))
+    unfused = network.unfused(context, positions, torch.full_like(positions, step))
     shares = network.fusion.shares(unfused, keys, mask)[0].mean(dim=0)
     return Look(positions=positions[0], condition=network.fuse(context, unfused)[0], shares=shares)
 
@@ -198,4 +198,4 @@ def foreseen(network: JepaT, look: Look, target: Tensor) -> Tensor:
 def target_features(network: JepaT, text: TextFeatures, picture: Picture) -> Tensor:
     """Return the features (N, D) of a finished picture as the target encoder gives them in training."""
     tokens = picture.tokens.to(network.null_text.dtype)
-    return network.d_jepa.backbone.context_encoder.whole(text, tokens[None])[0]
+    return network.d_jepa.backbone.context_encoder.whole(network.prefix_of(text), tokens[None])[0]

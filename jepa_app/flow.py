@@ -48,11 +48,15 @@ class Guidance:
     scale: Tensor
 
 
+def guide(null: Tensor, prompt: Tensor, scale: Tensor) -> Tensor:
+    """Return null + scale * (prompt - null), (M, C) each: the one place of this formula, where 1 is off."""
+    return torch.lerp(null, prompt, scale.to(prompt.dtype))
+
+
 def conditioned(network: SteeredNetwork, times: Tensor, condition: Tensor, guidance: Guidance | None = None) -> Predict:
     """Return the network for fixed embedded times (K, W) and conditions (M, D), with guidance.
 
-    null + scale * (prompt - null): the one place of this formula. `guidance=None` runs the prompts alone, which equals
-    a scale of 1 at half the cost.
+    `guidance=None` runs the prompts alone, which equals a scale of 1 at half the cost.
     """
     if guidance is None:
         return _steered(network, times, network.condition_in(condition))
@@ -62,7 +66,7 @@ def conditioned(network: SteeredNetwork, times: Tensor, condition: Tensor, guida
 
     def predict(x: Tensor, index: int) -> Tensor:
         out = both(torch.cat([x, x[:num_guided]]), index)
-        moved = torch.lerp(out[tokens:], out[:num_guided], scale.to(out.dtype))
+        moved = guide(out[tokens:], out[:num_guided], scale)
         return moved if num_guided == tokens else torch.cat([moved, out[num_guided:tokens]])
 
     return predict

@@ -1,15 +1,24 @@
 """Variants trained for the same time and measured side by side."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from tests.conftest import write_tiny_weights
 from training import compare
-from training.compare import COMPARISONS, Measured, main, table
+from training.compare import COMPARISONS, _trained_parameters, main, run_name
+from training.data import CaptionedPictures
+from training.evaluate import Settings, evaluate
+from training.muon import Muon, make_optimizers
+from training.schedule import Schedule
+from training.tables import Measured, chart, table
 
 COLOURS = ("red", "green", "blue", "orange", "purple", "black", "white", "yellow")
 
@@ -32,7 +41,76 @@ def test_variants_are_recipes(name: str) -> None:
     comparison = COMPARISONS[name]
     assert len(comparison.variants) > 1
     recipes = [comparison.recipe_of(variant) for variant in comparison.variants]
-    assert all(recipe != recipes[0] for recipe in recipes[1:])
+    made = [
+        (recipe, comparison.measuring(variant, 10))
+        for recipe, variant in zip(recipes, comparison.variants, strict=True)
+    ]
+    assert all(made.count(one) == 1 for one in made)
+    assert len({run_name(variant, 0) for variant in comparison.variants}) == len(comparison.variants)
+
+
+JUDGED_BY_PICTURES = [name for name, one in COMPARISONS.items() if one.recipe == "jepa_t"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the tiny tokenizer."""
+    return write_tiny_weights(tmp_path_factory.mktemp("weights")) / "tokenizer"
+
+
+@pytest.mark.parametrize("name", JUDGED_BY_PICTURES)
+def test_each_variant_of_a_generator_takes_a_step(name: str, folder: Path, tokenizer: Path) -> None:
+    comparison = COMPARISONS[name]
+    data = CaptionedPictures.load(folder, 32)
+    for variant in comparison.variants:
+        recipe = comparison.recipe_of(variant, ["network.width=32", "network.num_heads=2", f"tokenizer={tokenizer}"])
+        if hasattr(recipe.network, "depth"):
+            recipe = replace(recipe, network=replace(recipe.network, depth=1))
+        else:
+            sizes = {"encoder_depth": 1, "predictor_depth": 1, "denoiser_width": 32, "denoiser_depth": 1}
+            recipe = replace(recipe, network=replace(recipe.network, **sizes))
+        objective = recipe.build(data)
+        figures = losses_of_a_step(objective, data, recipe.schedule)
+        assert all(math.isfinite(value) for value in figures.values()), variant
+        assert comparison.measuring(variant, 10).prompts == 10
+        assert 0 < _trained_parameters(objective, data) <= sum(one.numel() for one in objective.network.parameters())
+
+
+def losses_of_a_step(objective: nn.Module, data: CaptionedPictures, schedule: Schedule) -> dict[str, float]:
+    rates = {"matrix_lr": schedule.matrix_lr, "other_lr": schedule.other_lr, "weight_decay": schedule.weight_decay}
+    before = [parameter.detach().clone() for parameter in objective.network.parameters()]
+    losses = objective(data.batch(0, 4, 0), torch.Generator().manual_seed(0))
+    losses["loss"].backward()
+    for optimizer in make_optimizers(objective.network, **rates, muon=schedule.muon):
+        assert schedule.muon or not isinstance(optimizer, Muon)
+        optimizer.step()
+    objective.zero_grad()
+    moved = [not torch.equal(*pair) for pair in zip(before, objective.network.parameters(), strict=True)]
+    assert any(moved)
+    return {key: float(value.detach()) for key, value in losses.items()}
+
+
+def test_parts_that_are_switched_off_are_not_counted(folder: Path, tokenizer: Path) -> None:
+    data = CaptionedPictures.load(folder, 32)
+    settings = ["network.width=32", "network.num_heads=2", f"tokenizer={tokenizer}"]
+    counts = {
+        variant: _trained_parameters(COMPARISONS["fusion"].recipe_of(variant, settings).build(data), data)
+        for variant in ("off", "before the predictor only", "after the predictor only")
+    }
+    assert counts["off"] < counts["before the predictor only"] == counts["after the predictor only"]
+
+
+def test_the_chart_has_a_bar_a_variant_and_a_dot_a_seed() -> None:
+    rows = [
+        Measured(variant=variant, seed=seed, pictures_seen=9, figures={"frechet": value} if value else {})
+        for variant, seed, value in (("a < b", 0, 10.0), ("c", 0, 20.0), ("a < b", 1, 20.0), ("d", 0, 0.0))
+    ]
+    drawn = ElementTree.fromstring(chart(rows, ["frechet"]))
+    tags = [element.tag.rsplit("}", 1)[-1] for element in drawn]
+    assert tags.count("circle") == 3
+    bars = [element for element in drawn if element.get("height") != "100%" and element.tag.endswith("rect")]
+    assert [float(bar.get("width", 0)) for bar in bars] == [pytest.approx(0.75 * 380), pytest.approx(380)]
+    assert "a < b" in [element.text for element in drawn]
 
 
 def test_the_table_shows_means_and_half_the_span() -> None:
@@ -53,7 +131,7 @@ def test_an_unknown_comparison_is_refused_in_one_line(
 ) -> None:
     assert main(["colours", "--data", str(folder), "--out", str(tmp_path)]) == 2
     told = capsys.readouterr().err.strip()
-    assert told == "error: comparison is 'colours'; allowed: backbones, ti_jepa, peers"
+    assert told == f"error: comparison is 'colours'; allowed: {', '.join(COMPARISONS)}"
 
 
 @pytest.mark.slow
@@ -62,13 +140,14 @@ def test_variants_are_trained_measured_and_kept(
 ) -> None:
     weights = write_tiny_weights(tmp_path / "weights")
     variants = {"cached": (), "published": ("network.backbone=bidirectional",)}
-    comparison = replace(COMPARISONS["backbones"], variants=variants)
+    comparison = replace(COMPARISONS["backbones"], variants=variants, caution="this is a test")
     monkeypatch.setattr(compare, "COMPARISONS", {"tiny": comparison})
     tiny = [f"tokenizer={weights / 'tokenizer'}", "network.width=32", "network.num_heads=2", "schedule.batch_size=4"]
     tiny += ["network.encoder_depth=1", "network.predictor_depth=1", "network.denoiser_width=32"]
     settings = [word for setting in tiny for word in ("--set", setting)]
     arguments = ["tiny", "--data", str(folder), "--out", str(tmp_path / "out"), "--minutes", "0.001", "--seeds", "1"]
-    assert main([*arguments, "--prompts", "10", *settings]) == 0
+    assert main([*arguments, "--prompts", "10", "--plot", str(tmp_path / "charts" / "tiny.svg"), *settings]) == 0
+    assert "published" in (tmp_path / "charts" / "tiny.svg").read_text()
     rows = json.loads((tmp_path / "out" / "figures.json").read_text())
     assert [(row["variant"], row["seed"]) for row in rows] == [("cached", 0), ("published", 0)]
     for row in rows:
@@ -78,6 +157,25 @@ def test_variants_are_trained_measured_and_kept(
     printed = capsys.readouterr().out
     assert printed.startswith("| figure | cached | published |")
     assert "| milliseconds |" in printed
+    assert printed.endswith("\n\nThis is a test.\n")
+
+
+@pytest.mark.slow
+def test_a_transformer_is_measured_beside_jepa_t(
+    tmp_path: Path, folder: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variants = {"JEPA-T": ("network.encoder_depth=1", "network.predictor_depth=1"), "DiT": ("network.depth=1",)}
+    comparison = replace(COMPARISONS["generators"], variants=variants, measured={"DiT": ("steps=3",)})
+    monkeypatch.setattr(compare, "COMPARISONS", {"tiny": comparison})
+    settings = ["network.width=32", "network.num_heads=2", f"tokenizer={tokenizer}", "schedule.batch_size=4"]
+    measured = list(compare.compare("tiny", folder, tmp_path, minutes=0.001, seeds=1, prompts=10, settings=settings))
+    assert [one.variant for one in measured] == ["JEPA-T", "DiT"]
+    shown = table(measured, comparison.shown)
+    for figure in ("frechet", "parameters", "milliseconds"):
+        assert f"| {figure} |" in shown
+    assert "train/joint_denoising_loss" in measured[1].figures
+    result = evaluate(tmp_path / "dit-0" / "weights", folder, Settings(prompts=10, steps=3))
+    assert result.figures["frechet"] == pytest.approx(measured[1].figures["frechet"], rel=0.05)
 
 
 @pytest.mark.slow

@@ -131,10 +131,10 @@ def test_figures_of_an_absent_model_or_of_nameless_concepts_are_absent(
     [
         (["nowhere", "--data", "."], "error: .*nowhere"),
         (["{weights}", "--data", "nowhere"], "error: no folder nowhere"),
-        (["{empty}", "--data", "{corpus}"], "holds none of jepa-t, ti-jepa, peer; train one"),
+        (["{empty}", "--data", "{corpus}"], "holds none of jepa-t, dit, ti-jepa, peer; train one"),
         (["{weights}", "--data", "{corpus}", "--set", "prompts=3"], "prompts is 3; allowed: 10 or more"),
         (["{weights}", "--data", "{corpus}", "--set", "prompts=many"], "prompts is 'many'"),
-        (["{weights}", "--data", "{corpus}", "--set", "speed=9"], "'speed' is unknown; allowed: prompts, steps"),
+        (["{weights}", "--data", "{corpus}", "--set", "speed=9"], "'speed' is unknown; allowed: steps, guidance"),
         (["{weights}", "--data", "{corpus}", "--device", "abacus"], "device is 'abacus'"),
     ],
 )

@@ -57,6 +57,8 @@ FLOORS = {
     "training.train": 6,
     "training.evaluate": 6,
     "training.compare": 6,
+    "training.comparisons": 6,
+    "training.tables": 4,
     "training.corpus": 6,
     "training.bundle": 6,
     "training.calibrate": 6,

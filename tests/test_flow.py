@@ -198,3 +198,20 @@ def test_a_flow_of_temperature_zero_ignores_the_noise() -> None:
 def test_unknown_processes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"'euler'; allowed: .*diffusion.*flow"):
         make_denoising("euler")
+
+
+def test_a_denominator_of_one_makes_the_error_that_of_the_clean_token() -> None:
+    clean = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
+
+    def network(x: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        return clean + 2
+
+    seeded = torch.Generator().manual_seed(0)
+    loss = FlowMatching(min_denominator=1.0).loss(network, torch.zeros(50, 1), clean, seeded)
+    assert torch.allclose(loss, torch.full((50,), 4.0))
+
+
+def test_times_are_uniform_within_a_hundredth_at_the_right_spread() -> None:
+    share = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
+    below = torch.special.ndtr(torch.logit(share) / 1.702)  # P(sigmoid(1.702 normal) < share)
+    assert float((below - share).abs().max()) < 0.01

@@ -310,8 +310,9 @@ def prefixes(network: JepaT) -> list[Prefix]:
 
 
 @torch.no_grad()
-def test_slots_at_different_steps_equal_each_picture_alone() -> None:
-    network, (clean, order) = network_of(CACHED), some_tokens()
+@pytest.mark.parametrize("places", [{}, {"text_prefix": False, "fuse_before_predictor": True}], ids=["usual", "before"])
+def test_slots_at_different_steps_equal_each_picture_alone(places: dict[str, bool]) -> None:
+    network, (clean, order) = network_of(replace(CACHED, **places)), some_tokens()
     schedules = [(1, 3, 5, N - 9), (4, N - 4), (2, 2, 2, 2, N - 8)]  # tokens of each step, for each picture
     expected = [step_by_step(network, some_text(), counts)[row] for row, counts in enumerate(schedules)]
     slots, done, got = slots_of(network), [0, 0, 0], [[], [], []]
@@ -370,12 +371,25 @@ def test_dropped_text_is_the_null_text(config: JepaTConfig) -> None:
     assert not torch.allclose(conditions[0][0], conditions[2][0], atol=1e-3)
 
 
-@pytest.mark.parametrize("switch", ["fuse_after_predictor", "fuse_before_loss"])
-def test_both_fusions_reach_the_condition(switch: str) -> None:
-    network = network_of(CACHED)
-    before = step_by_step(network, some_text(), (N,))
-    network.config = replace(CACHED, **{switch: False})
-    assert not torch.allclose(step_by_step(network, some_text(), (N,)), before, atol=1e-3)
+PLACES = ("text_prefix", "fuse_before_predictor", "fuse_after_predictor", "fuse_before_loss")
+NOWHERE = dict.fromkeys(PLACES, False)
+
+
+@BY_BACKBONE
+def test_text_reaches_the_condition_through_each_place_and_no_other(config: JepaTConfig) -> None:
+    counts = (3, N - 3)
+    other = TextFeatures(some_text().tokens.flip(0), some_text().mask.flip(0))
+
+    def moved(network: JepaT) -> float:
+        one, two = (step_by_step(network, text, counts) for text in (some_text(), other))
+        return float((one - two).detach()[[0, 2]].abs().min(dim=-1).values.min())
+
+    network = network_of(config)
+    network.config = replace(config, **NOWHERE)
+    assert moved(network) == 0
+    for place in PLACES:
+        network.config = replace(config, **NOWHERE | {place: True})
+        assert moved(network) > 1e-6, place
 
 
 def test_the_target_encoder_sees_the_whole_picture_at_once() -> None:

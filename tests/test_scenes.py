@@ -173,9 +173,9 @@ def test_the_command_measures_and_draws(
     ("arguments", "message"),
     [
         (["--set", "scenes=3"], "scenes is 3; allowed: 12 or more"),
-        (["--set", "prompts=3"], "setting 'prompts' is unknown; allowed: scenes"),
+        (["--set", "prompts=3"], "setting 'prompts' is unknown; allowed: steps, guidance"),
         (["--device", "tpu"], "device is 'tpu'"),
-        ([], "holds no jepa-t; train one with python -m training.train jepa_t"),
+        ([], "holds no jepa-t or dit; train one with python -m training.train"),
     ],
 )
 def test_mistakes_are_told_in_one_line(

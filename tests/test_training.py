@@ -31,12 +31,12 @@ from training.recipes import (
     JepaTRecipe,
     PeerRecipe,
     Recipe,
-    Schedule,
     TIJepaRecipe,
     TokenizerRecipe,
     make_recipe,
 )
 from training.rendering import Drawing, render, svg_document
+from training.schedule import Schedule
 from training.text_cache import TextCache
 from training.tokenizer_objective import signal_to_noise
 from training.train import main
@@ -151,6 +151,18 @@ def test_matrices_go_to_muon_and_the_rest_to_adamw() -> None:
     assert not parts[0] & parts[1]
 
 
+def test_without_muon_adamw_trains_the_matrices_at_their_own_rate() -> None:
+    network = JepaT(TINY_JEPA_T)
+    first, second = make_optimizers(network, matrix_lr=1e-3, other_lr=2e-3, weight_decay=0.1, muon=False)
+    assert type(first) is type(second) is torch.optim.AdamW
+    rates = [[group[key] for key in ("lr", "weight_decay")] for one in (first, second) for group in one.param_groups]
+    assert rates == [[1e-3, 0.1], [2e-3, 0.0]]
+    with_muon = make_optimizers(network, matrix_lr=1e-3, other_lr=2e-3, weight_decay=0.1)
+    assert [len(one.param_groups[0]["params"]) for one in (first, second)] == [
+        len(one.param_groups[0]["params"]) for one in with_muon
+    ]
+
+
 def test_a_network_without_parameters_cannot_be_trained() -> None:
     with pytest.raises(ValueError, match=r"nothing to train; set schedule.steps=0"):
         make_optimizers(nn.Identity(), matrix_lr=1, other_lr=1, weight_decay=0)
@@ -241,6 +253,23 @@ def test_without_prediction_weight_the_loss_is_the_denoising_loss(
     losses = objective_of(TINY_JEPA_T, tokenizer, text_encoder, prediction_weight=0.0)(data.batch(0, 4, 0), seeded())
     assert set(losses) == {"loss", "denoising_loss"}
     assert losses["loss"] == losses["denoising_loss"]
+
+
+def test_the_flow_s_settings_change_what_is_learnt_and_not_what_is_measured(
+    data: CaptionedPictures, tokenizer: LinearTokenizer, text_encoder: TextEncoder
+) -> None:
+    batch = data.batch(0, 4, 0)
+    losses, measured = [], []
+    for settings in ({}, {"time_mean": 0.0, "time_std": 1.702}, {"min_denominator": 1.0}):
+        objective = objective_of(TINY_JEPA_T, tokenizer, text_encoder, **settings)
+        losses.append(float(objective(batch, seeded())["denoising_loss"]))
+        measured.append(objective.validate(batch, seeded()))
+    assert len(set(losses)) == 3
+    assert measured[0] == measured[1] == measured[2]
+    with pytest.raises(ValueError, match="min_denominator is 0"):
+        JepaTLoss(min_denominator=0.0)
+    with pytest.raises(ValueError, match="time_std are 0, -1"):
+        JepaTLoss(time_mean=0, time_std=-1)
 
 
 def test_every_parameter_learns(data: CaptionedPictures, tokenizer: LinearTokenizer, text_encoder: TextEncoder) -> None:
@@ -338,7 +367,7 @@ def test_settings_that_make_no_sense_are_refused(setting: str, message: str) -> 
 
 
 def test_unknown_recipes_are_refused() -> None:
-    with pytest.raises(ValueError, match="recipe is 'gan'; allowed: clip, jepa_t, "):
+    with pytest.raises(ValueError, match="recipe is 'gan'; allowed: clip, dit, jepa_t, "):
         make_recipe("gan")
     assert all(make_recipe(name) for name in RECIPES)
 

@@ -48,7 +48,7 @@ def measure(trials: Trials, settings: TrialSettings, out: Path) -> tuple[dict[st
     figures |= class_figures(trials, indices, restored, others, "_reconstruction")
     for guidance in dict.fromkeys((UNGUIDED, settings.guidance)):
         suffix = f"_guidance_{guidance:g}"
-        made = trials.make(indices, replace(settings.sampling, guidance=guidance), f"generating{suffix}")
+        made = trials.make(indices, replace(settings, guidance=guidance), f"generating{suffix}")
         figures |= class_figures(trials, indices, made.features, others, suffix)
         seeds = (settings.seed + indices).tolist()
         save_evidence(JudgedPictures(suffix=suffix, prompts=made.captions, seeds=seeds, pixels=made.pixels), out)

@@ -1,6 +1,6 @@
 """Measure weights on a folder of captioned pictures: `python -m training.evaluate WEIGHTS --data DIR`.
 
-Whatever of the two models WEIGHTS holds is measured; a figure that was not measured is absent. Pictures are judged by
+Whatever WEIGHTS holds is measured; a figure that was not measured is absent. Pictures are judged by
 a network that is not ours (`training/judge.py`), matches by the model's own energies (`training/match_figures.py`).
 """
 
@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from jepa_app.checkpoint import resolve_weights
-from jepa_app.pipeline import JepaTPipeline
 from training.command_line import Report, measuring_parser, run
 from training.data import CaptionedPictures
+from training.generators import GENERATORS, PicturePipeline, load_generators
 from training.judge import Features, frechet_distance
 from training.match_figures import (
     Matcher,
@@ -48,7 +48,7 @@ from training.trials import (
 class Settings(TrialSettings):
     """What is measured: `prompts` a side of the split are generated, `matches` a side are matched with captions.
 
-    `concepts` of these are looked up among the captions and pictures of all concepts, which takes as many pairs.
+    `concepts` of the latter are looked up among the captions and pictures of all concepts, which takes as many pairs.
 
     Raises:
         ValueError: a number below what makes sense.
@@ -94,25 +94,26 @@ def evaluate(weights: Path | str, folder: Path, settings: Settings, device: str 
     device = checked_device(device)
     parts = resolve_weights(weights)
     result = Evaluation(figures={}, setting={"weights": str(weights), "data": str(folder), **asdict(settings)})
-    if (parts / "jepa-t").is_dir():
-        pipeline = JepaTPipeline.from_pretrained(parts, device=device)
+    for pipeline in load_generators(parts, device):
         result |= measure_pictures(pipeline, CaptionedPictures.load(folder, pipeline.image_size), folder, settings)
     for matcher in load_matchers(parts, device):
         result |= measure_matches(matcher, CaptionedPictures.load(folder, matcher.image_size), settings)
     if not result.figures:
-        known = ", ".join(("jepa-t", *MATCHERS))
+        known = ", ".join((*GENERATORS, *MATCHERS))
         raise ValueError(f"{weights} holds none of {known}; train one with python -m training.train")
     seconds = round(time.perf_counter() - started, 1)
     return result | Evaluation(figures={}, setting={"torch": torch.__version__, "seconds": seconds})
 
 
-def measure_pictures(pipeline: JepaTPipeline, data: CaptionedPictures, folder: Path, settings: Settings) -> Evaluation:
+def measure_pictures(
+    pipeline: PicturePipeline, data: CaptionedPictures, folder: Path, settings: Settings
+) -> Evaluation:
     """Generate pictures for captions of each side of the split and let the judge look at them."""
     trials = Trials(pipeline, data, folder)
     result = Evaluation(figures={}, setting=trials.setting)
     for suffix, members in sides_of(data).items():
         indices, reference = trials.choose(members, settings.prompts, settings.seed)
-        made = trials.make(indices, settings.sampling, f"generating{suffix}")
+        made = trials.make(indices, settings, f"generating{suffix}")
         restored, real = trials.restore(indices).features, trials.real[indices]
         seeds = (settings.seed + indices).tolist()
         judged = JudgedPictures(suffix=suffix, prompts=made.captions, seeds=seeds, pixels=made.pixels)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from jepa_app.checkpoint import replacing
 from training.data import Batch, CaptionedPictures
 from training.muon import make_optimizers
-from training.recipes import Schedule
+from training.schedule import Schedule
 
 CHECKPOINT = "checkpoint"
 STEP_FILE = "step.json"
@@ -82,6 +82,7 @@ def train(
         matrix_lr=schedule.matrix_lr,
         other_lr=schedule.other_lr,
         weight_decay=schedule.weight_decay,
+        muon=schedule.muon,
     )
     base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     prepared, *optimizers = accelerator.prepare(objective, *optimizers)

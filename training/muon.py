@@ -4,6 +4,7 @@ torch.optim.Muon orthogonalises in bfloat16 only, one matrix at a time, which is
 This one stacks matrices of the same shape and uses the type that the machine multiplies fast.
 """
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -103,9 +104,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def make_optimizers(
-    network: nn.Module, *, matrix_lr: float, other_lr: float, weight_decay: float
+    network: nn.Module, *, matrix_lr: float, other_lr: float, weight_decay: float, muon: bool = True
 ) -> list[torch.optim.Optimizer]:
     """Give Muon the matrices inside the network (Linear weights), AdamW (betas 0.9, 0.95) all other parameters.
+
+    With `muon` off AdamW has the matrices too, with the same learning rate and weight decay.
 
     Raises:
         ValueError: the network has no parameters.
@@ -116,9 +119,10 @@ def make_optimizers(
     others = [parameter for parameter in parameters if id(parameter) not in linear]
     if not parameters:
         raise ValueError("the network has nothing to train; set schedule.steps=0 to fit its statistics only")
+    adam = functools.partial(torch.optim.AdamW, betas=(0.9, 0.95), foreach=True)
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
-        optimizers.append(Muon(matrices, lr=matrix_lr, weight_decay=weight_decay))
+        optimizers.append((Muon if muon else adam)(matrices, lr=matrix_lr, weight_decay=weight_decay))
     if others:
-        optimizers.append(torch.optim.AdamW(others, lr=other_lr, betas=(0.9, 0.95), weight_decay=0.0, foreach=True))
+        optimizers.append(adam(others, lr=other_lr, weight_decay=0.0))
     return optimizers

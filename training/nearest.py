@@ -86,7 +86,7 @@ def measure(trials: Trials, settings: Settings, out: Path) -> tuple[dict[str, fl
     generated: dict[str, dict[str, Found]] = {}
     for suffix, members in sides.items():
         indices, _ = trials.choose(members, settings.prompts, settings.seed)
-        made = trials.make(indices, settings.sampling, f"generating{suffix}")
+        made = trials.make(indices, settings, f"generating{suffix}")
         generated[suffix] = known.nearest(made.pixels, made.features)
         figures |= distance_figures(generated[suffix], thresholds, suffix)
         figures |= shown_figures(trials.data.rows, indices, generated[suffix]["features"].first, suffix)

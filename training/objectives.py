@@ -7,7 +7,7 @@ Letters in shapes: B batch, N image tokens, M asked tokens, C token channels, D 
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
 from jepa_app.checkpoint import save_network
-from jepa_app.flow import make_denoising
+from jepa_app.flow import Denoising, FlowMatching, make_denoising
 from jepa_app.masking import masked_count, random_blocks, subset_counts
 from jepa_app.models.d_jepa import ContextEncoder
 from jepa_app.models.jepa_t import JepaT
@@ -101,17 +101,28 @@ def ask(network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Gen
     return ask_masked(network, text, tokens, generator, masked, asked)
 
 
+def denoising_loss(process: Denoising, network: JepaT, asked: Asked, generator: torch.Generator, draws: int) -> Tensor:
+    """Return the losses (draws, B, M) of asked tokens, noise and time drawn so often for each."""
+    condition, clean = (tensor.flatten(0, 1).repeat(draws, 1) for tensor in (asked.condition, asked.clean))
+    return process.loss(network.denoiser, condition, clean, generator).view(draws, *asked.positions.shape)
+
+
 @dataclass(frozen=True, kw_only=True)
 class JepaTLoss:
     """Weights and shares of the JEPA-T objective.
 
     `text_drop` is the probability of the null text, `denoising_draws` how often each token's noise and time are drawn
-    per picture, `prediction_weight` the weight of L_p beside L_d.
+    per picture, `prediction_weight` the weight of L_p beside L_d. The last three are the flow's (`FlowMatching`): at
+    which times it is learnt, and how much late times count; with a `min_denominator` of 1 the error is that of the
+    clean token instead of the velocity.
     """
 
     prediction_weight: float = 1.0
     text_drop: float = 0.1
     denoising_draws: int = 1
+    time_mean: float = FlowMatching.time_mean
+    time_std: float = FlowMatching.time_std
+    min_denominator: float = FlowMatching.min_denominator
 
     def __post_init__(self) -> None:
         if not 0 <= self.text_drop <= 1:
@@ -120,6 +131,19 @@ class JepaTLoss:
             raise ValueError(f"loss.denoising_draws is {self.denoising_draws}; allowed: 1 or more")
         if not 0 <= self.prediction_weight < math.inf:
             raise ValueError(f"loss.prediction_weight is {self.prediction_weight}; allowed: 0 or more")
+        if not (math.isfinite(self.time_mean) and 0 <= self.time_std < math.inf):
+            raise ValueError(
+                f"loss.time_mean, time_std are {self.time_mean}, {self.time_std}; allowed: numbers, std >= 0"
+            )
+        if not 0 < self.min_denominator <= 1:
+            raise ValueError(f"loss.min_denominator is {self.min_denominator}; allowed: above 0, to 1")
+
+    def denoising(self, name: str) -> Denoising:
+        """Return the denoising process that a network's config names, with these settings if it is the flow."""
+        process = make_denoising(name)
+        if not isinstance(process, FlowMatching):
+            return process
+        return replace(process, time_mean=self.time_mean, time_std=self.time_std, min_denominator=self.min_denominator)
 
 
 class JepaTObjective(nn.Module):
@@ -134,7 +158,8 @@ class JepaTObjective(nn.Module):
         self.tokenizer = tokenizer.eval().requires_grad_(False)
         self.text = text
         self.settings = loss
-        self.denoising = make_denoising(network.config.denoising)
+        self.denoising = loss.denoising(network.config.denoising)
+        self.measured_denoising = make_denoising(network.config.denoising)  # the same for all settings of the loss
 
     @property
     def target_encoder(self) -> ContextEncoder:
@@ -151,7 +176,7 @@ class JepaTObjective(nn.Module):
         drop = torch.rand(len(tokens), generator=generator, device=generator.device) < self.settings.text_drop
         text = self.network.drop_text(text, drop)
         asked = ask(self.network, text, tokens, generator)
-        denoising = self._denoising_loss(self.network, asked, generator, self.settings.denoising_draws).mean()
+        denoising = denoising_loss(self.denoising, self.network, asked, generator, self.settings.denoising_draws).mean()
         losses = {"loss": denoising, "denoising_loss": denoising.detach()}
         if self.settings.prediction_weight:
             prediction = self._prediction_loss(asked, text, tokens)
@@ -165,15 +190,10 @@ class JepaTObjective(nn.Module):
         with torch.no_grad():
             return self.tokenizer.encode(batch.pixels.to(device)), text
 
-    def _denoising_loss(self, network: JepaT, asked: Asked, generator: torch.Generator, draws: int) -> Tensor:
-        condition, clean = (tensor.flatten(0, 1).repeat(draws, 1) for tensor in (asked.condition, asked.clean))
-        losses = self.denoising.loss(network.denoiser, condition, clean, generator)
-        return losses.view(draws, *asked.positions.shape)  # (draws, B, M)
-
     def _prediction_loss(self, asked: Asked, text: TextFeatures, tokens: Tensor) -> Tensor:
         predicted = self.network.d_jepa.prediction_head(asked.condition)
         with torch.no_grad():
-            target = take(self.target_encoder.whole(text, tokens), asked.positions)
+            target = take(self.target_encoder.whole(self.network.prefix_of(text), tokens), asked.positions)
         return smooth_l1_loss(predicted, target, beta=2.0)
 
     def after_step(self, step: int) -> None:
@@ -193,7 +213,8 @@ class JepaTObjective(nn.Module):
         for fraction in REVEALED_FRACTIONS:
             known = round(fraction * num_tokens)
             asked = ask_masked(network, text, tokens, generator, num_tokens - known)
-            figures[f"denoising_loss@{fraction}"] = float(self._denoising_loss(network, asked, generator, 4).mean())
+            losses = denoising_loss(self.measured_denoising, network, asked, generator, draws=4)
+            figures[f"denoising_loss@{fraction}"] = float(losses.mean())
         figures["denoising_loss"] = sum(figures.values()) / len(REVEALED_FRACTIONS)
         return figures
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jepa_app.models.tokenizer import Tokenizer
-from jepa_app.pipeline import JepaTPipeline
 from jepa_app.styles import design_of
+from jepa_app.unmasking import DENOISING_STEPS
 from training.data import CaptionedPictures, default_cache_dir
 from training.folders import read_folder
+from training.generators import PicturePipeline
 from training.judge import ConceptGallery, Features, Judge, right_ranks
 from training.split import concept_of
 
@@ -27,15 +28,19 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How pictures are generated; picture k of row r has the seed `seed` + r, whatever else is generated."""
+    """How pictures are generated; picture k of row r has the seed `seed` + r, whatever else is generated.
 
-    steps: int
-    guidance: float
-    temperature: float
-    seed: int
+    `denoising_steps` are evaluations of the denoiser a token, where a generator denoises tokens one by one.
+    """
+
+    steps: int = 16
+    guidance: float = 3.0
+    temperature: float = 1.0
+    denoising_steps: int = DENOISING_STEPS
+    seed: int = 0
 
 
-def generate(pipeline: JepaTPipeline, prompts: Sequence[str], indices: Indices, how: Sampling) -> Iterator[Tensor]:
+def generate(pipeline: PicturePipeline, prompts: Sequence[str], indices: Indices, how: Sampling) -> Iterator[Tensor]:
     """Yield pictures (B, 3, S, S) in [-1, 1], one for each prompt and its row, some at a time."""
     for start in range(0, len(prompts), PICTURES_AT_ONCE):
         part = slice(start, start + PICTURES_AT_ONCE)
@@ -44,6 +49,7 @@ def generate(pipeline: JepaTPipeline, prompts: Sequence[str], indices: Indices, 
             num_inference_steps=how.steps,
             guidance_scale=how.guidance,
             temperature=how.temperature,
+            denoising_steps=how.denoising_steps,
             generator=[torch.Generator().manual_seed(how.seed + index) for index in indices[part].tolist()],
             output_type="pt",
         )

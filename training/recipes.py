@@ -1,6 +1,5 @@
 """Named training recipes: everything that defines a run, in one frozen object each."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,52 +13,19 @@ from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizer import LinearTokenizer, Tokenizer, make_tokenizer
 from training.captions import CaptionOptions, caption_pool
 from training.data import CaptionedPictures
+from training.dit import Dit, DitConfig
+from training.dit_objective import DitLoss, DitObjective
 from training.objectives import JepaTLoss, JepaTObjective
 from training.peer_objective import PeerObjective
 from training.peers import DualEncoder, PeerConfig
 from training.rectify_objective import RectifyLoss, RectifyObjective
+from training.schedule import Schedule
 from training.settings import replace_settings
 from training.text_cache import TextCache
 from training.ti_calibration import Anchors
 from training.ti_objective import TIJepaLoss, TIJepaObjective
 from training.ti_resize import resized_state
 from training.tokenizer_objective import TokenizerObjective
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How long and how fast to train; learning rates warm up linearly, hold, and fall over the last `decay` share.
-
-    `checkpoint_minutes` is the longest time between two checkpoints, `validate_steps` the steps between validations
-    (and sample grids). `matrix_lr` is Muon's learning rate, `other_lr` AdamW's.
-    """
-
-    steps: int = 20_000
-    batch_size: int = 48
-    matrix_lr: float = 2e-3
-    other_lr: float = 2e-3
-    weight_decay: float = 0.02
-    warmup: int = 100
-    decay: float = 0.3
-    clip: float = 1.0
-    seed: int = 0
-    checkpoint_minutes: float = 8.0
-    validate_steps: int = 500
-    validate_pictures: int = 192
-
-    def __post_init__(self) -> None:
-        least = {"steps": 0, "batch_size": 1, "warmup": 1, "validate_steps": 1, "validate_pictures": 0, "seed": 0}
-        least |= {"matrix_lr": 0, "other_lr": 0, "weight_decay": 0, "decay": 0, "clip": 0, "checkpoint_minutes": 0}
-        for name, low in least.items():
-            value = getattr(self, name)
-            if not low <= value < math.inf:
-                raise ValueError(f"schedule.{name} is {value}; allowed: {low} or more")
-
-    def rate_at(self, step: int) -> float:
-        """Return the factor on the learning rates at a step counted from 0: warm up, hold, cool down to 2 %."""
-        cooling = max(1, round(self.steps * self.decay))
-        down = min(1.0, (self.steps - step) / cooling)
-        return min(1.0, (step + 1) / self.warmup) * max(0.02, down)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +60,36 @@ class JepaTRecipe:
             load_state(Path(self.init), network)
         text = TextCache(TextEncoder.load())
         return JepaTObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DitRecipe:
+    """Train a diffusion transformer on a tokenizer's tokens, for as long and as fast as JEPA-T."""
+
+    schedule: Schedule = field(default_factory=Schedule)
+    captions: CaptionOptions = field(default_factory=CaptionOptions)
+    network: DitConfig = field(default_factory=DitConfig)
+    loss: DitLoss = field(default_factory=DitLoss)
+    tokenizer: str = "weights/tokenizer"
+    ema_decay: float = 0.995
+    fits_without_steps: ClassVar[bool] = False
+
+    def image_size(self) -> int:
+        """Return the side in pixels of the pictures to train on."""
+        return load_config(Path(self.tokenizer), TokenizerConfig).image_size
+
+    def build(self, data: CaptionedPictures) -> DitObjective:
+        """Load the tokenizer and build the objective; the data is not needed for that.
+
+        Raises:
+            ValueError: the tokenizer is missing or broken.
+        """
+        del data
+        tokenizer = load_tokenizer(Path(self.tokenizer))
+        made = tokenizer.config
+        config = replace(self.network, num_tokens=made.num_tokens, channels=made.channels)
+        text = TextCache(TextEncoder.load())
+        return DitObjective(Dit(config), tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,17 +248,27 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-Recipe = JepaTRecipe | RectifyRecipe | TokenizerRecipe | TIJepaRecipe | PeerRecipe
+Recipe = JepaTRecipe | DitRecipe | RectifyRecipe | TokenizerRecipe | TIJepaRecipe | PeerRecipe
 
 _VAE = Schedule(steps=6000, batch_size=32, matrix_lr=1e-3, other_lr=1e-3, weight_decay=0.0)
 
+# MAR (arXiv 2406.11838): no feature prediction, text as a prefix only, each token's denoising loss drawn four times
+_MAR = JepaTRecipe(
+    network=JepaTConfig(
+        backbone="bidirectional", denoising="diffusion", fuse_after_predictor=False, fuse_before_loss=False
+    ),
+    loss=JepaTLoss(prediction_weight=0.0, denoising_draws=4),
+)
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "clip": PeerRecipe,
+    "dit": DitRecipe,
     "jepa_t": JepaTRecipe,
     "jepa_t_bidirectional": lambda: JepaTRecipe(network=JepaTConfig(backbone="bidirectional")),
     "jepa_t_bidirectional_subset": lambda: JepaTRecipe(network=JepaTConfig(backbone="bidirectional_subset")),
     "jepa_t_diffusion": lambda: JepaTRecipe(network=JepaTConfig(denoising="diffusion")),
     "jepa_t_rectified": RectifyRecipe,
+    "mar": lambda: _MAR,
     "siglip": lambda: PeerRecipe(network=PeerConfig(loss="sigmoid")),
     "ti_jepa": TIJepaRecipe,
     "tokenizer": TokenizerRecipe,

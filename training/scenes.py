@@ -17,8 +17,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from jepa_app.pipeline import JepaTPipeline, to_pil
+from jepa_app.pipeline import to_pil
 from training.command_line import Report, measuring_parser, run
+from training.generators import PicturePipeline
 from training.picture_figures import Sampling, generate, reconstruct
 from training.report import table
 from training.scene_figures import Scene, choose_scenes, look, scene_figures, verdicts
@@ -44,7 +45,7 @@ _COLUMNS = {"": "generated", "_reconstruction": "reconstruction", "_real": "real
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Sampling):
     """What is measured: up to `scenes` prompts of each kind, and how their pictures are generated.
 
     Raises:
@@ -52,13 +53,10 @@ class Settings:
     """
 
     scenes: int = 120
-    steps: int = 16
-    guidance: float = 3.0
-    temperature: float = 1.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        require_at_least(self, {"scenes": FEWEST_SCENES, "steps": 1, "guidance": 0, "temperature": 0})
+        least = {"scenes": FEWEST_SCENES, "steps": 1, "guidance": 0, "temperature": 0, "denoising_steps": 1}
+        require_at_least(self, least)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,13 +144,10 @@ def _measure(options: argparse.Namespace, settings: Settings) -> Report:
     return Report(document=document, table=markdown(measured.figures))
 
 
-def _generated(pipeline: JepaTPipeline, scenes: Sequence[Scene], kind: str, settings: Settings) -> Tensor:
+def _generated(pipeline: PicturePipeline, scenes: Sequence[Scene], kind: str, settings: Settings) -> Tensor:
     """Pictures (B, 3, S, S) of the scenes' prompts; the seed of each is the setting's plus the number of its row."""
-    how = Sampling(
-        steps=settings.steps, guidance=settings.guidance, temperature=settings.temperature, seed=settings.seed
-    )
     rows = np.asarray([scene.row for scene in scenes], dtype=np.int64)
-    made = generate(pipeline, [scene.prompt for scene in scenes], rows, how)
+    made = generate(pipeline, [scene.prompt for scene in scenes], rows, settings)
     return torch.cat(list(progress(made, f"generating {kind}", len(scenes), len)))
 
 

@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _reported(options: argparse.Namespace, settings: Settings) -> Report:
     axes = axes_of(options.over)
     trials = Trials.load(options.weights, options.data, options.device)
-    cells = cells_of(settings, axes, trials.pipeline.network.config.num_tokens)
+    cells = cells_of(settings, axes, trials.pipeline.image_tokenizer.config.num_tokens)
     if "" not in sides_of(trials.data):
         raise ValueError("too few pictures in the folder; give one with a few hundred")
     indices, others = trials.choose(trials.data.split.train, settings.prompts, settings.seed)

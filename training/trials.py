@@ -6,7 +6,7 @@ command. Letters in shapes: B pictures, M pictures of the folder, D features, S 
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -16,9 +16,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from jepa_app.checkpoint import resolve_weights
-from jepa_app.pipeline import JepaTPipeline
 from training.captions import canonical_caption
 from training.data import CaptionedPictures
+from training.generators import GENERATORS, PicturePipeline, load_generators
 from training.judge import Features, Judge
 from training.picture_figures import (
     PICTURES_AT_ONCE,
@@ -39,26 +39,23 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialSettings:
-    """Which pictures are made: `prompts` a side of the split, the rows drawn with `seed`.
+class TrialSettings(Sampling):
+    """Which pictures are made and how: `prompts` a side of the split, the rows drawn with `seed`.
 
     Raises:
         ValueError: a number below what makes sense.
     """
 
     prompts: int = 300
-    steps: int = 16
-    guidance: float = 3.0
-    temperature: float = 1.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        require_at_least(self, {"prompts": FEWEST_PICTURES, "steps": 1, "guidance": 0, "temperature": 0})
+        least = {"prompts": FEWEST_PICTURES, "steps": 1, "guidance": 0, "temperature": 0, "denoising_steps": 1}
+        require_at_least(self, least)
 
     @property
     def sampling(self) -> Sampling:
-        """How they are made."""
-        return Sampling(steps=self.steps, guidance=self.guidance, temperature=self.temperature, seed=self.seed)
+        """How they are made, without which."""
+        return Sampling(**{one.name: getattr(self, one.name) for one in fields(Sampling)})
 
 
 def require_at_least(settings: object, least: Mapping[str, float]) -> None:
@@ -90,7 +87,7 @@ class Trials:
         exam: looks up which concept a picture shows; None where pictures have no code points.
     """
 
-    def __init__(self, pipeline: JepaTPipeline, data: CaptionedPictures, folder: Path) -> None:
+    def __init__(self, pipeline: PicturePipeline, data: CaptionedPictures, folder: Path) -> None:
         self.pipeline, self.data = pipeline, data
         self.judge = Judge.load(pipeline.device)
         self.real = features_of_all(self.judge, data, features_cache(folder, data.image_size))
@@ -104,9 +101,9 @@ class Trials:
             ValueError: the weights hold no whole generator, or the folder is not usable.
         """
         device, parts = checked_device(device), resolve_weights(weights)
-        if not (parts / "jepa-t").is_dir():
-            raise ValueError(f"{weights} holds no jepa-t; train one with python -m training.train jepa_t")
-        pipeline = JepaTPipeline.from_pretrained(parts, device=device)
+        pipeline = next(load_generators(parts, device), None)
+        if pipeline is None:
+            raise ValueError(f"{weights} holds no {' or '.join(GENERATORS)}; train one with python -m training.train")
         return cls(pipeline, CaptionedPictures.load(folder, pipeline.image_size), folder)
 
     @property

@@ -127,13 +127,15 @@ class CachedBackbone(nn.Module):
         kept = [layer.keep(features, rotary) for layer in self.predictor if isinstance(layer, QueryBlock)]
         return context.grow(encoder, kept, positions, blocks)
 
-    def predict(self, context: Context | Turn, positions: Tensor, blocks: Tensor | None = None) -> Tensor:
-        """Predict features (B, M, D) at positions (B, M) that steps `blocks` (B, M) will reveal.
+    def predict(
+        self, context: Context | Turn, queries: Tensor, positions: Tensor, blocks: Tensor | None = None
+    ) -> Tensor:
+        """Predict features (B, M, D) from queries (B, M, D) for positions (B, M).
 
-        A query sees the context of earlier steps and the other queries of its own step.
+        Steps `blocks` (B, M) will reveal them; a query sees the context of earlier steps and the other queries of its
+        own step.
         """
-        mask = context.asking_mask(blocks)
-        x = self.queries(positions)
+        mask, x = context.asking_mask(blocks), queries
         rotary = self.queries.rotary(positions)
         for layer, kept in zip(self.predictor, context.predictor, strict=True):
             x, _ = layer(x, rotary, kept, mask)
@@ -172,8 +174,13 @@ class BidirectionalBackbone(nn.Module):
             tokens=torch.cat([context.tokens, x], dim=1),
         )
 
-    def predict(self, context: Context | Turn, positions: Tensor, blocks: Tensor | None = None) -> Tensor:
-        """Predict features (B, M, D) at positions (B, M); as published all masked ones, whichever step reveals them."""
+    def predict(
+        self, context: Context | Turn, queries: Tensor, positions: Tensor, blocks: Tensor | None = None
+    ) -> Tensor:
+        """Predict features (B, M, D) from queries (B, M, D) for positions (B, M).
+
+        As published these are all masked ones, whichever step reveals them.
+        """
         assert isinstance(context, Context)
         assert context.tokens is not None
         assert blocks is not None
@@ -181,7 +188,7 @@ class BidirectionalBackbone(nn.Module):
         features, _ = self.context_encoder(
             context.tokens, context.positions, mask=known.expand(-1, known.shape[-1], -1)
         )
-        x = torch.cat([self.predictor_in(features), self.queries(positions)], dim=1)
+        x = torch.cat([self.predictor_in(features), queries], dim=1)
         everywhere = torch.cat([known, (blocks < NEVER)[:, None, :]], dim=2)
         mask = everywhere.expand(-1, x.shape[1], -1)
         rotary = self.queries.rotary(torch.cat([context.positions, positions], dim=1))
@@ -239,6 +246,16 @@ class DJepa(nn.Module):
         """
         return self.backbone.extend(context, tokens, positions, blocks)
 
-    def predict(self, context: Context | Turn, positions: Tensor, blocks: Tensor | None = None) -> Tensor:
-        """Return the conditions (B, M, D) for the denoiser at positions (B, M) of steps `blocks` (B, M)."""
-        return self.backbone.predict(context, positions, blocks)
+    def queries(self, positions: Tensor) -> Tensor:
+        """Return what the predictor is asked with, (B, M, D), for positions (B, M)."""
+        queries: Tensor = self.backbone.queries(positions)
+        return queries
+
+    def predict(
+        self, context: Context | Turn, queries: Tensor, positions: Tensor, blocks: Tensor | None = None
+    ) -> Tensor:
+        """Return the conditions (B, M, D) for the denoiser, asked with queries (B, M, D).
+
+        The queries are for positions (B, M) of steps `blocks` (B, M).
+        """
+        return self.backbone.predict(context, queries, positions, blocks)

@@ -1,7 +1,8 @@
 """JEPA-T (arXiv 2510.00974): D-JEPA with token-level text fusion, for free text and class names alike.
 
 The text enters three times: as a prefix of the context encoder, by cross-attention after the predictor, and joined with
-the condition before the losses. All three lie inside `start` and `predict`, which training and sampling share.
+the condition before the losses. All three lie inside `start` and `predict`, which training and sampling share; each can
+be switched off, and the cross-attention be asked before the predictor too.
 Letters in shapes: B batch, M asked positions, T text tokens, W text width, C token channels, D width.
 """
 
@@ -63,8 +64,13 @@ class JepaT(nn.Module):
         """Begin a batch of pictures: encode the prefix, and keep what the fusion reads from the text."""
         injected = self.injection(text.pooled())[:, None]  # (B, 1, D)
         return replace(
-            self.d_jepa.start(text), prompt=Prompt(self.fusion.keep(text.tokens), text.mask[:, None], injected)
+            self.d_jepa.start(self.prefix_of(text)),
+            prompt=Prompt(self.fusion.keep(text.tokens), text.mask[:, None], injected),
         )
+
+    def prefix_of(self, text: TextFeatures) -> TextFeatures:
+        """Return what the context encoder reads before the picture: the text; with `text_prefix` off the null text."""
+        return text if self.config.text_prefix else self.null_features(len(text))
 
     def extend(self, context: KnownT, tokens: Tensor, positions: Tensor, blocks: Tensor | None = None) -> KnownT:
         """Take in revealed tokens (B, L, C) at positions (B, L), revealed by steps `blocks` (B, L).
@@ -75,14 +81,26 @@ class JepaT(nn.Module):
 
     def predict(self, context: Context | Turn, positions: Tensor, blocks: Tensor | None = None) -> Tensor:
         """Return the conditions (B, M, D), fused with the text, at positions (B, M) of steps `blocks` (B, M)."""
-        return self.fuse(context, self.d_jepa.predict(context, positions, blocks))
+        return self.fuse(context, self.unfused(context, positions, blocks))
+
+    def unfused(self, context: Context | Turn, positions: Tensor, blocks: Tensor | None = None) -> Tensor:
+        """Return what the predictor says (B, M, D) at positions (B, M) of steps `blocks` (B, M), before `fuse`."""
+        queries = self.d_jepa.queries(positions)
+        if self.config.fuse_before_predictor:
+            assert context.prompt is not None
+            queries = self._read(context.prompt, queries)
+        return self.d_jepa.predict(context, queries, positions, blocks)
 
     def fuse(self, context: Context | Turn, condition: Tensor) -> Tensor:
         """Let conditions (B, M, D) that know of no words beyond the prefix read the text: (B, M, D)."""
-        assert context.prompt is not None
-        keys, mask, injected = context.prompt
+        prompt = context.prompt
+        assert prompt is not None
         if self.config.fuse_after_predictor:
-            condition = self.fusion(condition, keys, mask)
+            condition = self._read(prompt, condition)
         if self.config.fuse_before_loss:
-            condition = condition + injected
+            condition = condition + prompt.injected
         return condition
+
+    def _read(self, prompt: Prompt, x: Tensor) -> Tensor:
+        read: Tensor = self.fusion(x, prompt.keys, prompt.mask)
+        return read

@@ -23,7 +23,7 @@ from jepa_app.compute import keep_freed_memory
 from tests.benchmarks.measure import in_turn, operations, ratio, report
 from training.data import Batch, CaptionedPictures
 from training.muon import make_optimizers
-from training.objectives import Asked, JepaTObjective, ask, take
+from training.objectives import Asked, JepaTObjective, ask, denoising_loss, take
 from training.recipes import JepaTRecipe
 
 DRAWS = 4  # of each token's noise and time in the published code
@@ -69,7 +69,7 @@ class PublishedTrainer(Trainer):
             tokens = objective.tokenizer.encode(batch.pixels.to(device))
         asked = ask(network, text, tokens, self.generator)
         every = with_visible(asked, tokens)
-        losses = objective._denoising_loss(network, every, self.generator, DRAWS)
+        losses = denoising_loss(objective.denoising, network, every, self.generator, DRAWS)
         return losses[:, :, : asked.positions.shape[1]].mean() + objective._prediction_loss(asked, text, tokens)
 
 

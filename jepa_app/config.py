@@ -76,6 +76,10 @@ class TokenizerConfig(Config):
             self.patch_size % self.reduction == 0 and (self.kind != "vae" or self.reduction == 1),
             f"reduction is {self.reduction}; allowed: a divisor of patch_size {self.patch_size}, and 1 for a VAE",
         )
+        self._require(
+            self.refiner_width == 0 or self.patch_size // self.reduction % 2 == 0,
+            f"a refiner folds pixels in pairs; patch_size {self.patch_size} / reduction {self.reduction} must be even",
+        )
         if self.kind == "patch":
             self._require(self.channels == self.patch_values, f"raw patches hold {self.patch_values} channels")
         if self.kind == "pca":

@@ -210,7 +210,7 @@ class JepaTPipeline:
         """Return the pictures (B, 3, S, S) in [-1, 1] of tokens (B, N, C), mid grey where `known` (B, N) is False."""
         if bool(known.all()):
             return self.image_tokenizer.decode(tokens.float())
-        pixels, side = self.image_tokenizer.preview(tokens.float()), self.grid
+        pixels, side = self.image_tokenizer.preview(tokens.float() * known[:, :, None]), self.grid
         known = known.view(-1, 1, side, side).to(pixels.dtype)
         patch = self.image_tokenizer.config.patch_size
         known = known.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)  # (B, 1, S, S)

@@ -49,6 +49,7 @@ def test_whole_numbers_are_taken_for_fractions() -> None:
         (TokenizerConfig, {"reduction": 3}, "a divisor of patch_size 8"),
         (TokenizerConfig, {"reduction": 2, "channels": 49}, "channels is 49; allowed: 1 to 48"),
         (TokenizerConfig, {"kind": "vae", "reduction": 2}, "1 for a VAE"),
+        (TokenizerConfig, {"refiner_width": 8, "reduction": 8, "channels": 3}, "must be even"),
         (TokenizerConfig, {"refiner_depth": 0}, "refiner_depth is 0"),
         (TokenizerConfig, {"kind": "patch", "channels": 48}, "192 channels"),
         (TokenizerConfig, {"kind": "vae", "vae_channels": (32, 64)}, "2 VAE blocks reduce by 2"),

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,10 @@ def test_the_command_measures_both_models_and_keeps_its_evidence(
     assert sum(point["share"] * point["pairs"] for point in curve) == pytest.approx(setting["matches"])
     gap = sum(abs(point["probability"] - point["share"]) * point["pairs"] for point in curve) / (2 * setting["matches"])
     assert gap == pytest.approx(figures["ece"])
+
+    drawn = (tmp_path / "reliability.svg").read_text()
+    assert ET.fromstring(drawn).tag.endswith("svg")
+    assert all(drawn.count(f">{side}<") == 1 for side in ("as said", "trained", "held-out concepts"))
 
     assert json.loads((tmp_path / "figures.json").read_text()) == document
     with (tmp_path / "judged.csv").open(newline="") as file:

@@ -31,7 +31,7 @@ from training.match_figures import (
 )
 from training.matchers import MATCHERS, load_matchers
 from training.picture_figures import ConceptExam, Indices, rank_figures
-from training.report import JudgedPictures, markdown, save_evidence
+from training.report import JudgedPictures, markdown, reliability_chart, save_evidence
 from training.selection import choose_pictures, fitting_and_measuring
 from training.trials import (
     FEWEST_PICTURES,
@@ -178,6 +178,9 @@ def _reported(options: argparse.Namespace, settings: Settings) -> Report:
     result = evaluate(options.weights, options.data, settings, options.device)
     for judged in result.judged if options.out else ():
         save_evidence(judged, options.out)
+    if options.out and result.curves:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "reliability.svg").write_text(reliability_chart(result.curves), encoding="utf-8")
     document = {"figures": result.figures, "setting": result.setting, "curves": result.curves}
     return Report(document=document, table=markdown(result.figures, result.setting))
 

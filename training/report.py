@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from jepa_app.pipeline import picture_grid, to_pil
+from training.charts import chart, line_panel
 
 SUBSETS = {"": "trained", "_heldout_pairs": "held-out pairs", "_heldout_concepts": "held-out concepts"}
 """Suffix of a figure's name -> the subset's name in tables."""
@@ -96,6 +97,15 @@ def save_evidence(judged: JudgedPictures, folder: Path) -> None:
             columns |= {"rank": [rank + 1 for rank in judged.ranks], "nearest": judged.nearest}
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
+
+
+def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Reliability curves of the sides of the split as SVG: how many pairs match of those given a probability."""
+    lines = {"as said": [(0.0, 0.0), (1.0, 1.0)]}
+    for suffix, words in SUBSETS.items():
+        points = curves.get(f"reliability{suffix}", ())
+        lines |= {words: [(point["probability"], point["share"]) for point in points]} if points else {}
+    return chart([line_panel("share of pairs that match", "probability given", lines, dots=False)])
 
 
 def _number(figures: Mapping[str, float], name: str, digits: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""Builds the bundled corpus from its public packages: `python -m training.corpus build --out DIR [--size 64]`.
+"""Builds the bundled corpus from its public packages: `python -m training.corpus build --out DIR [--size 128]`.
 
 Eleven open emoji designs, one folder each, as square WebP pictures with alpha, and captions.jsonl with words,
 provenance and licence of every picture. Stopped at any point, the same command goes on where it was.
@@ -212,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("build", help="download the packages, render the pictures, write the captions")
     command.add_argument("--out", type=Path, required=True, help="folder of the corpus, new or to be gone on with")
-    command.add_argument("--size", type=int, default=64, help="side of the pictures in pixels (default: 64)")
+    command.add_argument("--size", type=int, default=128, help="side of the pictures in pixels (default: 128)")
     command.add_argument("--styles", help="comma-separated styles (default: all eleven)")
     options = parser.parse_args(arguments)
     try:

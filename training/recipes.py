@@ -277,10 +277,11 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         schedule=_VAE, network=TokenizerConfig(refiner_width=48), token_noise=0.5
     ),
     "tokenizer_enlarging": lambda: TokenizerRecipe(
-        schedule=_VAE,
+        schedule=replace(_VAE, steps=2400),
         network=TokenizerConfig(image_size=128, patch_size=16, reduction=2, refiner_width=48, refiner_depth=6),
         token_noise=0.5,
         init="weights/tokenizer",
+        ema_decay=0.99,
     ),
     "tokenizer_vae": lambda: TokenizerRecipe(schedule=_VAE, network=TokenizerConfig(kind="vae", channels=16)),
 }

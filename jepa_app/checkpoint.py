@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +25,7 @@ MANIFEST = "manifest.json"
 PARTS = ("tokenizer", "jepa-t", "ti-jepa")
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 def save_network(folder: Path, network: nn.Module, config: Config) -> None:
@@ -98,6 +99,17 @@ def load_state(folder: Path, network: nn.Module) -> None:
     except (FileNotFoundError, SafetensorError, RuntimeError, ValueError, KeyError, json.JSONDecodeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"the weights in {folder} cannot be loaded ({reason}); restore the folder") from error
+
+
+def load_network(folder: Path, config_class: type[ConfigT], build: Callable[[ConfigT], NetworkT]) -> NetworkT:
+    """Build the network that a weights folder describes and load its tensors, strictly.
+
+    Raises:
+        ValueError: as `load_config` and `load_state`.
+    """
+    network = build(load_config(folder, config_class))
+    load_state(folder, network)
+    return network
 
 
 def resolve_weights(source: Path | str) -> Path:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jepa_app.checkpoint import load_config, load_state, resolve_weights, save_network, verify_manifest, write_manifest
+from jepa_app.checkpoint import load_network, resolve_weights, save_network, verify_manifest, write_manifest
 from jepa_app.compute import choose_dtype, lay_out_for_few_rows
 from jepa_app.config import JepaTConfig, TokenizerConfig
 from jepa_app.flow import make_denoising
@@ -100,10 +100,8 @@ class JepaTPipeline:
         """
         folder = resolve_weights(source)
         verify_manifest(folder)
-        tokenizer = make_tokenizer(load_config(folder / "tokenizer", TokenizerConfig))
-        load_state(folder / "tokenizer", tokenizer)
-        network = JepaT(load_config(folder / "jepa-t", JepaTConfig))
-        load_state(folder / "jepa-t", network)
+        tokenizer = load_network(folder / "tokenizer", TokenizerConfig, make_tokenizer)
+        network = load_network(folder / "jepa-t", JepaTConfig, JepaT)
         made, wanted = ((part.config.num_tokens, part.config.channels) for part in (tokenizer, network))
         if made != wanted:
             raise ValueError(

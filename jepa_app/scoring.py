@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jepa_app.checkpoint import load_config, load_state, resolve_weights
+from jepa_app.checkpoint import load_network, resolve_weights
 from jepa_app.config import TIJepaConfig
 from jepa_app.energies import (
     CAPTIONS_AT_ONCE,
@@ -61,8 +61,7 @@ class Scorer:
         """
         part = resolve_weights(folder) / "ti-jepa"
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        network = TIJepa(load_config(part, TIJepaConfig))
-        load_state(part, network)
+        network = load_network(part, TIJepaConfig, TIJepa)
         return cls(network.to(chosen), TextEncoder.load(device=chosen))
 
     @property

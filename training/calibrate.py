@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jepa_app.checkpoint import load_config, load_state, save_network
+from jepa_app.checkpoint import load_network, save_network
 from jepa_app.config import TIJepaConfig
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
@@ -48,8 +48,7 @@ def calibrate_folder(weights: Path, folder: Path, out: Path, references: int) ->
     """
     if references < 0:
         raise ValueError(f"references is {references}; allowed: 0 or more")
-    network = TIJepa(load_config(weights, TIJepaConfig))
-    load_state(weights, network)
+    network = load_network(weights, TIJepaConfig, TIJepa)
     network = without_references(network)
     recipe = TIJepaRecipe()
     data = CaptionedPictures.load(folder, network.config.image_size)
@@ -64,8 +63,7 @@ def measure_folder(weights: Path, folder: Path, out: Path) -> None:
     Raises:
         ValueError: the weights are missing or broken, or the folder is not usable.
     """
-    network = TIJepa(load_config(weights, TIJepaConfig))
-    load_state(weights, network)
+    network = load_network(weights, TIJepaConfig, TIJepa)
     network.eval().requires_grad_(False)
     recipe = TIJepaRecipe()
     data = CaptionedPictures.load(folder, network.config.image_size)

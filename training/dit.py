@@ -15,7 +15,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from jepa_app.checkpoint import load_config, load_state, resolve_weights
+from jepa_app.checkpoint import load_network, resolve_weights
 from jepa_app.config import TEXT_WIDTH, Config, TokenizerConfig
 from jepa_app.flow import FlowMatching, guide
 from jepa_app.models.text import TextEncoder, TextFeatures, drop_text, join_features, null_features
@@ -134,10 +134,8 @@ class DitPipeline:
             ValueError: the weights are missing, broken or of another kind.
         """
         folder, device = resolve_weights(source), torch.device(device or "cpu")
-        tokenizer = make_tokenizer(load_config(folder / "tokenizer", TokenizerConfig))
-        load_state(folder / "tokenizer", tokenizer)
-        network = Dit(load_config(folder / "dit", DitConfig))
-        load_state(folder / "dit", network)
+        tokenizer = load_network(folder / "tokenizer", TokenizerConfig, make_tokenizer)
+        network = load_network(folder / "dit", DitConfig, Dit)
         return cls(tokenizer.to(device), network.to(device), TextEncoder.load())
 
     @property

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from jepa_app.checkpoint import load_config, load_state, resolve_weights
+from jepa_app.checkpoint import load_network, resolve_weights
 from jepa_app.config import TIJepaConfig
 from jepa_app.models.blocks import initialise
 from jepa_app.models.text import TextEncoder, TextFeatures
@@ -103,8 +103,7 @@ class PeerScorer:
         """
         part = resolve_weights(folder) / "peer"
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        network = DualEncoder(load_config(part, PeerConfig))
-        load_state(part, network)
+        network = load_network(part, PeerConfig, DualEncoder)
         return cls(network.to(chosen), TextEncoder.load(device=chosen))
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from jepa_app.checkpoint import load_config, load_state
+from jepa_app.checkpoint import load_config, load_network, load_state
 from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
@@ -115,8 +115,7 @@ class RectifyRecipe:
             ValueError: the tokenizer or the weights are missing or broken, or the network denoises by diffusion.
         """
         del data
-        network = JepaT(load_config(Path(self.init), JepaTConfig))
-        load_state(Path(self.init), network)
+        network = load_network(Path(self.init), JepaTConfig, JepaT)
         tokenizer, text = load_tokenizer(Path(self.tokenizer)), TextCache(TextEncoder.load())
         return RectifyObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
 
@@ -197,8 +196,7 @@ class TIJepaRecipe:
         """
         network = TIJepa(self.network)
         if self.init:
-            old = TIJepa(load_config(Path(self.init), TIJepaConfig))
-            load_state(Path(self.init), old)
+            old = load_network(Path(self.init), TIJepaConfig, TIJepa)
             network.load_state_dict(resized_state(old.state_dict(), old.config, network.state_dict()))
         anchors = Anchors.of(data, self.calibration_pictures, self.references, self.schedule.seed)
         text = TextCache(TextEncoder.load())
@@ -243,9 +241,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     Raises:
         ValueError: the folder holds no tokenizer or a broken one.
     """
-    tokenizer = make_tokenizer(load_config(folder, TokenizerConfig))
-    load_state(folder, tokenizer)
-    return tokenizer
+    return load_network(folder, TokenizerConfig, make_tokenizer)
 
 
 Recipe = JepaTRecipe | DitRecipe | RectifyRecipe | TokenizerRecipe | TIJepaRecipe | PeerRecipe

@@ -8,7 +8,7 @@ Letters in shapes: B pictures, N image tokens, K tokens of one step, C token cha
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from PIL import Image
@@ -74,6 +74,42 @@ def picture_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
     return grid
 
 
+class TakesTokens(Protocol):
+    """The config of a network that makes tokens."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one picture."""
+
+    @property
+    def channels(self) -> int:
+        """Numbers of one token."""
+
+
+def check_fit(folder: Path, tokenizer: TokenizerConfig, network: TakesTokens) -> None:
+    """Refuse a tokenizer and a network of a weights folder that do not fit together.
+
+    Raises:
+        ValueError: they differ in the number of tokens or of channels.
+    """
+    made, wanted = (tokenizer.num_tokens, tokenizer.channels), (network.num_tokens, network.channels)
+    if made != wanted:
+        raise ValueError(
+            f"{folder}: the tokenizer makes {made[0]} tokens of {made[1]} channels, the network takes "
+            f"{wanted[0]} of {wanted[1]}; use the tokenizer that it was trained with"
+        )
+
+
+def check_prompts(prompts: Sequence[str]) -> None:
+    """Refuse prompts that say nothing.
+
+    Raises:
+        ValueError: there is none, or one is empty.
+    """
+    if not prompts or not all(isinstance(prompt, str) and prompt.strip() for prompt in prompts):
+        raise ValueError("a prompt is empty; write what the picture shows, e.g. 'red apple, twemoji style'")
+
+
 class JepaTPipeline:
     """Text to image with JEPA-T: tokenizer, network and frozen text encoder."""
 
@@ -102,12 +138,7 @@ class JepaTPipeline:
         verify_manifest(folder)
         tokenizer = load_network(folder / "tokenizer", TokenizerConfig, make_tokenizer)
         network = load_network(folder / "jepa-t", JepaTConfig, JepaT)
-        made, wanted = ((part.config.num_tokens, part.config.channels) for part in (tokenizer, network))
-        if made != wanted:
-            raise ValueError(
-                f"{folder}: the tokenizer makes {made[0]} tokens of {made[1]} channels, the network takes "
-                f"{wanted[0]} of {wanted[1]}; use the tokenizer that it was trained with"
-            )
+        check_fit(folder, tokenizer.config, network.config)
         device = torch.device(device or "cpu")
         network.to(dtype or choose_dtype(device))
         if device.type == "cpu":
@@ -159,8 +190,7 @@ class JepaTPipeline:
         Raises:
             ValueError: a prompt is empty or too long.
         """
-        if not prompts or not all(isinstance(prompt, str) and prompt.strip() for prompt in prompts):
-            raise ValueError("a prompt is empty; write what the picture shows, e.g. 'red apple, twemoji style'")
+        check_prompts(prompts)
         return self.text_encoder.encode(prompts).to(self.device, self.dtype)
 
     def stream(

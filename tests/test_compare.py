@@ -120,7 +120,7 @@ def test_the_table_shows_means_and_half_the_span() -> None:
     ]
     assert table(rows, ["frechet"]).splitlines() == [
         "| figure | a | b |",
-        "|---|---|---|",
+        "| --- | --- | --- |",
         "| pictures_seen | 100 ± 0 | 100 ± 0 |",
         "| frechet | 12 ± 2 | 20 ± 0 |",
     ]
@@ -132,6 +132,9 @@ def test_an_unknown_comparison_is_refused_in_one_line(
     assert main(["colours", "--data", str(folder), "--out", str(tmp_path)]) == 2
     told = capsys.readouterr().err.strip()
     assert told == f"error: comparison is 'colours'; allowed: {', '.join(COMPARISONS)}"
+    assert main(["backbones", "--data", str(folder), "--out", str(tmp_path), "--prompts", "5"]) == 2
+    assert "prompts is 5; allowed: 10 or more" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())  # nothing was trained before
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """The diffusion transformer: it learns, its pictures follow from their seeds, it saves and loads whole."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from jepa_app.config import Config
+from jepa_app.checkpoint import save_network
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.tokenizer import Tokenizer, make_tokenizer
 from tests.conftest import TINY_TOKENIZER, awake
@@ -99,6 +101,14 @@ def test_weights_are_whole_and_found_by_the_evaluation(
     assert isinstance(loaded, DitPipeline)
     assert loaded.image_size == 32
     assert torch.allclose(pictures(loaded, PROMPTS, 5, 6), pictures(pipeline, PROMPTS, 5, 6), atol=0.05)
+    shutil.copytree(tmp_path, tmp_path / "both" / "weights")
+    shutil.copytree(tmp_path / "dit", tmp_path / "both" / "weights" / "jepa-t")
+    with pytest.raises(ValueError, match="holds jepa-t and dit; allowed: one of them"):
+        list(load_generators(tmp_path / "both" / "weights", "cpu"))
+    other = replace(TINY_TOKENIZER, channels=3)
+    save_network(tmp_path / "tokenizer", make_tokenizer(other), other)
+    with pytest.raises(ValueError, match="16 tokens of 3 channels, the network takes 16 of 12"):
+        DitPipeline.from_pretrained(tmp_path)
     (tmp_path / "dit" / "model.safetensors").unlink()
     with pytest.raises(ValueError, match="cannot be loaded"):
         DitPipeline.from_pretrained(tmp_path)
@@ -109,8 +119,16 @@ def test_mistakes_are_refused(pipeline: DitPipeline) -> None:
         pictures(pipeline, PROMPTS, 5)
     with pytest.raises(ValueError, match="guidance_scale is 99"):
         pictures(pipeline, PROMPTS, 5, 6, guidance_scale=99.0)
+    with pytest.raises(ValueError, match="num_inference_steps is 0; allowed: 1 or more"):
+        pipeline(PROMPTS, num_inference_steps=0, generator=seeds(5, 6))
+    with pytest.raises(ValueError, match="0 generators for 2 pictures"):
+        pictures(pipeline, PROMPTS)
+    with pytest.raises(ValueError, match="a prompt is empty"):
+        pictures(pipeline, ["red apple", " "], 5, 6)
     with pytest.raises(ValueError, match="text_drop is 2"):
         DitLoss(text_drop=2)
+    with pytest.raises(ValueError, match="allowed: numbers, std >= 0"):
+        DitLoss(time_mean=float("nan"))
 
 
 @pytest.mark.parametrize(
@@ -120,4 +138,3 @@ def test_mistakes_are_refused(pipeline: DitPipeline) -> None:
 def test_sizes_that_do_not_fit_are_refused(values: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DitConfig(**values)
-    assert isinstance(TINY, Config)

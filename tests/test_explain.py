@@ -38,8 +38,10 @@ BY_KIND = pytest.mark.parametrize("config", KINDS, ids=lambda config: f"{config.
 
 def pipeline_of(config: JepaTConfig, encoder: TextEncoder) -> JepaTPipeline:
     torch.manual_seed(0)
-    tokenizer = make_tokenizer(TINY_TOKENIZER)
+    tokenizer = make_tokenizer(replace(TINY_TOKENIZER, reduction=2, refiner_width=4))  # as the bundled one enlarges
     tokenizer.fit([torch.rand(64, 3, 32, 32) * 2 - 1])
+    assert tokenizer.refiner is not None
+    awake(tokenizer.refiner)
     return JepaTPipeline(tokenizer, awake(JepaT(config)), encoder)
 
 
@@ -56,6 +58,11 @@ def pixels(picture: Image.Image) -> np.ndarray:
 def same(one: Image.Image, other: Image.Image) -> bool:
     """Within 2/255, as pictures made in other company are."""
     return bool(abs(pixels(one) - pixels(other)).max() <= 2)
+
+
+def centres(picture: Image.Image) -> np.ndarray:
+    """The middle pixels of each tile, which its own token alone decides."""
+    return pixels(picture).reshape(4, 8, 4, 8, 3)[:, 3:5, :, 3:5]
 
 
 @BY_KIND
@@ -225,7 +232,8 @@ def test_states_lead_from_the_pictures_noise_to_its_tokens(text_encoder: TextEnc
     assert (len(lesson.noisy), len(lesson.guesses)) == (6, 5)
     clean = to_pil(pipeline.image_tokenizer.preview(run.picture.tokens[None]))[0]
     assert same(lesson.noisy[-1], clean)
-    assert same(lesson.noisy[0], to_pil(pipeline.image_tokenizer.preview(run.states[:1]))[0])
+    noise = to_pil(pipeline.image_tokenizer.preview(run.states[:1]))[0]
+    assert abs(centres(lesson.noisy[0]) - centres(noise)).max() <= 2  # at its edges a tile has another neighbour here
 
 
 def test_diffusion_shows_no_guesses(text_encoder: TextEncoder) -> None:

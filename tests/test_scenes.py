@@ -17,7 +17,7 @@ from training.data import CaptionedPictures
 from training.judge import Judge
 from training.picture_figures import ConceptExam, real_features
 from training.pixel_facts import background_colours, count_things, on_white
-from training.scene_figures import choose_scenes, look, scene_figures, verdicts
+from training.scene_figures import _exchanged, choose_scenes, look, scene_figures, verdicts
 from training.split import is_heldout_concept
 
 SIZE = 32
@@ -127,6 +127,7 @@ def test_real_scenes_are_right_and_those_of_other_prompts_are_not(
     real = torch.cat([scene.picture.pixels for scene in chosen])
     sight = look(judge, kind, real)
     figures = scene_figures(exam, kind, chosen, {"": sight, "_real": sight}, seed=0)
+    assert all(place != other for count in (2, 12, 60) for place, other in enumerate(_exchanged(count, 0)))
     names = [name for name in verdicts(exam, kind, sight, chosen, chosen) if name in figures]
     assert names
     for name in names:

@@ -366,6 +366,11 @@ def test_settings_that_make_no_sense_are_refused(setting: str, message: str) -> 
         make_recipe("jepa_t", [setting])
 
 
+def test_a_vae_takes_no_components_over() -> None:
+    with pytest.raises(ValueError, match="init is 'weights/tokenizer'; allowed for a VAE: none"):
+        make_recipe("tokenizer_vae", ["init=weights/tokenizer"])
+
+
 def test_unknown_recipes_are_refused() -> None:
     with pytest.raises(ValueError, match="recipe is 'gan'; allowed: clip, dit, jepa_t, "):
         make_recipe("gan")

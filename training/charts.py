@@ -17,10 +17,13 @@ def chart(panels: Sequence[Panel]) -> str:
     body = "".join(
         f'<g transform="translate({WIDTH * place},0)">{"".join(one)}</g>' for place, one in enumerate(panels)
     )
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH * len(panels)} {HEIGHT}" '
-    return (
-        f'{head}font-family="sans-serif" font-size="13"><rect width="100%" height="100%" fill="white"/>{body}</svg>\n'
-    )
+    return svg(WIDTH * len(panels), HEIGHT, [body])
+
+
+def svg(width: int, height: int, parts: Sequence[str]) -> str:
+    """What is drawn, on white, as one SVG document of so many pixels."""
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+    return f'{head}font-size="13"><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
 
 
 def line_panel(

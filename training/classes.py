@@ -43,13 +43,16 @@ def measure(trials: Trials, settings: TrialSettings, out: Path) -> tuple[dict[st
         raise ValueError("too few pictures in the folder; give one with a few hundred")
     indices, others = choose_classes(trials, settings)
     real = trials.real[indices]
-    figures = class_figures(trials, indices, real, others, "_real")
+    temperature = None
+    if trials.exam:
+        temperature = best_temperature(*trials.exam.distances(trials.real[others], others, leave_out=True))
+    figures = class_figures(trials, indices, real, others, temperature, "_real")
     restored = trials.restore(indices).features
-    figures |= class_figures(trials, indices, restored, others, "_reconstruction")
+    figures |= class_figures(trials, indices, restored, others, temperature, "_reconstruction")
     for guidance in dict.fromkeys((UNGUIDED, settings.guidance)):
         suffix = f"_guidance_{guidance:g}"
         made = trials.make(indices, replace(settings, guidance=guidance), f"generating{suffix}")
-        figures |= class_figures(trials, indices, made.features, others, suffix)
+        figures |= class_figures(trials, indices, made.features, others, temperature, suffix)
         seeds = (settings.seed + indices).tolist()
         save_evidence(JudgedPictures(suffix=suffix, prompts=made.captions, seeds=seeds, pixels=made.pixels), out)
     return figures, trials.setting | {"prompts": len(indices)}
@@ -66,9 +69,12 @@ def choose_classes(trials: Trials, settings: TrialSettings) -> tuple[Indices, In
 
 
 def class_figures(
-    trials: Trials, indices: Indices, features: Features, others: Indices, suffix: str
+    trials: Trials, indices: Indices, features: Features, others: Indices, temperature: float | None, suffix: str
 ) -> dict[str, float]:
-    """All figures of pictures of rows by their features; concepts are looked up with their own design left out."""
+    """All figures of pictures of rows by their features; concepts are looked up with their own design left out.
+
+    `temperature` is that of the softmax over distances to concepts, None where pictures have no concepts.
+    """
     reference = trials.real[others]
     precision, recall = precision_and_recall(reference, features)
     figures = {
@@ -76,9 +82,8 @@ def class_figures(
         f"precision{suffix}": precision,
         f"recall{suffix}": recall,
     }
-    if trials.exam:
+    if trials.exam and temperature is not None:
         distances, right = trials.exam.distances(features, indices, leave_out=True)
-        temperature = best_temperature(*trials.exam.distances(reference, others, leave_out=True))
         figures[f"inception_score{suffix}"] = inception_score(np.exp(log_softmax(distances, temperature)))
         figures |= rank_figures(right_ranks(distances, right), f"_other_designs{suffix}")
     return figures

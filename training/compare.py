@@ -35,7 +35,6 @@ from training.peer_objective import PeerObjective
 from training.peers import PeerScorer
 from training.picture_figures import Sampling, generate
 from training.recipes import Recipe
-from training.schedule import Schedule
 from training.selection import choose_pictures, fitting_and_measuring
 from training.tables import Measured, chart, table
 from training.ti_calibration import finish
@@ -55,8 +54,9 @@ def compare(
     """
     if name not in COMPARISONS:
         raise ValueError(f"comparison is {name!r}; allowed: {', '.join(COMPARISONS)}")
+    measuring = {variant: COMPARISONS[name].measuring(variant, prompts) for variant in COMPARISONS[name].variants}
     for seed in range(seeds):
-        for variant in COMPARISONS[name].variants:
+        for variant in measuring:
             recipe = COMPARISONS[name].recipe_of(variant, [*settings, f"schedule.seed={seed}"])
             data = CaptionedPictures.load(folder, recipe.image_size(), recipe.captions)
             steps = _steps_within(recipe, data, 60 * minutes, out / "timing")
@@ -65,7 +65,7 @@ def compare(
             objective = recipe.build(data)
             parameters = _trained_parameters(objective, data)
             *_, last = train(objective, data, schedule, out / run_name(variant, seed), resume=False)
-            measured = _measure(objective, data, folder, COMPARISONS[name].measuring(variant, prompts))
+            measured = _measure(objective, data, folder, measuring[variant])
             figures = last.validation | {"parameters": parameters} | measured
             yield Measured(variant=variant, seed=seed, pictures_seen=steps * schedule.batch_size, figures=figures)
 
@@ -76,8 +76,8 @@ def run_name(variant: str, seed: int) -> str:
 
 
 def _steps_within(recipe: Recipe, data: CaptionedPictures, seconds: float, out: Path) -> int:
-    """How many steps fit into so much processor time, by the median of a few; the text is cached beforehand."""
-    short = Schedule(steps=2 * TIMED_STEPS, validate_pictures=0, batch_size=recipe.schedule.batch_size)
+    """How many steps fit into so much processor time, by the median of a few."""
+    short = dataclasses.replace(recipe.schedule, steps=2 * TIMED_STEPS, validate_pictures=0)
     objective, spent, before = recipe.build(data), [], time.process_time()
     for step in train(objective, data, short, out / str(time.monotonic_ns()), resume=False):
         now = time.process_time()

@@ -20,7 +20,7 @@ from jepa_app.config import TEXT_WIDTH, Config, TokenizerConfig
 from jepa_app.flow import FlowMatching, guide
 from jepa_app.models.text import TextEncoder, TextFeatures, drop_text, join_features, null_features
 from jepa_app.models.tokenizer import Tokenizer, make_tokenizer
-from jepa_app.pipeline import JepaTOutput, to_pil
+from jepa_app.pipeline import JepaTOutput, check_fit, check_prompts, to_pil
 from jepa_app.unmasking import SamplingSettings
 
 
@@ -136,6 +136,7 @@ class DitPipeline:
         folder, device = resolve_weights(source), torch.device(device or "cpu")
         tokenizer = load_network(folder / "tokenizer", TokenizerConfig, make_tokenizer)
         network = load_network(folder / "dit", DitConfig, Dit)
+        check_fit(folder, tokenizer.config, network.config)
         return cls(tokenizer.to(device), network.to(device), TextEncoder.load())
 
     @property
@@ -166,7 +167,7 @@ class DitPipeline:
         others.
 
         Raises:
-            ValueError: a prompt is too long, a number is out of range, or generators do not match prompts.
+            ValueError: a prompt is empty or too long, a number is out of range, or generators do not match prompts.
         """
         SamplingSettings(
             num_steps=num_inference_steps,
@@ -174,12 +175,15 @@ class DitPipeline:
             temperature=temperature,
             denoising_steps=denoising_steps,
         )
+        if num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps is {num_inference_steps}; allowed: 1 or more")
+        check_prompts(prompt)
+        if len(generator) != len(prompt):
+            raise ValueError(f"got {len(generator)} generators for {len(prompt)} pictures; pass one a picture")
         config = self.network.config
         noise = torch.stack(
             [torch.randn(config.num_tokens * config.channels, generator=one) for one in generator]
         )  # (B, N * C)
-        if len(noise) != len(prompt):
-            raise ValueError(f"got {len(noise)} generators for {len(prompt)} pictures; pass one a picture")
         tokens = self._denoise(prompt, noise.to(self.device), num_inference_steps, guidance_scale, temperature)
         pixels = self.image_tokenizer.decode(tokens)
         return JepaTOutput(images=pixels if output_type == "pt" else to_pil(pixels))

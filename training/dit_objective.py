@@ -19,7 +19,7 @@ from jepa_app.pipeline import picture_grid
 from training.data import Batch
 from training.dit import Dit, DitPipeline
 from training.ema import Ema
-from training.objectives import PREVIEW_PROMPTS
+from training.objectives import PREVIEW_PROMPTS, check_times
 from training.text_cache import TextCache
 
 
@@ -34,6 +34,7 @@ class DitLoss:
     def __post_init__(self) -> None:
         if not 0 <= self.text_drop <= 1:
             raise ValueError(f"loss.text_drop is {self.text_drop}; allowed: 0 to 1")
+        check_times(self.time_mean, self.time_std)
 
 
 class DitObjective(nn.Module):

@@ -46,11 +46,13 @@ GENERATORS: Mapping[str, Callable[[Path, str], PicturePipeline]] = {
 
 
 def load_generators(weights: Path, device: str) -> Iterator[PicturePipeline]:
-    """Yield the generators that a weights folder holds.
+    """Yield the generator that a weights folder holds, if there is one.
 
     Raises:
-        ValueError: weights that are there are broken.
+        ValueError: its weights are broken, or there are several, whose figures would have the same names.
     """
-    for part, load in GENERATORS.items():
-        if (weights / part).is_dir():
-            yield load(weights, device)
+    found = [part for part in GENERATORS if (weights / part).is_dir()]
+    if len(found) > 1:
+        raise ValueError(f"{weights} holds {' and '.join(found)}; allowed: one of them, to be measured alone")
+    for part in found:
+        yield GENERATORS[part](weights, device)

@@ -29,7 +29,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from numpy.typing import NDArray
 from torch import Tensor
 
-INPUT_SIZE = 128  # pixels; the network was trained at 224, the pictures judged are smaller
+INPUT_SIZE = 128  # pixels; the network was trained at 224, the pictures judged have 128 or fewer
 SHRINKAGE = 1.0  # added to each variance when whitening, in units of the mean variance
 NEIGHBOURS = 3  # that span the neighbourhood of a picture, as precision and recall see it
 LOOKUP_ROWS = 512  # pictures compared at a time: 512 x 14,208 distances take 29 MB

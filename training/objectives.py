@@ -107,6 +107,16 @@ def denoising_loss(process: Denoising, network: JepaT, asked: Asked, generator: 
     return process.loss(network.denoiser, condition, clean, generator).view(draws, *asked.positions.shape)
 
 
+def check_times(mean: float, std: float) -> None:
+    """Refuse a distribution of times that is none.
+
+    Raises:
+        ValueError: the mean is no number, or the standard deviation below zero or none.
+    """
+    if not (math.isfinite(mean) and 0 <= std < math.inf):
+        raise ValueError(f"loss.time_mean, time_std are {mean}, {std}; allowed: numbers, std >= 0")
+
+
 @dataclass(frozen=True, kw_only=True)
 class JepaTLoss:
     """Weights and shares of the JEPA-T objective.
@@ -131,10 +141,7 @@ class JepaTLoss:
             raise ValueError(f"loss.denoising_draws is {self.denoising_draws}; allowed: 1 or more")
         if not 0 <= self.prediction_weight < math.inf:
             raise ValueError(f"loss.prediction_weight is {self.prediction_weight}; allowed: 0 or more")
-        if not (math.isfinite(self.time_mean) and 0 <= self.time_std < math.inf):
-            raise ValueError(
-                f"loss.time_mean, time_std are {self.time_mean}, {self.time_std}; allowed: numbers, std >= 0"
-            )
+        check_times(self.time_mean, self.time_std)
         if not 0 < self.min_denominator <= 1:
             raise ValueError(f"loss.min_denominator is {self.min_denominator}; allowed: above 0, to 1")
 

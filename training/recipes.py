@@ -135,6 +135,10 @@ class TokenizerRecipe:
     ema_decay: float = 0.999
     token_noise: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.init and self.network.kind == "vae":
+            raise ValueError(f"init is {self.init!r}; allowed for a VAE: none, it has no components to take over")
+
     @property
     def fits_without_steps(self) -> bool:
         """Whether the tokenizer is complete once its statistics are measured."""

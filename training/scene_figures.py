@@ -143,14 +143,16 @@ def scene_figures(
     What is generated is judged by the truths of other prompts, too, and by colour, number or relation.
     """
     figures: dict[str, float] = {}
-    shuffled = [scenes[place] for place in np.random.default_rng([seed, len(scenes)]).permutation(len(scenes))]
+    shuffled = [scenes[place] for place in _exchanged(len(scenes), seed)]
     for suffix, sight in sights.items():
         figures |= _shares(verdicts(exam, kind, sight, scenes, scenes), suffix)
         if kind in ("one_object", "two_objects"):
             strict = verdicts(exam, kind, sight, scenes, scenes, leave_out=True)
             figures |= _shares(strict, f"{suffix}_other_designs")
         if suffix == "":
-            figures |= _shares(verdicts(exam, kind, sight, scenes, shuffled), "_other_prompts")
+            others = dict(verdicts(exam, kind, sight, scenes, shuffled))
+            others.pop("relation_where_found", None)
+            figures |= _shares(others, "_other_prompts")
             if kind == "two_objects":
                 # only of the right objects it can be asked whether they stand as somebody else said
                 turned = [replace(own, relation=other.relation) for own, other in zip(scenes, shuffled, strict=True)]
@@ -158,6 +160,15 @@ def scene_figures(
                 figures |= _shares(placed, "_other_prompts")
             figures |= _by_word(kind, scenes, verdicts(exam, kind, sight, scenes, scenes))
     return figures
+
+
+def _exchanged(count: int, seed: int) -> list[int]:
+    """Places in another order, none at its own: a random cycle through all of them."""
+    cycle = np.random.default_rng([seed, count]).permutation(count)
+    order = np.empty(count, dtype=np.int64)
+    order[cycle] = np.roll(cycle, 1)
+    places: list[int] = order.tolist()
+    return places
 
 
 def _by_word(kind: str, scenes: Sequence[Scene], right: Mapping[str, Flags]) -> dict[str, float]:

@@ -74,7 +74,7 @@ def measure_scenes(weights: Path | str, folder: Path, settings: Settings, device
     """Generate scenes of trained rows of `folder` with `weights`, a folder or a hub id, and judge them.
 
     Raises:
-        ValueError: the weights hold no whole JEPA-T, or the folder is not usable or names no concepts.
+        ValueError: the weights hold no whole generator, or the folder is not usable or names no concepts.
     """
     trials = Trials.load(weights, folder, device)
     pipeline, data, judge, exam = trials.pipeline, trials.data, trials.judge, trials.exam

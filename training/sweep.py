@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jepa_app.checkpoint import resolve_weights
+from jepa_app.checkpoint import resolve_weights, sha256
 from jepa_app.unmasking import SamplingSettings
 from training.charts import chart, heat_panel, line_panel
 from training.command_line import Report, measuring_parser, run
@@ -191,9 +191,8 @@ def _reported(options: argparse.Namespace, settings: Settings) -> Report:
     if "" not in sides_of(trials.data):
         raise ValueError("too few pictures in the folder; give one with a few hundred")
     indices, others = trials.choose(trials.data.split.train, settings.prompts, settings.seed)
-    manifest = (resolve_weights(options.weights) / "manifest.json").read_bytes()
     fixed = {
-        "weights": hashlib.sha256(manifest).hexdigest()[:16],
+        "weights": _fingerprint(resolve_weights(options.weights)),
         "data": read_folder(options.data).fingerprint(),
         "prompts": len(indices),
     }
@@ -216,6 +215,12 @@ def _reported(options: argparse.Namespace, settings: Settings) -> Report:
     asked = {"weights": str(options.weights), "data": str(options.data), **asdict(settings)}
     document = {"figures": named, "setting": asked | trials.setting | {"over": list(axes), "prompts": len(indices)}}
     return Report(document=document, table=markdown(axes, cells, found))
+
+
+def _fingerprint(weights: Path) -> str:
+    """A name for the files of a weights folder that changes with any of them."""
+    files = sorted(path for path in weights.glob("*/*") if path.suffix in (".json", ".safetensors"))
+    return hashlib.sha256("".join(sha256(path) for path in files).encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":

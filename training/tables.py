@@ -5,6 +5,9 @@ import html
 import statistics
 from collections.abc import Sequence
 
+from training.charts import svg
+from training.report import table as markdown_table
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
@@ -20,7 +23,7 @@ def table(measured: Sequence[Measured], shown: Sequence[str]) -> str:
     """Means over the seeds, with half the span between the least and the greatest, as a Markdown table."""
     variants = list(dict.fromkeys(one.variant for one in measured))
     names = [name for name in shown if any(name in one.figures for one in measured)]
-    lines = ["| figure | " + " | ".join(variants) + " |", "|---" * (len(variants) + 1) + "|"]
+    lines = []
     for name in ["pictures_seen", *names]:
         cells = []
         for variant in variants:
@@ -28,8 +31,8 @@ def table(measured: Sequence[Measured], shown: Sequence[str]) -> str:
             known = [one.figures | {"pictures_seen": one.pictures_seen} for one in rows]
             values = [figures[name] for figures in known if name in figures]
             cells.append(f"{statistics.mean(values):.4g} ± {(max(values) - min(values)) / 2:.2g}" if values else "")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([name, *cells])
+    return markdown_table(["figure", *variants], lines)
 
 
 WIDTH, LABELS, ROW, TITLE = 740, 280, 24, 34  # pixels of the chart; LABELS and TITLE are room for words
@@ -50,8 +53,7 @@ def chart(measured: Sequence[Measured], plotted: Sequence[str]) -> str:
         for variant, row in values.items():
             parts += _bar(variant, row, most, top)
             top += ROW
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top + 10}" font-family="sans-serif" '
-    return head + 'font-size="13"><rect width="100%" height="100%" fill="white"/>' + "".join(parts) + "</svg>\n"
+    return svg(WIDTH, top + 10, parts)
 
 
 def _bar(variant: str, values: Sequence[float], most: float, top: int) -> list[str]:

@@ -24,21 +24,12 @@ def signal_to_noise(pictures: Tensor, references: Tensor) -> float:
     return float(-10 * torch.log10(((pictures - references) / 2).square().mean()))
 
 
-def _known(tokens: Tensor, generator: torch.Generator) -> Tensor:
-    """Which tokens (B, N) of pictures in the making are known: all in half of them, a random share in the others."""
-    batch, num_tokens, _ = tokens.shape
-    draws = torch.rand(batch, num_tokens + 1, generator=generator, device=generator.device)
-    share = (2 * draws[:, -1:]).clamp(max=1)  # of half of the pictures 1, of the others uniform
-    return draws[:, :-1] <= share
-
-
 class TokenizerObjective(nn.Module):
     """Reconstruction by squared plus absolute error; for a VAE also the divergence from a normal distribution.
 
     Of a linear tokenizer only the refiner learns: its components stay as fitted, so tokens made before stay valid.
     Its tokens get noise of a random strength up to `token_noise` for each picture, so that it also mends the joins
-    between tokens that were predicted, not encoded. Where it enlarges, half of the pictures lack a random share of
-    their tokens, as unfinished pictures do: their patches count for nothing.
+    between tokens that were predicted, not encoded.
     """
 
     def __init__(self, tokenizer: Tokenizer, sample: Tensor, *, ema_decay: float, token_noise: float) -> None:
@@ -60,17 +51,8 @@ class TokenizerObjective(nn.Module):
             tokens = self.network.encode(pixels)
             noise = torch.randn(tokens.shape, generator=generator, device=generator.device)
             strength = torch.rand(len(tokens), 1, 1, generator=generator, device=generator.device)
-            tokens = tokens + self.token_noise * strength * noise
+            rendered = self.network.render(tokens + self.token_noise * strength * noise)
             divergence = pixels.new_zeros(())
-            if self.network.config.reduction > 1:
-                known = _known(tokens, generator)
-                board = self.network.config.grid
-                shown = known.view(-1, 1, board, board).repeat_interleave(pixels.shape[-1] // board, dim=2)
-                shown = shown.repeat_interleave(pixels.shape[-1] // board, dim=3)  # (B, 1, S, S)
-                rendered = self.network.render(tokens * known[:, :, None])
-                rendered = torch.where(shown, rendered, pixels)
-            else:
-                rendered = self.network.render(tokens)
         squared, absolute = mse_loss(rendered, pixels), l1_loss(rendered, pixels)
         loss = squared + absolute + KL_WEIGHT * divergence
         return {"loss": loss, "squared_error": squared.detach(), "absolute_error": absolute.detach()}

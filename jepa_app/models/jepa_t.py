@@ -92,7 +92,7 @@ class JepaT(nn.Module):
         return self.d_jepa.predict(context, queries, positions, blocks)
 
     def fuse(self, context: Context | Turn, condition: Tensor) -> Tensor:
-        """Let conditions (B, M, D) that know of no words beyond the prefix read the text: (B, M, D)."""
+        """Let conditions (B, M, D) of the predictor read the text: (B, M, D)."""
         prompt = context.prompt
         assert prompt is not None
         if self.config.fuse_after_predictor:

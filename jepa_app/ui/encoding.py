@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-LOSSLESS_SIDE = 128  # up to this size a picture is PNG (0.5 ms, 4 KB at 64 px); above, where it need not be exact, JPEG
+LOSSLESS_SIDE = 128  # up to this size a picture is PNG; above, where it need not be exact, JPEG
 
 
 def png(picture: Image.Image, compress_level: int = 1) -> str:

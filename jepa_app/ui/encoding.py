@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-LOSSLESS_SIDE = 128  # up to this size a picture is PNG; above, where it need not be exact, JPEG
+LOSSLESS_SIDE = 64  # pixels; above, what need not be exact is JPEG: 4 to 6 KB at 128 px instead of 12 to 31 as PNG
 
 
 def png(picture: Image.Image, compress_level: int = 1) -> str:

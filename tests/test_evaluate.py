@@ -26,7 +26,7 @@ from training.match_figures import (
     wrong_choices,
 )
 from training.picture_figures import ConceptExam, Indices, rank_figures
-from training.report import JudgedPictures, markdown, save_evidence
+from training.report import JudgedPictures, _joined, markdown, save_evidence
 from training.selection import balanced_order, choose_pictures
 
 
@@ -82,6 +82,10 @@ def test_the_command_measures_both_models_and_keeps_its_evidence(
     gap = sum(abs(point["probability"] - point["share"]) * point["pairs"] for point in curve) / (2 * setting["matches"])
     assert gap == pytest.approx(figures["ece"])
 
+    points = [
+        {"probability": p, "share": s, "pairs": n} for p, s, n in ((0, 0, 30), (0.5, 1, 10), (1, 1, 10), (1, 0, 1))
+    ]
+    assert _joined(points) == [(0, 0), (pytest.approx(16 / 21), pytest.approx(20 / 21))]
     drawn = (tmp_path / "reliability.svg").read_text()
     assert ET.fromstring(drawn).tag.endswith("svg")
     assert all(drawn.count(f">{side}<") == 1 for side in ("as said", "trained", "held-out concepts"))

@@ -45,6 +45,7 @@ _MATCH_ROWS = {
 _FRECHET_ROWS = {"frechet": "generated", "frechet_reconstruction": "reconstruction", "frechet_real": "real"}
 
 GRID_COLUMNS = 20
+FEWEST_PAIRS = 20  # of a point of the drawn reliability curve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +101,31 @@ def save_evidence(judged: JudgedPictures, folder: Path) -> None:
 
 
 def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Reliability curves of the sides of the split as SVG: how many pairs match of those given a probability."""
+    """Reliability curves of the sides of the split as SVG: how many pairs match of those given a probability.
+
+    Neighbouring points are joined until each stands for enough pairs; what is left over joins the last.
+    """
     lines = {"as said": [(0.0, 0.0), (1.0, 1.0)]}
     for suffix, words in SUBSETS.items():
         points = curves.get(f"reliability{suffix}", ())
-        lines |= {words: [(point["probability"], point["share"]) for point in points]} if points else {}
+        lines |= {words: _joined(points)} if points else {}
     return chart([line_panel("share of pairs that match", "probability given", lines, dots=False)])
+
+
+def _joined(points: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]:
+    groups: list[list[Mapping[str, float]]] = [[]]
+    for point in points:
+        if sum(one["pairs"] for one in groups[-1]) >= FEWEST_PAIRS:
+            groups.append([])
+        groups[-1].append(point)
+    if len(groups) > 1 and sum(one["pairs"] for one in groups[-1]) < FEWEST_PAIRS:
+        groups[-2:] = [groups[-2] + groups[-1]]
+    joined = []
+    for group in groups:
+        pairs = sum(one["pairs"] for one in group)
+        probability, share = (sum(one[name] * one["pairs"] for one in group) for name in ("probability", "share"))
+        joined.append((probability / pairs, share / pairs))
+    return joined
 
 
 def _number(figures: Mapping[str, float], name: str, digits: int = 3) -> str:

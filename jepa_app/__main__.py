@@ -105,7 +105,8 @@ def run_score(options: argparse.Namespace) -> None:
         raise ValueError('give a picture and at least one caption: score apple.png "red apple" "blue car"')
     picture = open_picture(options.picture)
     scores = [score_record(score) for score in _load(options).score(picture, options.captions)]
-    lines = [f"{row['energy']:9.4f}  {row['probability']:6.1%}  {row['caption']}" for row in scores]
+    # never certain: the nearest to it that is said is 99.9 %
+    lines = [f"{row['energy']:9.4f}  {min(row['probability'], 0.999):6.1%}  {row['caption']}" for row in scores]
     _report(options, scores, "\n".join(["   energy  probable  caption (lower energy is better)", *lines]))
 
 

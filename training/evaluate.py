@@ -33,13 +33,13 @@ from training.matchers import MATCHERS, load_matchers
 from training.picture_figures import ConceptExam, Indices, rank_figures
 from training.report import JudgedPictures, markdown, reliability_chart, save_evidence
 from training.selection import choose_pictures, fitting_and_measuring
+from training.settings import require_at_least
 from training.trials import (
     FEWEST_PICTURES,
     Trials,
     TrialSettings,
     checked_device,
     progress,
-    require_at_least,
     sides_of,
 )
 

@@ -37,8 +37,9 @@ from training.data import CaptionedPictures
 from training.neighbours import SHOWN, Distances, Found, TrainingPictures
 from training.picture_figures import Indices
 from training.report import SUBSETS, table
+from training.settings import require_at_least
 from training.split import concept_of
-from training.trials import Made, Trials, TrialSettings, require_at_least, sides_of
+from training.trials import Made, Trials, TrialSettings, sides_of
 
 CLOSE = 0.05  # the share of real held-out pictures that lie closer than the threshold
 BINS = 30

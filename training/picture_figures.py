@@ -19,6 +19,7 @@ from training.data import CaptionedPictures, default_cache_dir
 from training.folders import read_folder
 from training.generators import PicturePipeline
 from training.judge import ConceptGallery, Features, Judge, right_ranks
+from training.settings import require_at_least
 from training.split import concept_of
 
 PICTURES_AT_ONCE = 50
@@ -31,6 +32,9 @@ class Sampling:
     """How pictures are generated; picture k of row r has the seed `seed` + r, whatever else is generated.
 
     `denoising_steps` are evaluations of the denoiser a token, where a generator denoises tokens one by one.
+
+    Raises:
+        ValueError: a number below what makes sense.
     """
 
     steps: int = 16
@@ -38,6 +42,9 @@ class Sampling:
     temperature: float = 1.0
     denoising_steps: int = DENOISING_STEPS
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_at_least(self, {"steps": 1, "guidance": 0, "temperature": 0, "denoising_steps": 1})
 
 
 def generate(pipeline: PicturePipeline, prompts: Sequence[str], indices: Indices, how: Sampling) -> Iterator[Tensor]:

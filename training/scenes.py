@@ -23,7 +23,8 @@ from training.generators import PicturePipeline
 from training.picture_figures import Sampling, generate, reconstruct
 from training.report import table
 from training.scene_figures import Scene, choose_scenes, look, scene_figures, verdicts
-from training.trials import Trials, progress, require_at_least
+from training.settings import require_at_least
+from training.trials import Trials, progress
 
 FEWEST_SCENES = 12  # of a kind: each colour once
 COLUMNS, SIDE, GAP, LINES = 6, 144, 12, 3  # of the drawn pictures; pixels, but for the first and the last
@@ -55,8 +56,8 @@ class Settings(Sampling):
     scenes: int = 120
 
     def __post_init__(self) -> None:
-        least = {"scenes": FEWEST_SCENES, "steps": 1, "guidance": 0, "temperature": 0, "denoising_steps": 1}
-        require_at_least(self, least)
+        super().__post_init__()
+        require_at_least(self, {"scenes": FEWEST_SCENES})
 
 
 @dataclass(frozen=True, kw_only=True)

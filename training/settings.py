@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 SettingsT = TypeVar("SettingsT")
@@ -61,3 +61,14 @@ def _parse(key: str, text: str, old: object) -> object:
     if type(value) is not type(old):
         raise ValueError(f"setting {key} is {text!r}; allowed: a {type(old).__name__} such as {old!r}")
     return value
+
+
+def require_at_least(settings: object, least: Mapping[str, float]) -> None:
+    """Refuse settings below the least allowed of each name.
+
+    Raises:
+        ValueError: one is below.
+    """
+    for name, allowed in least.items():
+        if not getattr(settings, name) >= allowed:
+            raise ValueError(f"{name} is {getattr(settings, name)}; allowed: {allowed} or more")

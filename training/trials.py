@@ -5,7 +5,7 @@ command. Letters in shapes: B pictures, M pictures of the folder, D features, S 
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self, TypeVar
@@ -32,6 +32,7 @@ from training.picture_figures import (
 )
 from training.report import SUBSETS
 from training.selection import balanced_order
+from training.settings import require_at_least
 
 FEWEST_PICTURES = 10  # a side of the split with fewer is not measured
 
@@ -49,24 +50,13 @@ class TrialSettings(Sampling):
     prompts: int = 300
 
     def __post_init__(self) -> None:
-        least = {"prompts": FEWEST_PICTURES, "steps": 1, "guidance": 0, "temperature": 0, "denoising_steps": 1}
-        require_at_least(self, least)
+        super().__post_init__()
+        require_at_least(self, {"prompts": FEWEST_PICTURES})
 
     @property
     def sampling(self) -> Sampling:
         """How they are made, without which."""
         return Sampling(**{one.name: getattr(self, one.name) for one in fields(Sampling)})
-
-
-def require_at_least(settings: object, least: Mapping[str, float]) -> None:
-    """Refuse settings below the least allowed of each name.
-
-    Raises:
-        ValueError: one is below.
-    """
-    for name, allowed in least.items():
-        if not getattr(settings, name) >= allowed:
-            raise ValueError(f"{name} is {getattr(settings, name)}; allowed: {allowed} or more")
 
 
 @dataclass(frozen=True, kw_only=True)

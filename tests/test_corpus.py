@@ -27,6 +27,7 @@ from training.corpus_sources import (
     integrity_of,
     read_iconify,
 )
+from training.corpus_subset import select
 from training.data import CaptionedPictures
 from training.folders import open_square
 from training.joins import Concept, join_by_name, normalised
@@ -173,6 +174,47 @@ def test_styles_joined_by_name_need_references(capsys: pytest.CaptureFixture[str
     assert main(["build", "--out", str(tmp_path / "out"), "--styles", "streamline,twemoji"]) == 2
     assert "streamline cannot be built alone" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_part_of_a_corpus_is_data_to_train_on(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    style = lines_of(corpus / "captions.jsonl")[0]["style"]
+    expected = [line for line in lines_of(corpus / "captions.jsonl") if line["style"] == style]
+    part = tmp_path / "part"
+    assert main(["select", "--data", str(corpus), "--out", str(part), "--styles", style]) == 0
+    assert f"{len(expected)} captioned pictures" in capsys.readouterr().out
+    assert 0 < len(expected) < len(lines_of(corpus / "captions.jsonl"))
+    assert lines_of(part / "captions.jsonl") == expected
+    assert (part / "ATTRIBUTION.txt").read_text() == (corpus / "ATTRIBUTION.txt").read_text()
+    assert {path.relative_to(part).as_posix() for path in part.rglob("*.webp")} == {line["file"] for line in expected}
+    assert len(CaptionedPictures.load(part, 32, cache_dir=tmp_path).rows) == len(expected)
+
+
+def test_part_by_group(corpus: Path, tmp_path: Path) -> None:
+    lines = lines_of(corpus / "captions.jsonl")
+    group = lines[0]["group"]
+    count = select(corpus, tmp_path / "part", groups=[group])
+    assert 0 < count == sum(line["group"] == group for line in lines) < len(lines)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"--styles": "noto,oil"}, "--styles has oil; allowed: "),
+        ({"--groups": "nothing"}, "--groups has nothing; allowed: "),
+        ({"--data": "."}, "has no captions.jsonl"),
+        ({"--out": "."}, "is there already; give a new folder"),
+    ],
+)
+def test_impossible_part_is_refused(
+    corpus: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str], asked: dict[str, str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = {"--data": str(corpus), "--out": "part"} | asked
+    assert main(["select", *(text for option in options.items() for text in option)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
 
 
 def test_unknown_style_lists_the_styles(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

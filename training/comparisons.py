@@ -161,6 +161,8 @@ COMPARISONS: dict[str, Comparison] = {
             "canonical captions only": ("captions.drops=0",),
             "varied captions mostly": ("captions.drops=0.9",),
             "4 denoising draws": ("loss.denoising_draws=4",),
+            "batch of 8": ("schedule.batch_size=8", "ema_decay=0.999"),
+            "batch of 48": ("schedule.batch_size=48", "ema_decay=0.994"),  # averages over as many pictures
         },
         shown=(*LOSSES, *JUDGED, *SPEED),
         plotted=PLOTTED,

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from jepa_app.styles import STYLES
 from training.corpus_sources import SOURCES, WORDS, Artwork, Package, StyleSource, fetch, read_archive
+from training.corpus_subset import select
 from training.joins import NEEDED_REFERENCES, Concept, join_by_code, join_by_name, read_concepts, with_package_names
 from training.rendering import RENDER_SIZE, Drawing, render_to
 
@@ -214,9 +215,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--out", type=Path, required=True, help="folder of the corpus, new or to be gone on with")
     command.add_argument("--size", type=int, default=128, help="side of the pictures in pixels (default: 128)")
     command.add_argument("--styles", help="comma-separated styles (default: all eleven)")
+    command = commands.add_parser("select", help="put a part of a corpus into a folder of its own, for quick trials")
+    command.add_argument("--data", type=Path, required=True, help="the corpus")
+    command.add_argument("--out", type=Path, required=True, help="new folder for the part")
+    command.add_argument("--styles", default="", help="comma-separated styles (default: all)")
+    command.add_argument("--groups", default="", help="comma-separated groups such as food-drink (default: all)")
     options = parser.parse_args(arguments)
     try:
-        count = build(options.out, options.size, _sources_of(options.styles))
+        if options.command == "build":
+            count = build(options.out, options.size, _sources_of(options.styles))
+        else:
+            styles, groups = (text.split(",") if text else () for text in (options.styles, options.groups))
+            count = select(options.data, options.out, styles=styles, groups=groups)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,6 +1,10 @@
 """Training: optimizers, moving averages, losses that fall, exact resume, and the command line."""
 
 import json
+import re
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -549,6 +553,33 @@ def test_from_pictures_to_a_sampled_picture(folder: Path, tiny_weights: Path, tm
     assert load_config(tmp_path / "run" / "weights", JepaTConfig).width == TINY_JEPA_T.width
     with pytest.raises(ValueError, match="cannot be loaded"):
         load_state(tmp_path / "run" / "weights", JepaT(TINY_JEPA_T))  # another number of buffer tokens
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_saved_and_goes_on(
+    number: signal.Signals, folder: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = tiny(TINY_JEPA_T, "width", "num_heads", "encoder_depth", "predictor_depth", "denoiser_width")
+    command = ["jepa_t", "--data", str(folder), *network, *QUICK, "--set", f"tokenizer={tiny_weights / 'tokenizer'}"]
+    usual = signal.getsignal(number)
+    writes = tmp_path / "cut" / "log.jsonl"
+
+    def interrupt() -> None:  # once the run is under way
+        while not (writes.is_file() and writes.stat().st_size):
+            time.sleep(0.01)
+        signal.raise_signal(number)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    validating = ["--set", "schedule.validate_steps=2", "--set", "schedule.validate_pictures=0"]
+    assert main([*command, *validating, "--out", str(tmp_path / "cut"), "--steps", "100000"]) == 1
+    thread.join()
+    assert signal.getsignal(number) == usual
+    told = re.search(r"interrupted and saved after step (\d+) of 100000; --resume", capsys.readouterr().err)
+    assert told is not None
+    done = int(told[1])
+    assert json.loads((tmp_path / "cut" / "checkpoint" / "step.json").read_text())["step"] == done
+    assert main([*command, "--out", str(tmp_path / "cut"), "--steps", str(done + 1), "--resume"]) == 0
 
 
 @pytest.mark.parametrize(

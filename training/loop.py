@@ -6,7 +6,7 @@ All randomness of a step follows from (seed, step): a checkpoint needs the netwo
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -66,12 +66,18 @@ class TrainStep:
 
 
 def train(
-    objective: nn.Module, data: CaptionedPictures, schedule: Schedule, out: Path, *, resume: bool
+    objective: nn.Module,
+    data: CaptionedPictures,
+    schedule: Schedule,
+    out: Path,
+    *,
+    resume: bool,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[TrainStep]:
-    """Train until `schedule.steps`, yielding after every step.
+    """Train until `schedule.steps`, or until `stopping()` says so after a step; yield after every step.
 
-    Weights to use go to `out/weights`, the state to resume from to `out/checkpoint`; both are replaced as a whole, so
-    an error while writing leaves the previous ones.
+    Weights to use go to `out/weights`, the state to resume from to `out/checkpoint`, at the end in any case; both are
+    replaced as a whole, so an error while writing leaves the previous ones.
 
     Raises:
         ValueError: there is a checkpoint and `resume` is not asked for, or none and it is; the loss is not finite.
@@ -106,8 +112,9 @@ def train(
         validation, preview, saved = {}, None, False
         if done % schedule.validate_steps == 0 or done == schedule.steps:
             validation, preview = _validate(plain, data, schedule, generator), plain.preview()
-        due = time.monotonic() - saved_at > 60 * schedule.checkpoint_minutes
-        if (due or done == schedule.steps) and accelerator.is_main_process:
+        last = done == schedule.steps or stopping()
+        due = last or time.monotonic() - saved_at > 60 * schedule.checkpoint_minutes
+        if due and accelerator.is_main_process:
             _save(accelerator, plain, out, done)
             saved, saved_at = True, time.monotonic()
         yield TrainStep(
@@ -120,6 +127,8 @@ def train(
             preview=preview,
             saved=saved,
         )
+        if last:
+            return
 
 
 def _step(

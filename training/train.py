@@ -1,13 +1,20 @@
-"""Command line of the trainer: `python -m training.train RECIPE --data DIR --out DIR`."""
+"""Command line of the trainer: `python -m training.train RECIPE --data DIR --out DIR`.
+
+Interrupted (Ctrl-C, or a SIGTERM) it ends after the step under way and saves; a second time it ends at once.
+"""
 
 import argparse
 import dataclasses
 import json
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a recipe; exit status 0 done, 2 a user's mistake."""
+    """Run a recipe; exit status 0 done, 1 interrupted, 2 a user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
     parser.add_argument("recipe", choices=sorted(RECIPES), help="what to train")
     parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
@@ -33,15 +40,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     keep_freed_memory()
     try:
-        run(options)
+        whole = run(options)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
+    return 0 if whole else 1
 
 
-def run(options: argparse.Namespace) -> None:
-    """Train with a progress bar, logging to tensorboard and `log.jsonl`.
+@contextmanager
+def interrupts() -> Iterator[threading.Event]:
+    """Give an event that the first SIGINT or SIGTERM sets; the second one has its usual effect."""
+    asked = threading.Event()
+    usual: dict[int, Any] = {}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        del frame
+        asked.set()
+        signal.signal(number, usual[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        usual[number] = signal.signal(number, ask)
+    try:
+        yield asked
+    finally:
+        for caught, handler in usual.items():
+            signal.signal(caught, handler)
+
+
+def run(options: argparse.Namespace) -> bool:
+    """Train with a progress bar, logging to tensorboard and `log.jsonl`; return whether the run is whole.
 
     Raises:
         ValueError: a setting, the data or a checkpoint is not usable.
@@ -62,14 +89,20 @@ def run(options: argparse.Namespace) -> None:
     schedule = recipe.schedule
     if schedule.steps == 0:  # principal components are fitted, not trained
         objective.save(options.out / "weights")
-        return
+        return True
     bar = tqdm(total=schedule.steps, initial=start, unit="step")
-    with SummaryWriter(options.out / "tensorboard") as writer, (options.out / "log.jsonl").open("a") as log, bar:
-        for step in train(objective, data, schedule, options.out, resume=options.resume):
-            bar.update(step.step - bar.n)
+    writer, log = SummaryWriter(options.out / "tensorboard"), (options.out / "log.jsonl").open("a")
+    done = start
+    with interrupts() as asked, writer, log, bar:
+        for step in train(objective, data, schedule, options.out, resume=options.resume, stopping=asked.is_set):
+            done = step.step
+            bar.update(done - bar.n)
             bar.set_postfix(loss=f"{step.losses['loss']:.3f}", pictures_s=f"{step.pictures_per_second:.0f}")
-            if step.step % 20 == 0 or step.validation or step.saved:
+            if done % 20 == 0 or step.validation or step.saved:
                 _log(step, writer, log, options.out)
+    if done < schedule.steps:
+        print(f"interrupted and saved after step {done} of {schedule.steps}; --resume goes on", file=sys.stderr)
+    return done >= schedule.steps
 
 
 def _log(step: TrainStep, writer: "SummaryWriter", log: TextIO, out: Path) -> None:

@@ -2,15 +2,23 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from jepa_app.checkpoint import load_config, save_network, write_manifest
+from jepa_app.config import TIJepaConfig
+from jepa_app.models.ti_jepa import TIJepa
+from jepa_app.pipeline import JepaTPipeline
+from jepa_app.scoring import Scorer
+from tests.conftest import awake
 from tests.drawn_corpus import SIZE, write_corpus, write_exact_weights
-from training import classes, nearest, sweep
+from training import best_of, classes, nearest, sweep
 from training.captions import Row
 from training.charts import chart, heat_panel, line_panel
 from training.data import CaptionedPictures
@@ -120,6 +128,39 @@ def test_classes_are_measured_with_and_without_guidance(
     prompts = (tmp_path / "judged_guidance_2.5.csv").read_text().splitlines()[1:]
     assert len({re.sub(", .*", "", prompt) for prompt in prompts}) == 12  # no label twice
     assert f"| guidance 2.5 | {figures['inception_score_guidance_2.5']:.2f} |" in classes.markdown(figures, 12)
+
+
+@pytest.mark.slow
+def test_choosing_by_energy_chooses_the_lowest_of_the_same_pictures(
+    weights: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = shutil.copytree(weights, tmp_path / "weights")
+    config = load_config(weights / "ti-jepa", TIJepaConfig)
+    save_network(weights / "ti-jepa", awake(TIJepa(config)), config)  # a fresh one finds all pairs alike
+    write_manifest(weights)
+    assert best_of.main(command(weights, corpus, tmp_path, "counts=[1,3]")) == 0
+    figures = figures_of(capsys.readouterr().out)
+    assert figures["energy_best_of_3"] < figures["energy_best_of_1"] < figures["energy_worst_of_3"]
+    choices = [figures[f"concept_median_rank_{kind}"] for kind in ("best_of_3", "best_of_1", "worst_of_3")]
+    assert figures["concept_median_rank_judges_choice_of_3"] <= min(choices)
+    rows = (tmp_path / "judged_best_of_3.csv").read_text().splitlines()[1:]
+    pairs = [(row.rsplit(",", 1)[0].strip('"'), int(row.rsplit(",", 1)[1])) for row in rows]
+    assert len(pairs) == 12
+    pipeline, scorer = JepaTPipeline.from_pretrained(weights), Scorer.from_pretrained(weights, "cpu")
+    prompt, seed = pairs[0]
+    row = seed % best_of.BETWEEN_CANDIDATES  # the same prompt under all its seeds, one after the other
+    seeds = [row + best_of.BETWEEN_CANDIDATES * number for number in range(3)]
+    pictures = [
+        pipeline(prompt, num_inference_steps=2, generator=torch.Generator().manual_seed(one)).images[0] for one in seeds
+    ]
+    assert seeds[int(scorer.score(pictures, [prompt]).energy[:, 0].argmin())] == seed
+    assert f"| best of 3 | {figures['concept_top5_best_of_3']:.3f} |" in best_of.markdown(figures)
+
+
+@pytest.mark.parametrize("counts", ["[]", "[0,4]", "[1.5]"])
+def test_impossible_counts_are_refused(counts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert best_of.main(["none", "--data", "none", "--out", "none", "--set", f"counts={counts}"]) == 2
+    assert "counts is [" in capsys.readouterr().err
 
 
 def test_inception_scores_of_known_probabilities() -> None:

@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     shared.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     shared.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
+    usual = GenerateRequest
     generate = commands.add_parser("generate", parents=[shared], help="a picture from a prompt")
     generate.set_defaults(run=run_generate)
     generate.add_argument("prompt", nargs="?", help='what to see, for example "red apple, noto style"')
@@ -57,9 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument("--out-dir", type=Path, help="folder for 0000.png, 0001.png, ... and run.json")
     generate.add_argument("--run", dest="run_file", type=Path, help="also write all steps as an animated .webp")
     generate.add_argument("--negative-prompt", default="", help="what to keep out")
-    generate.add_argument("--steps", type=int, default=16, help="1 to 64 (default: 16)")
-    generate.add_argument("--guidance", type=float, default=3.0, help="0 to 20 (default: 3)")
-    generate.add_argument("--temperature", type=float, default=1.0, help="0 to 2 (default: 1)")
+    generate.add_argument("--steps", type=int, default=usual.steps, help="1 to 64 (default: %(default)s)")
+    generate.add_argument("--guidance", type=float, default=usual.guidance, help="0 to 20 (default: %(default)g)")
+    generate.add_argument("--temperature", type=float, default=usual.temperature, help="0 to 2 (default: %(default)g)")
     generate.add_argument("--seed", type=int, help="with --prompts, picture k uses seed + k (default: random)")
 
     score = commands.add_parser("score", parents=[shared], help="how well captions fit a picture")

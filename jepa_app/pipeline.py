@@ -23,7 +23,7 @@ from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.tokenizer import Tokenizer, make_tokenizer
 from jepa_app.sampling import sample
-from jepa_app.unmasking import DENOISING_STEPS, SamplingSettings
+from jepa_app.unmasking import DENOISING_STEPS, GuidanceSchedule, SamplingSettings
 
 UNKNOWN_GREY = 0.0  # pixel value, in [-1, 1], of patches that are not yet predicted
 
@@ -197,10 +197,11 @@ class JepaTPipeline:
         self,
         prompt: str | Sequence[str],
         *,
-        num_inference_steps: int = 16,
-        guidance_scale: float = 3.0,
+        num_inference_steps: int = SamplingSettings.num_steps,
+        guidance_scale: float = SamplingSettings.guidance_scale,
         negative_prompt: str | None = None,
-        temperature: float = 1.0,
+        temperature: float = SamplingSettings.temperature,
+        guidance_schedule: GuidanceSchedule = SamplingSettings.guidance_schedule,
         denoising_steps: int = DENOISING_STEPS,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
     ) -> Iterator[SampleStep]:
@@ -220,6 +221,7 @@ class JepaTPipeline:
             num_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             temperature=temperature,
+            guidance_schedule=guidance_schedule,
             denoising_steps=denoising_steps,
         )
         text = self.encode_prompts(prompts)
@@ -248,11 +250,12 @@ class JepaTPipeline:
         self,
         prompt: str | Sequence[str],
         *,
-        num_inference_steps: int = 16,
-        guidance_scale: float = 3.0,
+        num_inference_steps: int = SamplingSettings.num_steps,
+        guidance_scale: float = SamplingSettings.guidance_scale,
         negative_prompt: str | None = None,
         num_images_per_prompt: int = 1,
-        temperature: float = 1.0,
+        temperature: float = SamplingSettings.temperature,
+        guidance_schedule: GuidanceSchedule = SamplingSettings.guidance_schedule,
         denoising_steps: int = DENOISING_STEPS,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: Literal["pil", "np", "pt"] = "pil",
@@ -273,6 +276,7 @@ class JepaTPipeline:
             guidance_scale=guidance_scale,
             negative_prompt=negative_prompt,
             temperature=temperature,
+            guidance_schedule=guidance_schedule,
             denoising_steps=denoising_steps,
             generator=generator,
         ):

@@ -52,7 +52,7 @@ class GenerateRequest:
     negative_prompt: str = ""
     steps: int = 16
     guidance: float = 3.0
-    temperature: float = 1.0
+    temperature: float = 0.8
     seed: int | None = None
     edit: Edit | None = None
 

@@ -1,11 +1,13 @@
 """One picture in the making: how it is to be sampled, its order and noise, and how far it is.
 
-Source: sampling of MAR and D-JEPA (arXiv 2406.11838, 2410.03755): random order, cosine schedule, linear guidance.
+Source: sampling of MAR and D-JEPA (arXiv 2406.11838, 2410.03755): random order, cosine schedule, linear or
+constant guidance.
 paper word -> code: AR step `step`, tau `temperature`, w `guidance_scale`.
 Letters in shapes: N image tokens, K tokens of this step, C token channels.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -19,14 +21,16 @@ MAX_DENOISING_STEPS = 1000
 
 USUAL_STEPS = 16
 
+GuidanceSchedule = Literal["constant", "linear"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
     """How to sample.
 
-    `guidance_scale` is reached at the last step, rising linearly with the revealed share from 1; 1 is no guidance.
-    `temperature` scales the noise that tokens are denoised from. `denoising_steps` are the evaluations of the denoiser
-    for one token.
+    `guidance_scale` holds at every step (`guidance_schedule` "constant"), or is reached at the last one, rising with
+    the revealed share from 1 ("linear", as published); 1 is no guidance. `temperature` scales the noise that tokens are
+    denoised from. `denoising_steps` are the evaluations of the denoiser for one token.
 
     Raises:
         ValueError: a value is out of its range.
@@ -34,7 +38,8 @@ class SamplingSettings:
 
     num_steps: int = USUAL_STEPS
     guidance_scale: float = 3.0
-    temperature: float = 1.0
+    temperature: float = 0.8
+    guidance_schedule: GuidanceSchedule = "constant"
     denoising_steps: int = DENOISING_STEPS
 
     def __post_init__(self) -> None:
@@ -42,6 +47,9 @@ class SamplingSettings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} is {value}; allowed: {low} to {high}")
+        if self.guidance_schedule not in get_args(GuidanceSchedule):
+            allowed = " or ".join(get_args(GuidanceSchedule))
+            raise ValueError(f"guidance_schedule is {self.guidance_schedule!r}; allowed: {allowed}")
         if not 1 <= self.denoising_steps <= MAX_DENOISING_STEPS:
             raise ValueError(f"denoising_steps is {self.denoising_steps}; allowed: 1 to {MAX_DENOISING_STEPS}")
 
@@ -172,7 +180,9 @@ class Picture:
 
     @property
     def scale(self) -> float:
-        """Guidance of this step: linear in the share of tokens revealed after it."""
+        """Guidance of this step; "linear" is linear in the share of tokens revealed after it."""
+        if self.settings.guidance_schedule == "constant":
+            return self.settings.guidance_scale
         revealed = (self.done + self.counts[self.index]) / len(self.order)
         return 1 + (self.settings.guidance_scale - 1) * revealed
 

@@ -131,7 +131,7 @@ def test_a_wrong_link_is_ignored_with_a_notice(open_studio: OpenPage) -> None:
     page = open_studio("?prompt=apple&steps=many&guidance=99&seed=-1&temperature=NaN&colour=red&__theme=light")
     wait_for_note(page, "From the link, this was left out: steps, guidance, seed, temperature, colour")
     wait_for_field(page, "prompt", "apple")
-    assert settings_in(page) == {"prompt": "apple", "steps": "16", "guidance": "3", "temperature": "1", "seed": ""}
+    assert settings_in(page) == {"prompt": "apple", "steps": "16", "guidance": "3", "temperature": "0.8", "seed": ""}
 
 
 def test_other_addresses_are_left_alone(open_studio: OpenPage) -> None:
@@ -151,7 +151,7 @@ def test_the_link_of_a_run_leads_back_to_it(open_studio: OpenPage) -> None:
     assert link == page.url
     asked = parse_qs(urlsplit(link).query)
     assert asked == {
-        "prompt": [REQUEST.prompt], "steps": ["5"], "guidance": ["3"], "temperature": ["1"], "seed": [seed],
+        "prompt": [REQUEST.prompt], "steps": ["5"], "guidance": ["3"], "temperature": ["0.8"], "seed": [seed],
     }  # fmt: skip
     again = open_studio(f"?{urlsplit(link).query}")
     wait_for_field(again, "seed", seed)
@@ -185,7 +185,7 @@ def test_the_history_shows_a_run_again(open_studio: OpenPage) -> None:
     page.click(".kept:nth-child(2)")
     wait_for_field(page, "seed", seed)
     assert settings_in(page) == {
-        "prompt": REQUEST.prompt, "steps": "5", "guidance": "1.5", "temperature": "1", "seed": seed,
+        "prompt": REQUEST.prompt, "steps": "5", "guidance": "1.5", "temperature": "0.8", "seed": seed,
     }  # fmt: skip
     assert shown_picture(page).tobytes() == first
     assert page.inner_text(".prompt-shown") == REQUEST.prompt

@@ -119,6 +119,8 @@ def test_mistakes_are_refused(pipeline: DitPipeline) -> None:
         pictures(pipeline, PROMPTS, 5)
     with pytest.raises(ValueError, match="guidance_scale is 99"):
         pictures(pipeline, PROMPTS, 5, 6, guidance_scale=99.0)
+    with pytest.raises(ValueError, match="guidance_schedule is 'linear'; allowed: constant"):
+        pictures(pipeline, PROMPTS, 5, 6, guidance_schedule="linear")
     with pytest.raises(ValueError, match="num_inference_steps is 0; allowed: 1 or more"):
         pipeline(PROMPTS, num_inference_steps=0, generator=seeds(5, 6))
     with pytest.raises(ValueError, match="0 generators for 2 pictures"):

@@ -111,6 +111,7 @@ def test_over_long_prompts_are_refused(pipeline: JepaTPipeline) -> None:
         ({"num_inference_steps": 17}, "steps is 17"),
         ({"guidance_scale": float("nan")}, "guidance_scale is nan"),
         ({"temperature": -1}, "temperature is -1"),
+        ({"guidance_schedule": "cosine"}, "guidance_schedule is 'cosine'; allowed: constant or linear"),
         ({"generator": [seeded(), seeded()]}, "got 2 generators for 1 pictures"),
         ({"output_type": "latent"}, "output_type is 'latent'; allowed: pil, np, pt"),
     ],

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -81,7 +82,9 @@ def test_the_same_seed_gives_the_same_bits(config: JepaTConfig) -> None:
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 def test_sampling_equals_the_published_sampler(config: JepaTConfig, guidance_scale: float) -> None:
     network = network_of(config).double()
-    settings = SamplingSettings(num_steps=5, guidance_scale=guidance_scale, denoising_steps=4, temperature=0.9)
+    settings = SamplingSettings(
+        num_steps=5, guidance_scale=guidance_scale, guidance_schedule="linear", denoising_steps=4, temperature=0.9
+    )
     texts = [text_of(6, seed).to(torch.device("cpu"), torch.float64) for seed in (0, 1)]
     text = join_features(texts)
     seeds = [torch.Generator().manual_seed(seed) for seed in (7, 8)]
@@ -289,15 +292,27 @@ def test_a_picture_costs_one_pass_over_its_tokens() -> None:
     assert passed[3.0] == {"encoder": prefix + null + 2 * (16 - last), "predictor": 2 * 16}
 
 
-def test_guidance_rises_linearly_with_what_is_revealed() -> None:
+def test_guidance_is_constant_or_rises_linearly_with_what_is_revealed() -> None:
     network = network_of(TINY_JEPA_T)
     # at a scale next to 1, guidance is nearly off: the formula is continuous there
     nearly = tokens(network, settings=replace(FAST, guidance_scale=1.0001))
     off = tokens(network, settings=replace(FAST, guidance_scale=1.0))
     assert torch.allclose(nearly, off, atol=1e-2)
-    (strong,), (plain,) = (run(network, replace(FAST, guidance_scale=scale)) for scale in (8.0, 1.0))
-    moved = [float((a.tokens - b.tokens)[a.revealed].abs().mean()) for a, b in zip(strong, plain, strict=True)]
-    assert moved[0] < moved[-1]
+    constant, linear = (replace(FAST, guidance_scale=8.0, guidance_schedule=name) for name in ("constant", "linear"))
+    picture = Picture.begin(network, linear, torch.Generator().manual_seed(1))
+    scales = []
+    for count in picture.counts:
+        scales.append(picture.scale)
+        picture.reveal(torch.zeros(count, TINY_JEPA_T.channels))
+    shares = np.cumsum(picture.counts) / TINY_JEPA_T.num_tokens
+    assert scales == pytest.approx((1 + 7 * shares).tolist())
+    (rising,), (held,), (plain,) = (run(network, one) for one in (linear, constant, replace(FAST, guidance_scale=1.0)))
+    moved = [
+        [float((a.tokens - b.tokens)[a.revealed].abs().mean()) for a, b in zip(strong, plain, strict=True)]
+        for strong in (rising, held)
+    ]
+    assert moved[0][0] < moved[0][-1]
+    assert moved[0][0] < moved[1][0]  # held at its full strength from the first step on
 
 
 @BY_KIND

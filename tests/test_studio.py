@@ -12,8 +12,9 @@ from PIL import Image
 
 from jepa_app.editing import Job, Jobs
 from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, Edit, GenerateRequest
-from jepa_app.runs import Frame, Waiting
+from jepa_app.runs import Frame, Waiting, settings_of
 from jepa_app.studio import Choice, Studio
+from jepa_app.unmasking import SamplingSettings
 from tests.studio_server import loaded
 
 PROMPTS = (
@@ -110,6 +111,10 @@ def test_without_a_seed_one_is_drawn_and_told(studio: Studio) -> None:
     assert first.seed != second.seed
     again = studio.generate_image(GenerateRequest(prompt="red apple", steps=1, seed=first.seed))
     assert again.tobytes() == first.image.tobytes()
+
+
+def test_a_request_with_its_usual_values_is_sampled_as_usual() -> None:
+    assert settings_of(GenerateRequest(prompt="apple")) == SamplingSettings()
 
 
 def test_guidance_temperature_and_negative_prompt_reach_the_model(studio: Studio) -> None:

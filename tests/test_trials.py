@@ -241,6 +241,7 @@ def test_a_sweep_fills_its_table_and_goes_on_where_it_stopped(
         (["guidances=[]"], "guidance", r"guidances is \[\]"),
         (["temperatures=[1,9]"], "temperature", "temperature is 9.0; allowed: 0.0 to 2.0"),
         (["prompts=2"], "steps", "prompts is 2; allowed: 10 or more"),
+        (["guidance_schedule=cosine"], "steps", "guidance_schedule is 'cosine'; allowed: constant or linear"),
     ],
 )
 def test_a_sweep_refuses_before_it_begins(settings: list[str], over: str, message: str) -> None:

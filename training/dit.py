@@ -21,7 +21,7 @@ from jepa_app.flow import FlowMatching, guide
 from jepa_app.models.text import TextEncoder, TextFeatures, drop_text, join_features, null_features
 from jepa_app.models.tokenizer import Tokenizer, make_tokenizer
 from jepa_app.pipeline import JepaTOutput, check_fit, check_prompts, to_pil
-from jepa_app.unmasking import SamplingSettings
+from jepa_app.unmasking import GuidanceSchedule, SamplingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,15 +155,16 @@ class DitPipeline:
         prompt: Sequence[str],
         *,
         num_inference_steps: int = 16,
-        guidance_scale: float = 3.0,
-        temperature: float = 1.0,
+        guidance_scale: float = SamplingSettings.guidance_scale,
+        temperature: float = SamplingSettings.temperature,
+        guidance_schedule: GuidanceSchedule = "constant",
         denoising_steps: int = 1,
         generator: Sequence[torch.Generator],
         output_type: Literal["pil", "pt"] = "pil",
     ) -> JepaTOutput:
         """Sample a picture a prompt in `num_inference_steps` evaluations, each with and without the prompt.
 
-        Guidance has its scale at every evaluation. `denoising_steps` is not used: no token is denoised apart from the
+        `denoising_steps` is not used: no token is denoised apart from the
         others.
 
         Raises:
@@ -173,8 +174,11 @@ class DitPipeline:
             num_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             temperature=temperature,
+            guidance_schedule=guidance_schedule,
             denoising_steps=denoising_steps,
         )
+        if guidance_schedule != "constant":
+            raise ValueError(f"guidance_schedule is {guidance_schedule!r}; allowed: constant, all tokens come at once")
         if num_inference_steps < 1:
             raise ValueError(f"num_inference_steps is {num_inference_steps}; allowed: 1 or more")
         check_prompts(prompt)

@@ -8,6 +8,7 @@ import torch
 
 from jepa_app.models.tokenizer import Tokenizer
 from jepa_app.pipeline import JepaTOutput, JepaTPipeline
+from jepa_app.unmasking import GuidanceSchedule
 from training.dit import DitPipeline
 
 
@@ -31,6 +32,7 @@ class PicturePipeline(Protocol):
         num_inference_steps: int,
         guidance_scale: float,
         temperature: float,
+        guidance_schedule: GuidanceSchedule,
         denoising_steps: int,
         generator: Sequence[torch.Generator],
         output_type: Literal["pt"],

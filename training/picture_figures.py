@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jepa_app.models.tokenizer import Tokenizer
 from jepa_app.styles import design_of
-from jepa_app.unmasking import DENOISING_STEPS
+from jepa_app.unmasking import DENOISING_STEPS, GuidanceSchedule, SamplingSettings
 from training.data import CaptionedPictures, default_cache_dir
 from training.folders import read_folder
 from training.generators import PicturePipeline
@@ -34,17 +34,19 @@ class Sampling:
     `denoising_steps` are evaluations of the denoiser a token, where a generator denoises tokens one by one.
 
     Raises:
-        ValueError: a number below what makes sense.
+        ValueError: a number below what makes sense, or an unknown schedule.
     """
 
-    steps: int = 16
-    guidance: float = 3.0
-    temperature: float = 1.0
+    steps: int = SamplingSettings.num_steps
+    guidance: float = SamplingSettings.guidance_scale
+    temperature: float = SamplingSettings.temperature
+    guidance_schedule: GuidanceSchedule = SamplingSettings.guidance_schedule
     denoising_steps: int = DENOISING_STEPS
     seed: int = 0
 
     def __post_init__(self) -> None:
         require_at_least(self, {"steps": 1, "guidance": 0, "temperature": 0, "denoising_steps": 1})
+        SamplingSettings(guidance_schedule=self.guidance_schedule)
 
 
 def generate(pipeline: PicturePipeline, prompts: Sequence[str], indices: Indices, how: Sampling) -> Iterator[Tensor]:
@@ -56,6 +58,7 @@ def generate(pipeline: PicturePipeline, prompts: Sequence[str], indices: Indices
             num_inference_steps=how.steps,
             guidance_scale=how.guidance,
             temperature=how.temperature,
+            guidance_schedule=how.guidance_schedule,
             denoising_steps=how.denoising_steps,
             generator=[torch.Generator().manual_seed(how.seed + index) for index in indices[part].tolist()],
             output_type="pt",

@@ -279,7 +279,7 @@ LEARN = {
     "step to see the guess come closer to what the picture became.",
     "symbols_prediction": "zᵢ is the condition of tile i, from network.extend with the known tokens and "
     "network.predict for the position; x̂ᵢ is what the denoiser makes of it, from that tile's own noise εᵢ. As in "
-    "a last step, all masked tiles are asked together and guidance is at its full strength.",
+    "a last step, all masked tiles are asked together.",
     "title_target": "The JEPA target",
     "short_target": "Features foreseen before any pixel exists",
     "plain_target": "Besides its pixels, the model foresees how its own encoder will perceive a tile once the "
@@ -339,11 +339,10 @@ LEARN = {
     "board_off": "Off, after step {step}",
     "board_on": "On, after step {step}: scale {scale}",
     "guidance_same": "This run was made with guidance 1, which is off: both pictures are the same one.",
-    "guidance_note": "Order and noise are the same on both sides. The scale grows from 1 to {full} as the picture "
-    "fills up.",
+    "guidance_note": "Order and noise are the same on both sides. Every step is pushed with the scale {full}.",
     "symbols_guidance": "D is the denoiser's answer with the condition of your words, z, or of a learned null text "
-    "(or of your negative prompt), z⁰; wₛ is the scale of step s, w the guidance you set: conditioned in flow.py, "
-    "Picture.scale in unmasking.py.",
+    "(or of your negative prompt), z⁰; w is the guidance you set: conditioned in flow.py, Picture.scale in "
+    "unmasking.py.",
 }
 
 MATCH_HELP = (

@@ -113,7 +113,7 @@ LEARN = {
     "board_end": "最终的样子",
     "prediction_note": "左图中其余部分是根据这些方块和您的提示词一次画出的。移动步骤，看猜测如何接近最终图片。",
     "symbols_prediction": "zᵢ 是方块 i 的条件，由 network.extend 读入已知 token、network.predict 询问该位置得到；"
-    "x̂ᵢ 是去噪器从该方块自己的噪声 εᵢ 画出的结果。与最后一步一样，所有被遮住的方块一起询问，引导取全部强度。",
+    "x̂ᵢ 是去噪器从该方块自己的噪声 εᵢ 画出的结果。与最后一步一样，所有被遮住的方块一起询问。",
     "title_target": "JEPA 的目标",
     "short_target": "在像素出现之前预见特征",
     "plain_target": "除了像素，模型还预见整张图片完成后自己的编码器会如何感知每个方块；颜色越深，预见得越准。",
@@ -163,9 +163,9 @@ LEARN = {
     "board_off": "关闭，第 {step} 步之后",
     "board_on": "开启，第 {step} 步之后：强度 {scale}",
     "guidance_same": "这次生成的引导强度为 1，即关闭：两张图片相同。",
-    "guidance_note": "两边的顺序和噪声相同。随着图片填满，强度从 1 升到 {full}。",
+    "guidance_note": "两边的顺序和噪声相同。每一步的强度都是 {full}。",
     "symbols_guidance": "D 是去噪器的回答，条件分别为您的提示词 z 和学到的空文本（或您的反向提示词）z⁰；"
-    "wₛ 是第 s 步的强度，w 是您设置的引导强度：见 flow.py 的 conditioned 和 unmasking.py 的 Picture.scale。",
+    "w 是您设置的引导强度：见 flow.py 的 conditioned 和 unmasking.py 的 Picture.scale。",
 }
 
 MATCH_HELP = (

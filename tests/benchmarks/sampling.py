@@ -30,8 +30,8 @@ from tests.benchmarks.published import PUBLISHED_DENOISING_STEPS, plain_network,
 
 PROMPT = "red apple, twemoji style"
 OTHER_SEEDS = 1000
-OURS = SamplingSettings()
-PUBLISHED = SamplingSettings(denoising_steps=PUBLISHED_DENOISING_STEPS)
+OURS = SamplingSettings(guidance_schedule="linear")  # as published
+PUBLISHED = dataclasses.replace(OURS, denoising_steps=PUBLISHED_DENOISING_STEPS)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -190,7 +190,7 @@ def quality(
     from training.evaluate import Settings, measure_pictures
 
     data = CaptionedPictures.load(folder, pipeline.image_size)
-    settings, figures = Settings(prompts=pictures), dict[str, float]()
+    settings, figures = Settings(prompts=pictures, guidance_schedule="linear"), dict[str, float]()
     others = dataclasses.replace(settings, seed=OTHER_SEEDS)  # what chance does; the pictures asked for differ too
     for name, one, how in (
         ("", pipeline, settings),

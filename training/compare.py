@@ -1,8 +1,10 @@
 """Compare variants of a model at equal training time: `python -m training.compare NAME --data DIR --out DIR`.
 
-Each variant is trained anew with every seed for the same processor time, on a small network, and measured like any
-weights: generators by their loss, the judge's figures, their size and the time of one picture; TI-JEPA by how well it
-matches held-out pairs and by signs of collapse. `training/comparisons.py` says what is compared.
+Each variant is trained anew with every seed for the same processor time, on a small network. How many steps that makes
+is timed first, all variants in turn and several times, since other work on a machine slows one down and not the next.
+Then they are measured like any weights: generators by their loss, the judge's figures, their size and the time of one
+picture; TI-JEPA by how well it matches held-out pairs and by signs of collapse. `training/comparisons.py` says what is
+compared.
 """
 
 import argparse
@@ -12,7 +14,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,7 @@ from training.ti_objective import TIJepaObjective
 from training.trials import FEWEST_PICTURES
 
 TIMED_STEPS = 6  # that tell how many steps fit into the time
+TIMED_ROUNDS = 3
 
 
 def compare(
@@ -55,11 +58,13 @@ def compare(
     if name not in COMPARISONS:
         raise ValueError(f"comparison is {name!r}; allowed: {', '.join(COMPARISONS)}")
     measuring = {variant: COMPARISONS[name].measuring(variant, prompts) for variant in COMPARISONS[name].variants}
+    recipes = {variant: COMPARISONS[name].recipe_of(variant, settings) for variant in measuring}
+    seconds = _seconds_a_step(recipes, folder, out / "timing")
     for seed in range(seeds):
         for variant in measuring:
             recipe = COMPARISONS[name].recipe_of(variant, [*settings, f"schedule.seed={seed}"])
             data = CaptionedPictures.load(folder, recipe.image_size(), recipe.captions)
-            steps = _steps_within(recipe, data, 60 * minutes, out / "timing")
+            steps = max(2 * TIMED_STEPS, round(60 * minutes / seconds[variant]))
             schedule = dataclasses.replace(recipe.schedule, steps=steps, validate_steps=steps)
             torch.manual_seed(seed)  # of the initial weights
             objective = recipe.build(data)
@@ -75,16 +80,27 @@ def run_name(variant: str, seed: int) -> str:
     return f"{re.sub('[^a-z0-9]+', '-', variant.lower())}-{seed}"
 
 
-def _steps_within(recipe: Recipe, data: CaptionedPictures, seconds: float, out: Path) -> int:
-    """How many steps fit into so much processor time, by the median of a few."""
+def _seconds_a_step(recipes: Mapping[str, Recipe], folder: Path, out: Path) -> dict[str, float]:
+    """Processor time of one step of each variant: the least of a few rounds, the variants in turn in each."""
+    rounds: list[dict[str, float]] = []
+    for _ in range(TIMED_ROUNDS):
+        rounds.append({})
+        for variant, recipe in recipes.items():
+            data = CaptionedPictures.load(folder, recipe.image_size(), recipe.captions)
+            rounds[-1][variant] = _median_step(recipe, data, out)
+    return {variant: min(one[variant] for one in rounds) for variant in recipes}
+
+
+def _median_step(recipe: Recipe, data: CaptionedPictures, out: Path) -> float:
+    """Processor time of one step in seconds, by the median of a few."""
     short = dataclasses.replace(recipe.schedule, steps=2 * TIMED_STEPS, validate_pictures=0)
-    objective, spent, before = recipe.build(data), [], time.process_time()
+    objective, spent, before = recipe.build(data), list[float](), time.process_time()
     for step in train(objective, data, short, out / str(time.monotonic_ns()), resume=False):
         now = time.process_time()
         if step.step > TIMED_STEPS:
             spent.append(now - before)
         before = now
-    return max(2 * TIMED_STEPS, round(seconds / statistics.median(spent)))
+    return statistics.median(spent)
 
 
 def _trained_parameters(objective: nn.Module, data: CaptionedPictures) -> int:

@@ -347,7 +347,7 @@ def test_settings_are_parsed_by_type() -> None:
         ("speed=3", "'speed' is unknown; allowed: schedule"),
         ("schedule=3", "is a group; write schedule.KEY=value"),
         ("ema_decay.x=3", "is no group"),
-        ("schedule.batch_size=many", "is 'many'; allowed: a int such as 48"),
+        ("schedule.batch_size=many", "is 'many'; allowed: a int such as 16"),
         ("schedule.batch_size=1.5", "is '1.5'; allowed: a int"),
         ("schedule.batch_size=true", "is 'true'; allowed: a int"),
         ("schedule.matrix_lr=true", "is 'true'; allowed: a float"),

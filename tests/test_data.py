@@ -173,6 +173,29 @@ def test_scenes_and_counts_share_the_pictures() -> None:
         CaptionOptions(scenes=0.7, counts=0.4)
 
 
+def test_emphasised_pictures_come_as_often_as_said(corpus: Path, tmp_path: Path) -> None:
+    plain = CaptionedPictures.load(corpus, 16, CaptionOptions(drops=0), cache_dir=tmp_path)
+    options = CaptionOptions(drops=0, emphasised=("noto",), repeats=3)
+    data = CaptionedPictures.load(corpus, 16, options, cache_dir=tmp_path)
+    train = plain.split.train
+    assert np.array_equal(train, data.split.train)  # what is held out does not depend on it
+    noto = sum(plain.rows[index].style == "noto" for index in train)
+    epoch = len(train) + 2 * noto
+    seen = Counter(data.batch(0, epoch, 5).indices.tolist())
+    assert set(seen) == set(train.tolist())
+    assert all(count == (3 if data.rows[index].style == "noto" else 1) for index, count in seen.items())
+    heldout = data.batch(0, 8, 5, "heldout_concepts")
+    assert torch.equal(heldout.indices, plain.batch(0, 8, 5, "heldout_concepts").indices)
+
+
+def test_emphasis_says_what_can_be_emphasised(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing to emphasise in blob; allowed: noto, openmoji, twemoji"):
+        CaptionedPictures.load(corpus, 16, CaptionOptions(emphasised=("blob",), repeats=2), cache_dir=tmp_path)
+    for emphasised, repeats in ((("noto",), 1), ((), 2), ((), 0)):
+        with pytest.raises(ValueError, match=f"got repeats {repeats}"):
+            CaptionOptions(emphasised=emphasised, repeats=repeats)
+
+
 # split
 
 
@@ -463,6 +486,15 @@ def test_imagefolder_with_metadata(column: str, tmp_path: Path) -> None:
     for caption, picture in zip(batch.captions, batch.pixels, strict=True):
         assert round(((picture[0] + 1) * 127.5).mean().item()) == 60 * int(caption[-1])
     assert data.batch(0, 4, 0).captions[0].startswith("picture number")
+
+
+def test_imagefolder_with_groups(tmp_path: Path) -> None:
+    lines = [{"file_name": f"{n}.png", "text": f"thing {n}", "group": ("pets", None)[n % 2]} for n in range(4)]
+    folder = imagefolder(tmp_path / "pictures", lines)
+    options = CaptionOptions(emphasised=("pets",), repeats=2)
+    data = CaptionedPictures.load(folder, 16, options, cache_dir=tmp_path / "cache")
+    assert [row.group for row in data.rows] == ["pets", "", "pets", ""]
+    assert sorted(data.batch(0, 6, 0).indices.tolist()) == [0, 0, 1, 2, 2, 3]
 
 
 def test_imagefolder_in_subfolders(tmp_path: Path) -> None:

@@ -44,20 +44,24 @@ _SPOKEN_CONSONANT = re.compile(r"uni(?!n)|one|eu|use")  # "a unicorn", "a one-th
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionOptions:
-    """How captions and scenes are drawn in training; each number is a probability in [0, 1].
+    """How pictures, captions and scenes are drawn in training.
 
-    `drops`: a caption from the rest of the pool instead of the canonical one; `backgrounds`: a named background
-    colour, said in the caption; `scenes`: a second picture of the same style beside, above or below the first;
-    `counts`: one to three of the picture, said in the caption, where the label has a plural.
+    Probabilities in [0, 1]: `drops`, a caption from the rest of the pool instead of the canonical one; `backgrounds`,
+    a named background colour, said in the caption; `scenes`, a second picture of the same style beside, above or below
+    the first; `counts`, one to three of the picture, said in the caption, where the label has a plural.
+    Training pictures whose style, group or subgroup is among `emphasised` come `repeats` times an epoch, others once.
 
     Raises:
-        ValueError: a probability outside [0, 1], or scenes and counts that together exceed 1.
+        ValueError: a probability outside [0, 1], scenes and counts that together exceed 1, repeats of nothing or an
+            emphasis without.
     """
 
     drops: float = 0.5
     backgrounds: float = 0.0
     scenes: float = 0.0
     counts: float = 0.0
+    emphasised: tuple[str, ...] = ()
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         for name in ("drops", "backgrounds", "scenes", "counts"):
@@ -68,6 +72,11 @@ class CaptionOptions:
             raise ValueError(
                 f"a picture is in a scene or counted, never both: got scenes {self.scenes} and counts {self.counts}, "
                 "allowed together 0 to 1"
+            )
+        if self.repeats < 1 or (self.repeats > 1) != bool(self.emphasised):
+            raise ValueError(
+                f"got repeats {self.repeats} of emphasised {list(self.emphasised)}; allowed: 2 or more of something, "
+                "or 1 of nothing"
             )
 
 

@@ -5,7 +5,7 @@ Shapes: B batch, S picture side in pixels.
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,12 @@ class CaptionedPictures:
         self.options = options
         self._paths = folder.paths
         self._pixels = pixels  # (rows, 4, S, S)
-        self._by_style = _indices_by_style(folder.rows, self.split)
+        self._drawn = {
+            "train": _emphasised(folder.rows, self.split.train, options),
+            "heldout_pairs": self.split.heldout_pairs,
+            "heldout_concepts": self.split.heldout_concepts,
+        }
+        self._by_style = _indices_by_style(folder.rows, self._drawn)
 
     @classmethod
     def load(
@@ -72,7 +77,8 @@ class CaptionedPictures:
         folder); it is mapped into memory, so a second start is immediate and processes share it.
 
         Raises:
-            ValueError: an impossible size, a folder without captioned pictures, a missing or broken picture.
+            ValueError: an impossible size, a folder without captioned pictures, a missing or broken picture, an
+                emphasis on something that no picture has.
         """
         if not 8 <= image_size <= 1024 or image_size % 2:
             raise ValueError(f"image_size is an even number of pixels: got {image_size}, allowed 8 to 1024")
@@ -155,16 +161,11 @@ class CaptionedPictures:
         )
 
     def _members(self, subset: str) -> NDArray[np.int64]:
-        sides = {
-            "train": self.split.train,
-            "heldout_pairs": self.split.heldout_pairs,
-            "heldout_concepts": self.split.heldout_concepts,
-        }
-        if subset not in sides:
-            raise ValueError(f"unknown subset {subset!r}, allowed {', '.join(sides)}")
-        if not len(sides[subset]):
+        if subset not in self._drawn:
+            raise ValueError(f"unknown subset {subset!r}, allowed {', '.join(self._drawn)}")
+        if not len(self._drawn[subset]):
             raise ValueError(f"the subset {subset!r} is empty: the folder has only {len(self.rows)} pictures")
-        return sides[subset]
+        return self._drawn[subset]
 
     def _composed(self, indices: NDArray[np.int64], draws: NDArray[np.float64], subset: str) -> Batch:
         picture = premultiplied(np.asarray(self._pixels[indices]))  # (B, 4, S, S)
@@ -208,10 +209,24 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jepa"
 
 
-def _indices_by_style(rows: Sequence[Row], split: Split) -> dict[tuple[str, str], NDArray[np.int64]]:
+def _emphasised(rows: Sequence[Row], members: NDArray[np.int64], options: CaptionOptions) -> NDArray[np.int64]:
+    """Return the members, those with an emphasised property as often as `options` says."""
+    properties = [{rows[index].style, rows[index].group, rows[index].subgroup} for index in members]
+    known = set().union(*properties) - {""}
+    if unknown := [name for name in options.emphasised if name not in known]:
+        raise ValueError(
+            f"nothing to emphasise in {', '.join(unknown)}; allowed: {', '.join(sorted(known)) or 'nothing'}"
+        )
+    emphasis = set(options.emphasised)
+    return np.repeat(members, [options.repeats if emphasis & own else 1 for own in properties])
+
+
+def _indices_by_style(
+    rows: Sequence[Row], drawn: Mapping[str, NDArray[np.int64]]
+) -> dict[tuple[str, str], NDArray[np.int64]]:
     lists: dict[tuple[str, str], list[int]] = {}
-    for subset in ("train", "heldout_pairs", "heldout_concepts"):
-        for index in getattr(split, subset):
+    for subset, members in drawn.items():
+        for index in members:
             lists.setdefault((subset, rows[index].style), []).append(int(index))
     return {key: np.asarray(indices, dtype=np.int64) for key, indices in lists.items()}
 

@@ -118,15 +118,16 @@ def _imagefolder_rows(folder: Path) -> tuple[tuple[Row, ...], tuple[Path, ...]]:
             f"allowed {' or '.join(CAPTION_COLUMNS)}; expected {_LAYOUTS}"
         )
     table = table.cast_column("image", ImageFeature(decode=False))
+    groups = table["group"] if "group" in table.column_names else [None] * len(table)
     rows, paths = [], []
-    for picture, caption in zip(table["image"], table[column], strict=True):
+    for picture, caption, group in zip(table["image"], table[column], groups, strict=True):
         path = Path(picture["path"])
         if not _is_text(caption):
             raise ValueError(
                 f"{path} has no text in the column {column!r}: got {caption!r}; write one or drop its line"
             )
         name = path.relative_to(folder.resolve()) if path.is_relative_to(folder.resolve()) else Path(path.name)
-        rows.append(Row(file=name.as_posix(), label=caption.strip()))
+        rows.append(Row(file=name.as_posix(), label=caption.strip(), group=group if _is_text(group) else ""))
         paths.append(path)
     return tuple(rows), tuple(paths)
 

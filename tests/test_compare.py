@@ -1,4 +1,4 @@
-"""Variants trained for the same time and measured side by side."""
+"""Variants trained with the same compute and measured side by side."""
 
 import json
 import math
@@ -161,6 +161,28 @@ def test_variants_are_trained_measured_and_kept(
     assert printed.startswith("| figure | cached | published |")
     assert "| milliseconds |" in printed
     assert printed.endswith("\n\nThis is a test.\n")
+
+
+@pytest.mark.slow
+def test_variants_get_as_many_operations(folder: Path, tokenizer: Path, tmp_path: Path) -> None:
+    settings = [f"tokenizer={tokenizer}", "network.width=32", "network.num_heads=2", "schedule.batch_size=4"]
+    comparison = COMPARISONS["prediction"]
+    recipes = {name: comparison.recipe_of(name, settings) for name in comparison.variants}
+    data = CaptionedPictures.load(folder, recipes["weight 1"].image_size(), recipes["weight 1"].captions)
+    operations = {name: compare._operations_a_step(recipe, data, tmp_path) for name, recipe in recipes.items()}
+    assert 0 < operations["weight 0"] < operations["weight 0.25"] == operations["weight 1"] == operations["weight 4"]
+    steps = compare._equal_steps(recipes, folder, tmp_path, minutes=0.2)
+    assert len({steps[name] for name in comparison.variants if name != "weight 0"}) == 1
+    ratio = operations["weight 1"] / operations["weight 0"]
+    assert steps["weight 0"] / steps["weight 1"] == pytest.approx(ratio, rel=2 / steps["weight 1"])
+
+
+def test_operations_are_those_of_the_matrix_products() -> None:
+    q = torch.zeros(1, 2, 3, 4, requires_grad=True)
+    with compare.sdpa_kernel(compare.SDPBackend.MATH), compare._Operations() as operations:
+        (torch.zeros(5, 6) @ torch.zeros(6, 7)).sum()
+        torch.nn.functional.scaled_dot_product_attention(q, q, q)
+    assert operations.total == 2 * 5 * 6 * 7 + 2 * (2 * 2 * 3 * 3 * 4)
 
 
 @pytest.mark.slow

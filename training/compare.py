@@ -1,10 +1,10 @@
 """Compare variants of a model at equal training time: `python -m training.compare NAME --data DIR --out DIR`.
 
-Each variant is trained anew with every seed for the same processor time, on a small network. How many steps that makes
-is timed first, all variants in turn and several times, since other work on a machine slows one down and not the next.
-Then they are measured like any weights: generators by their loss, the judge's figures, their size and the time of one
-picture; TI-JEPA by how well it matches held-out pairs and by signs of collapse. `training/comparisons.py` says what is
-compared.
+Each variant is trained anew with every seed for the same compute, on a small network: the first one for the processor
+time asked for, which is timed before, the others for as many operations. (Timed one by one they would differ by what
+else a machine does at the moment.) Then they are measured like any weights: generators by their loss, the judge's
+figures, their size and the time of one picture; TI-JEPA by how well it matches held-out pairs and by signs of collapse.
+`training/comparisons.py` says what is compared.
 """
 
 import argparse
@@ -14,12 +14,16 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from jepa_app.pipeline import JepaTPipeline
 from jepa_app.scoring import Scorer
@@ -30,7 +34,7 @@ from training.dit import DitPipeline
 from training.dit_objective import DitObjective
 from training.evaluate import Settings, measure_pictures
 from training.generators import PicturePipeline
-from training.loop import train
+from training.loop import TrainStep, train
 from training.match_figures import Matcher, group_figures, match_matrix, matrix_figures
 from training.objectives import JepaTObjective
 from training.peer_objective import PeerObjective
@@ -43,7 +47,7 @@ from training.ti_calibration import finish
 from training.ti_objective import TIJepaObjective
 from training.trials import FEWEST_PICTURES
 
-TIMED_STEPS = 6  # that tell how many steps fit into the time
+TIMED_STEPS = 6  # that tell how many steps of the first variant fit into the time
 TIMED_ROUNDS = 3
 
 
@@ -59,20 +63,21 @@ def compare(
         raise ValueError(f"comparison is {name!r}; allowed: {', '.join(COMPARISONS)}")
     measuring = {variant: COMPARISONS[name].measuring(variant, prompts) for variant in COMPARISONS[name].variants}
     recipes = {variant: COMPARISONS[name].recipe_of(variant, settings) for variant in measuring}
-    seconds = _seconds_a_step(recipes, folder, out / "timing")
+    steps = _equal_steps(recipes, folder, out / "timing", minutes)
     for seed in range(seeds):
         for variant in measuring:
             recipe = COMPARISONS[name].recipe_of(variant, [*settings, f"schedule.seed={seed}"])
             data = CaptionedPictures.load(folder, recipe.image_size(), recipe.captions)
-            steps = max(2 * TIMED_STEPS, round(60 * minutes / seconds[variant]))
-            schedule = dataclasses.replace(recipe.schedule, steps=steps, validate_steps=steps)
+            schedule = dataclasses.replace(recipe.schedule, steps=steps[variant], validate_steps=steps[variant])
             torch.manual_seed(seed)  # of the initial weights
             objective = recipe.build(data)
             parameters = _trained_parameters(objective, data)
             *_, last = train(objective, data, schedule, out / run_name(variant, seed), resume=False)
             measured = _measure(objective, data, folder, measuring[variant])
             figures = last.validation | {"parameters": parameters} | measured
-            yield Measured(variant=variant, seed=seed, pictures_seen=steps * schedule.batch_size, figures=figures)
+            yield Measured(
+                variant=variant, seed=seed, pictures_seen=schedule.steps * schedule.batch_size, figures=figures
+            )
 
 
 def run_name(variant: str, seed: int) -> str:
@@ -80,27 +85,59 @@ def run_name(variant: str, seed: int) -> str:
     return f"{re.sub('[^a-z0-9]+', '-', variant.lower())}-{seed}"
 
 
-def _seconds_a_step(recipes: Mapping[str, Recipe], folder: Path, out: Path) -> dict[str, float]:
-    """Processor time of one step of each variant: the least of a few rounds, the variants in turn in each."""
-    rounds: list[dict[str, float]] = []
-    for _ in range(TIMED_ROUNDS):
-        rounds.append({})
-        for variant, recipe in recipes.items():
-            data = CaptionedPictures.load(folder, recipe.image_size(), recipe.captions)
-            rounds[-1][variant] = _median_step(recipe, data, out)
-    return {variant: min(one[variant] for one in rounds) for variant in recipes}
+def _equal_steps(recipes: Mapping[str, Recipe], folder: Path, out: Path, minutes: float) -> dict[str, int]:
+    """Steps of each variant: the first takes `minutes` of processor time, the others as many operations."""
+    data = {name: CaptionedPictures.load(folder, one.image_size(), one.captions) for name, one in recipes.items()}
+    operations = {name: _operations_a_step(one, data[name], out) for name, one in recipes.items()}
+    first = next(iter(recipes))
+    seconds = min(_seconds_a_step(recipes[first], data[first], out) for _ in range(TIMED_ROUNDS))
+    all_operations = 60 * minutes / seconds * operations[first]
+    return {name: max(2 * TIMED_STEPS, round(all_operations / one)) for name, one in operations.items()}
 
 
-def _median_step(recipe: Recipe, data: CaptionedPictures, out: Path) -> float:
+def _operations_a_step(recipe: Recipe, data: CaptionedPictures, out: Path) -> int:
+    """Floating point operations of matrix products and convolutions in a training step, optimizer included."""
+    steps = _short_training(recipe, data, out)
+    next(steps)  # the first makes the optimizer's state
+    with sdpa_kernel(SDPBackend.MATH), _Operations() as operations:  # fused attention would not be counted
+        next(steps)
+    steps.close()
+    return operations.total
+
+
+class _Operations(TorchDispatchMode):
+    """Counts operations by PyTorch's formulas.
+
+    FlopCounterMode has the same ones, but its hooks refuse modules that are used without gradient.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func.overloadpacket):
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def _seconds_a_step(recipe: Recipe, data: CaptionedPictures, out: Path) -> float:
     """Processor time of one step in seconds, by the median of a few."""
-    short = dataclasses.replace(recipe.schedule, steps=2 * TIMED_STEPS, validate_pictures=0)
-    objective, spent, before = recipe.build(data), list[float](), time.process_time()
-    for step in train(objective, data, short, out / str(time.monotonic_ns()), resume=False):
+    spent, before = list[float](), time.process_time()
+    for step in _short_training(recipe, data, out):
         now = time.process_time()
         if step.step > TIMED_STEPS:
             spent.append(now - before)
         before = now
     return statistics.median(spent)
+
+
+def _short_training(recipe: Recipe, data: CaptionedPictures, out: Path) -> Generator[TrainStep]:
+    short = dataclasses.replace(recipe.schedule, steps=2 * TIMED_STEPS, validate_pictures=0)
+    yield from train(recipe.build(data), data, short, out / str(time.monotonic_ns()), resume=False)
 
 
 def _trained_parameters(objective: nn.Module, data: CaptionedPictures) -> int:
@@ -157,7 +194,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help=f"one of: {', '.join(COMPARISONS)}")
     parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and figures.json")
-    parser.add_argument("--minutes", type=float, default=5.0, help="processor time of each training (default 5)")
+    parser.add_argument(
+        "--minutes", type=float, default=5.0, help="processor time of each of the first variant's trainings (default 5)"
+    )
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each variant (default 2)")
     parser.add_argument("--prompts", type=int, default=100, help="pictures of a side to measure (default 100)")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")

@@ -106,7 +106,7 @@ COMPARISONS: dict[str, Comparison] = {
         },
         shown=(*LOSSES, *JUDGED, *SPEED),
         plotted=PLOTTED,
-        caution="without the prediction loss a step is cheaper, so that weight 0 sees more pictures in the same time",
+        caution="without the prediction loss a step is cheaper, so that weight 0 sees more pictures",
     ),
     "fusion": Comparison(
         recipe="jepa_t",

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,12 +14,13 @@ from PIL import Image
 
 from jepa_app.checkpoint import load_config, save_network, write_manifest
 from jepa_app.config import TIJepaConfig
+from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.pipeline import JepaTPipeline
 from jepa_app.scoring import Scorer
 from tests.conftest import awake
 from tests.drawn_corpus import SIZE, write_corpus, write_exact_weights
-from training import best_of, classes, nearest, sweep
+from training import best_of, classes, nearest, sweep, text_paths
 from training.captions import Row
 from training.charts import chart, heat_panel, line_panel
 from training.data import CaptionedPictures
@@ -161,6 +163,70 @@ def test_choosing_by_energy_chooses_the_lowest_of_the_same_pictures(
 def test_impossible_counts_are_refused(counts: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert best_of.main(["none", "--data", "none", "--out", "none", "--set", f"counts={counts}"]) == 2
     assert "counts is [" in capsys.readouterr().err
+
+
+def test_words_go_by_the_open_ways_alone(weights: Path) -> None:
+    pipeline = JepaTPipeline.from_pretrained(weights)
+    network, text = pipeline.network, pipeline.encode_prompts(["red apple", "a blue car on a road"])
+    awake(network)
+    positions = torch.arange(network.config.num_tokens).expand(2, -1)
+    blocks = torch.zeros_like(positions)
+
+    def conditions(told: JepaT) -> torch.Tensor:
+        with torch.no_grad():
+            return told.predict(told.start(text), positions, blocks)
+
+    ways = text_paths.ways_of(network)
+    assert ways == ["prefix", "cross-attention", "before the losses"]
+    rows = {name: conditions(text_paths.PartlyTold(network, some)) for name, some in text_paths.rows_of(ways).items()}
+    assert torch.equal(rows["all ways"], conditions(network))
+    with torch.no_grad():
+        null = network.start(network.null_features(2))
+        assert torch.equal(rows["no text"], network.predict(null, positions, blocks))
+    assert len(rows) == 8
+    distances = torch.pdist(torch.stack([one.flatten() for one in rows.values()]))
+    assert distances.min() > 1e-4  # every way carries something
+
+
+def test_ways_are_those_of_the_network(weights: Path) -> None:
+    network = JepaTPipeline.from_pretrained(weights).network
+    network.config = replace(network.config, text_prefix=False, fuse_before_loss=False)
+    assert text_paths.ways_of(network) == ["cross-attention"]
+    assert text_paths.rows_of(["cross-attention"]) == {"all ways": ("cross-attention",), "no text": ()}
+    assert list(text_paths.rows_of(["a", "b"])) == ["all ways", "a alone", "b alone", "no text"]
+    assert text_paths.rows_of(["a", "b", "c"])["without b"] == ("a", "c")
+
+
+@pytest.mark.slow
+def test_what_the_ways_of_words_are_worth(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = write_exact_weights(tmp_path / "weights")
+    pipeline = JepaTPipeline.from_pretrained(weights)
+    torch.nn.init.zeros_(awake(pipeline.network).injection.weight)  # so that words that go there alone go nowhere
+    save_network(weights / "jepa-t", pipeline.network, pipeline.network.config)
+    write_manifest(weights)
+    assert text_paths.main(command(weights, corpus, tmp_path)) == 0
+    figures = figures_of(capsys.readouterr().out)
+    kinds = {"loss", "loss_at_0", "frechet", "concept_top1", "concept_top5", "concept_median_rank"}
+    assert kinds <= {name.partition(", ")[0] for name in figures}
+    assert figures["loss, before the losses alone"] == figures["loss, no text"] != figures["loss, prefix alone"]
+    assert figures["frechet, before the losses alone"] == figures["frechet, no text"]
+    assert figures["loss, without before the losses"] == figures["loss, all ways"]
+    with Image.open(tmp_path / "grid_no_text.png") as none, Image.open(tmp_path / "grid_all_ways.png") as told:
+        assert none.size == told.size
+        assert none.tobytes() != told.tobytes()
+    first = (tmp_path / "judged_all_ways.csv").read_text().splitlines()[1].rpartition(",")
+    generator = torch.Generator().manual_seed(int(first[2]))
+    picture = pipeline(first[0].strip('"'), num_inference_steps=2, generator=generator).images[0]
+    with Image.open(tmp_path / "grid_all_ways.png") as told:
+        difference = np.abs(np.asarray(told.crop((0, 0, SIZE, SIZE)), int) - np.asarray(picture, int))
+    assert difference.max() <= 1
+
+
+def test_the_ways_of_other_generators_are_refused(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert text_paths.main(command(tmp_path / "none", corpus, tmp_path)) == 2
+    assert "error: " in capsys.readouterr().err
 
 
 def test_inception_scores_of_known_probabilities() -> None:

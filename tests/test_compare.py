@@ -166,6 +166,7 @@ def test_variants_are_trained_measured_and_kept(
 @pytest.mark.slow
 def test_variants_get_as_many_operations(folder: Path, tokenizer: Path, tmp_path: Path) -> None:
     settings = [f"tokenizer={tokenizer}", "network.width=32", "network.num_heads=2", "schedule.batch_size=4"]
+    settings += ["network.encoder_depth=1", "network.predictor_depth=1", "network.denoiser_width=32"]
     comparison = COMPARISONS["prediction"]
     recipes = {name: comparison.recipe_of(name, settings) for name in comparison.variants}
     data = CaptionedPictures.load(folder, recipes["weight 1"].image_size(), recipes["weight 1"].captions)

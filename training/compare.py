@@ -1,4 +1,4 @@
-"""Compare variants of a model at equal training time: `python -m training.compare NAME --data DIR --out DIR`.
+"""Compare variants of a model at equal compute: `python -m training.compare NAME --data DIR --out DIR`.
 
 Each variant is trained anew with every seed for the same compute, on a small network: the first one for the processor
 time asked for, which is timed before, the others for as many operations. (Timed one by one they would differ by what

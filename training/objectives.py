@@ -107,6 +107,17 @@ def denoising_loss(process: Denoising, network: JepaT, asked: Asked, generator: 
     return process.loss(network.denoiser, condition, clean, generator).view(draws, *asked.positions.shape)
 
 
+def losses_when_revealed(
+    process: Denoising, network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator
+) -> dict[float, float]:
+    """Return the mean denoising loss of tokens (B, N, C) at each revealed fraction, all others asked at once."""
+    num_tokens, losses = tokens.shape[1], {}
+    for fraction in REVEALED_FRACTIONS:
+        asked = ask_masked(network, text, tokens, generator, num_tokens - round(fraction * num_tokens))
+        losses[fraction] = float(denoising_loss(process, network, asked, generator, draws=4).mean())
+    return losses
+
+
 def check_times(mean: float, std: float) -> None:
     """Refuse a distribution of times that is none.
 
@@ -213,15 +224,9 @@ class JepaTObjective(nn.Module):
 
         At each fraction some tokens are revealed in one block and all others asked at once, whichever the backbone.
         """
-        network = self.ema.network
         tokens, text = self._inputs(batch)
-        num_tokens = tokens.shape[1]
-        figures = {}
-        for fraction in REVEALED_FRACTIONS:
-            known = round(fraction * num_tokens)
-            asked = ask_masked(network, text, tokens, generator, num_tokens - known)
-            losses = denoising_loss(self.measured_denoising, network, asked, generator, draws=4)
-            figures[f"denoising_loss@{fraction}"] = float(losses.mean())
+        losses = losses_when_revealed(self.measured_denoising, self.ema.network, text, tokens, generator)
+        figures = {f"denoising_loss@{fraction}": loss for fraction, loss in losses.items()}
         figures["denoising_loss"] = sum(figures.values()) / len(REVEALED_FRACTIONS)
         return figures
 

@@ -9,27 +9,26 @@ prompts, seeds, orders and noise. Letters in shapes: B pictures, T text tokens, 
 import argparse
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import combinations
 
 import torch
 from torch import nn
 
 from jepa_app.flow import make_denoising
-from jepa_app.models.context import Context, Prompt
+from jepa_app.models.context import Context
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures
 from jepa_app.pipeline import JepaTPipeline
 from training.command_line import Report, measuring_parser, run
 from training.judge import frechet_distance
-from training.objectives import REVEALED_FRACTIONS, ask_masked, denoising_loss
+from training.objectives import REVEALED_FRACTIONS, losses_when_revealed
 from training.picture_figures import PICTURES_AT_ONCE, Indices, rank_figures
 from training.report import JudgedPictures, save_evidence, table
 from training.trials import Trials, TrialSettings, sides_of
 
 PREFIX, CROSS_ATTENTION, INJECTION = "prefix", "cross-attention", "before the losses"
-SIDES = {"": "trained", "_heldout_pairs": "held-out pairs"}
-DRAWS = 4  # of noise and time a token, for the loss
+SIDES = ("", "_heldout_pairs")  # whose losses are told, by the suffix of their figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +51,8 @@ class PartlyTold(JepaT):
     def start(self, text: TextFeatures) -> Context:
         """Begin a batch of pictures (B, T, W), the null text in place of the prompt where it is not to go."""
         null = self.null_features(len(text))
-        prefix, read, injected = (text if way in self._ways else null for way in (PREFIX, CROSS_ATTENTION, INJECTION))
-        return replace(
-            self.d_jepa.start(self.prefix_of(prefix)),
-            prompt=Prompt(
-                self.fusion.keep(read.tokens), read.mask[:, None], self.injection(injected.pooled())[:, None]
-            ),
-        )
+        prefix, read, joined = (text if way in self._ways else null for way in (PREFIX, CROSS_ATTENTION, INJECTION))
+        return self.start_with(prefix=prefix, read=read, joined=joined)
 
 
 def ways_of(network: JepaT) -> list[str]:
@@ -93,11 +87,8 @@ def losses(network: JepaT, trials: Trials, indices: Indices) -> dict[str, float]
         tokens = pipeline.image_tokenizer.encode(batch.pixels.to(pipeline.device)).to(pipeline.dtype)
         text = pipeline.encode_prompts(batch.captions)
         generator = torch.Generator(pipeline.device).manual_seed(number)
-        for fraction in REVEALED_FRACTIONS:
-            masked = tokens.shape[1] - round(fraction * tokens.shape[1])
-            asked = ask_masked(network, text, tokens, generator, masked)
-            loss = denoising_loss(process, network, asked, generator, DRAWS)
-            sums[fraction] += float(loss.mean()) * len(tokens)
+        for fraction, loss in losses_when_revealed(process, network, text, tokens, generator).items():
+            sums[fraction] += loss * len(tokens)
     means = {fraction: one / len(indices) for fraction, one in sums.items()}
     return {"loss_at_0": means[0.0], "loss": sum(means.values()) / len(means)}
 

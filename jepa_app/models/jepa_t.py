@@ -62,10 +62,14 @@ class JepaT(nn.Module):
 
     def start(self, text: TextFeatures) -> Context:
         """Begin a batch of pictures: encode the prefix, and keep what the fusion reads from the text."""
-        injected = self.injection(text.pooled())[:, None]  # (B, 1, D)
+        return self.start_with(prefix=text, read=text, joined=text)
+
+    def start_with(self, *, prefix: TextFeatures, read: TextFeatures, joined: TextFeatures) -> Context:
+        """Begin as `start` does, with texts (B, T, W) of their own for prefix, cross-attention and losses."""
+        injected = self.injection(joined.pooled())[:, None]  # (B, 1, D)
         return replace(
-            self.d_jepa.start(self.prefix_of(text)),
-            prompt=Prompt(self.fusion.keep(text.tokens), text.mask[:, None], injected),
+            self.d_jepa.start(self.prefix_of(prefix)),
+            prompt=Prompt(self.fusion.keep(read.tokens), read.mask[:, None], injected),
         )
 
     def prefix_of(self, text: TextFeatures) -> TextFeatures:

@@ -234,7 +234,8 @@ def test_losses_fall_on_a_tiny_batch(
             history.setdefault(name, []).append(float(value.detach()))
     assert set(history) == {"loss", "denoising_loss", "prediction_loss"}
     assert np.isfinite(list(history.values())).all()
-    assert history["loss"][0] == pytest.approx(history["denoising_loss"][0] + history["prediction_loss"][0])
+    weighted = JepaTLoss().prediction_weight * history["prediction_loss"][0]
+    assert history["loss"][0] == pytest.approx(history["denoising_loss"][0] + weighted)
     for name in ("denoising_loss", "prediction_loss"):
         assert np.mean(history[name][-5:]) < 0.85 * np.mean(history[name][:5]), name
     figures = objective.validate(batch, seeded())

@@ -94,7 +94,7 @@ class Row:
 
 
 def canonical_caption(row: Row) -> str:
-    """The caption of evaluation and of half the training draws: "red apple, twemoji style"."""
+    """The caption of evaluation and of the training draws that `drops` leaves: "red apple, twemoji style"."""
     return with_style(row.label, row.style)
 
 

@@ -100,9 +100,10 @@ COMPARISONS: dict[str, Comparison] = {
         settings=SMALL,
         variants={
             "weight 0": ("loss.prediction_weight=0",),
-            "weight 0.25": ("loss.prediction_weight=0.25",),
-            "weight 1": (),
+            "weight 1, as published": ("loss.prediction_weight=1",),
             "weight 4": ("loss.prediction_weight=4",),
+            "weight 16 (default)": (),
+            "weight 64": ("loss.prediction_weight=64",),
         },
         shown=(*LOSSES, *JUDGED, *SPEED),
         plotted=PLOTTED,
@@ -159,7 +160,8 @@ COMPARISONS: dict[str, Comparison] = {
             "no buffer": ("network.num_buffer_tokens=0",),
             "buffer of 16": ("network.num_buffer_tokens=16",),
             "canonical captions only": ("captions.drops=0",),
-            "varied captions mostly": ("captions.drops=0.9",),
+            "varied captions by half": ("captions.drops=0.5",),
+            "1 denoising draw": ("loss.denoising_draws=1",),
             "4 denoising draws": ("loss.denoising_draws=4",),
             "batch of 8": ("schedule.batch_size=8", "ema_decay=0.999"),
             "batch of 48": ("schedule.batch_size=48", "ema_decay=0.994"),  # averages over as many pictures

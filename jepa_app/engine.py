@@ -198,7 +198,8 @@ class Engine:
         """Measure how many threads take a step fastest, keep to that number and return it; while nobody waits yet.
 
         It is measured in the worker itself: a second thread that computes has helpers of its own, and more helpers than
-        cores slow one another down.
+        cores slow one another down. Threads started later take the number over; the caller's would stay, and another
+        number rounds differently: the same seed would give another picture to whoever computes here.
         """
         with self._change:
             self._is_tuned = self.pipeline.device.type != "cpu"
@@ -206,6 +207,7 @@ class Engine:
             self._change.notify()
             while not self._is_tuned:
                 self._change.wait()
+        torch.set_num_threads(self.num_threads)
         return self.num_threads
 
     def _start_worker(self) -> None:

@@ -156,19 +156,23 @@ def test_an_abandoned_run_leaves_the_studio_usable(studio: Studio) -> None:
 
 
 def test_many_threads_get_their_own_pictures(studio: Studio) -> None:
+    """Within 2/255 of what each makes alone: kernels round differently where pictures share passes."""
     requests = [GenerateRequest(prompt="red apple", steps=3, seed=seed) for seed in range(4)]
-    alone = [studio.generate_image(request).tobytes() for request in requests]
-    together: dict[int, bytes] = {}
+    alone = [np.asarray(studio.generate_image(request), dtype=int) for request in requests]
+    together: dict[int, np.ndarray] = {}
 
     def run(place: int) -> None:
-        together[place] = studio.generate_image(requests[place]).tobytes()
+        together[place] = np.asarray(studio.generate_image(requests[place]), dtype=int)
 
     threads = [threading.Thread(target=run, args=(place,)) for place in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [together[place] for place in range(4)] == alone
+    difference = np.array([[np.abs(together[made] - alone[asked]).max() for asked in range(4)] for made in range(4)])
+    own = np.eye(4, dtype=bool)
+    assert (difference[own] <= 2).all()
+    assert (difference[~own] > 2).all()
 
 
 def test_scores_come_best_first(studio: Studio) -> None:

@@ -34,7 +34,7 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
     facts = studio.info()
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
         fragment("header")
-        with gr.Tabs(elem_id="tabs") as tabs:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab(texts.GENERATE_TAB, id="generate"):
                 work = GenerateWork(
                     watch=on_gpu(studio.runs.watch),

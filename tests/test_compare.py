@@ -162,6 +162,24 @@ def test_variants_are_trained_measured_and_kept(
     assert "| milliseconds |" in printed
     assert printed.endswith("\n\nThis is a test.\n")
 
+    again = [*arguments[:-1], "2", "--minutes", "9", "--resume", "--prompts", "10", *settings]
+    assert main(again) == 0  # trains the second seed alone, as long as the first
+    resumed = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert resumed[:2] == rows
+    seen = [(row["variant"], row["seed"], row["pictures_seen"]) for row in resumed]
+    assert seen[2:] == [(variant, 1, pictures) for variant, _, pictures in seen[:2]]
+
+
+def test_what_was_measured_before_must_fit(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["sizes", "--data", str(folder), "--out", str(tmp_path), "--resume"]
+    figures = tmp_path / "figures.json"
+    figures.write_text(json.dumps([{"variant": "huge", "seed": 0, "pictures_seen": 48, "figures": {}}]))
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == "error: 'huge' was measured before; variants of sizes: tiny, base\n"
+    figures.write_text('{"frechet": 1}')
+    assert main(arguments) == 2
+    assert "is not what a comparison writes" in capsys.readouterr().err
+
 
 @pytest.mark.slow
 def test_variants_get_as_many_operations(folder: Path, tokenizer: Path, tmp_path: Path) -> None:

@@ -52,20 +52,37 @@ TIMED_ROUNDS = 3
 
 
 def compare(
-    name: str, folder: Path, out: Path, *, minutes: float, seeds: int, prompts: int, settings: Sequence[str] = ()
+    name: str,
+    folder: Path,
+    out: Path,
+    *,
+    minutes: float,
+    seeds: int,
+    prompts: int,
+    settings: Sequence[str] = (),
+    before: Sequence[Measured] = (),
 ) -> Iterator[Measured]:
     """Train and measure every variant with every seed, yielding each when it is done.
 
+    With some measured `before`, the others get as many operations as these had, whatever `minutes` says.
+
     Raises:
-        ValueError: the comparison or a setting is unknown, or the folder is not usable.
+        ValueError: the comparison or a setting is unknown, one measured before is no variant of it, or the folder is
+            not usable.
     """
     if name not in COMPARISONS:
         raise ValueError(f"comparison is {name!r}; allowed: {', '.join(COMPARISONS)}")
     measuring = {variant: COMPARISONS[name].measuring(variant, prompts) for variant in COMPARISONS[name].variants}
     recipes = {variant: COMPARISONS[name].recipe_of(variant, settings) for variant in measuring}
-    steps = _equal_steps(recipes, folder, out / "timing", minutes)
+    for one in before:
+        if one.variant not in recipes:
+            raise ValueError(f"{one.variant!r} was measured before; variants of {name}: {', '.join(recipes)}")
+    done = {(one.variant, one.seed) for one in before}
+    steps = _equal_steps(recipes, folder, out / "timing", minutes, before[0] if before else None)
     for seed in range(seeds):
         for variant in measuring:
+            if (variant, seed) in done:
+                continue
             recipe = COMPARISONS[name].recipe_of(variant, [*settings, f"schedule.seed={seed}"])
             data = CaptionedPictures.load(folder, recipe.image_size(), recipe.captions)
             schedule = dataclasses.replace(recipe.schedule, steps=steps[variant], validate_steps=steps[variant])
@@ -85,13 +102,21 @@ def run_name(variant: str, seed: int) -> str:
     return f"{re.sub('[^a-z0-9]+', '-', variant.lower())}-{seed}"
 
 
-def _equal_steps(recipes: Mapping[str, Recipe], folder: Path, out: Path, minutes: float) -> dict[str, int]:
-    """Steps of each variant: the first takes `minutes` of processor time, the others as many operations."""
+def _equal_steps(
+    recipes: Mapping[str, Recipe], folder: Path, out: Path, minutes: float, before: Measured | None = None
+) -> dict[str, int]:
+    """Steps of each variant for as many operations as the one measured before had.
+
+    Without one the first variant takes `minutes` of processor time, and the others get as many operations.
+    """
     data = {name: CaptionedPictures.load(folder, one.image_size(), one.captions) for name, one in recipes.items()}
     operations = {name: _operations_a_step(one, data[name], out) for name, one in recipes.items()}
-    first = next(iter(recipes))
-    seconds = min(_seconds_a_step(recipes[first], data[first], out) for _ in range(TIMED_ROUNDS))
-    all_operations = 60 * minutes / seconds * operations[first]
+    if before is not None:
+        all_operations = before.pictures_seen / recipes[before.variant].schedule.batch_size * operations[before.variant]
+    else:
+        first = next(iter(recipes))
+        seconds = min(_seconds_a_step(recipes[first], data[first], out) for _ in range(TIMED_ROUNDS))
+        all_operations = 60 * minutes / seconds * operations[first]
     return {name: max(2 * TIMED_STEPS, round(all_operations / one)) for name, one in operations.items()}
 
 
@@ -182,6 +207,18 @@ def _picture_milliseconds(pipeline: PicturePipeline, how: Sampling) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
+def read_measured(file: Path) -> list[Measured]:
+    """Read what a comparison wrote of its variants so far.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    try:
+        return [Measured(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} is not what a comparison writes: {error}") from None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare and print; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
     cautions = [f"{name}: {one.caution}." for name, one in COMPARISONS.items() if one.caution]
@@ -198,18 +235,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--minutes", type=float, default=5.0, help="processor time of each of the first variant's trainings (default 5)"
     )
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each variant (default 2)")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what OUT/figures.json holds and train the others as long"
+    )
     parser.add_argument("--prompts", type=int, default=100, help="pictures of a side to measure (default 100)")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw a chart of the figures that tell most")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of all")
     options: argparse.Namespace = parser.parse_args(arguments)
+    kept = options.out / "figures.json"
     measured: list[Measured] = []
     try:
+        if options.resume and kept.exists():
+            measured = read_measured(kept)
         limits = {name: getattr(options, name) for name in ("minutes", "seeds", "prompts")}
-        for one in compare(options.name, options.data, options.out, settings=options.set, **limits):
+        before = tuple(measured)
+        for one in compare(options.name, options.data, options.out, settings=options.set, before=before, **limits):
             measured.append(one)
             rows = [dataclasses.asdict(one) for one in measured]
-            (options.out / "figures.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+            kept.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

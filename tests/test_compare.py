@@ -42,7 +42,7 @@ def test_variants_are_recipes(name: str) -> None:
     assert len(comparison.variants) > 1
     recipes = [comparison.recipe_of(variant) for variant in comparison.variants]
     made = [
-        (recipe, comparison.measuring(variant, 10))
+        (recipe, comparison.measuring(variant, 10), comparison.as_many_pictures.get(variant))
         for recipe, variant in zip(recipes, comparison.variants, strict=True)
     ]
     assert all(made.count(one) == 1 for one in made)
@@ -175,7 +175,8 @@ def test_what_was_measured_before_must_fit(tmp_path: Path, folder: Path, capsys:
     figures = tmp_path / "figures.json"
     figures.write_text(json.dumps([{"variant": "huge", "seed": 0, "pictures_seen": 48, "figures": {}}]))
     assert main(arguments) == 2
-    assert capsys.readouterr().err == "error: 'huge' was measured before; variants of sizes: tiny, base\n"
+    known = ", ".join(COMPARISONS["sizes"].variants)
+    assert capsys.readouterr().err == f"error: 'huge' was measured before; variants of sizes: {known}\n"
     figures.write_text('{"frechet": 1}')
     assert main(arguments) == 2
     assert "is not what a comparison writes" in capsys.readouterr().err
@@ -196,6 +197,16 @@ def test_variants_get_as_many_operations(folder: Path, tokenizer: Path, tmp_path
     assert len({steps[name] for name in comparison.variants if name != "weight 0"}) == 1
     ratio = operations["weight 4"] / operations["weight 0"]
     assert steps["weight 0"] / steps["weight 4"] == pytest.approx(ratio, rel=2 / steps["weight 4"])
+
+
+def test_variants_see_as_many_pictures() -> None:
+    comparison = COMPARISONS["sizes"]
+    recipes = {name: comparison.recipe_of(name) for name in comparison.variants}
+    small = recipes["tiny, as many pictures"]
+    half = replace(small, schedule=replace(small.schedule, batch_size=recipes["base"].schedule.batch_size // 2))
+    recipes["tiny, as many pictures"] = half
+    steps = compare._equal_pictures(recipes, {"base": 100, "tiny": 700}, comparison.as_many_pictures)
+    assert steps == {"tiny, as many pictures": 200}
 
 
 def test_operations_are_those_of_the_matrix_products() -> None:

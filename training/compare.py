@@ -79,6 +79,7 @@ def compare(
             raise ValueError(f"{one.variant!r} was measured before; variants of {name}: {', '.join(recipes)}")
     done = {(one.variant, one.seed) for one in before}
     steps = _equal_steps(recipes, folder, out / "timing", minutes, before[0] if before else None)
+    steps |= _equal_pictures(recipes, steps, COMPARISONS[name].as_many_pictures)
     for seed in range(seeds):
         for variant in measuring:
             if (variant, seed) in done:
@@ -118,6 +119,14 @@ def _equal_steps(
         seconds = min(_seconds_a_step(recipes[first], data[first], out) for _ in range(TIMED_ROUNDS))
         all_operations = 60 * minutes / seconds * operations[first]
     return {name: max(2 * TIMED_STEPS, round(all_operations / one)) for name, one in operations.items()}
+
+
+def _equal_pictures(
+    recipes: Mapping[str, Recipe], steps: Mapping[str, int], as_many: Mapping[str, str]
+) -> dict[str, int]:
+    """Steps of the variants that see as many pictures as another one does in its `steps`."""
+    batches = {name: recipe.schedule.batch_size for name, recipe in recipes.items()}
+    return {name: max(1, round(steps[other] * batches[other] / batches[name])) for name, other in as_many.items()}
 
 
 def _operations_a_step(recipe: Recipe, data: CaptionedPictures, out: Path) -> int:

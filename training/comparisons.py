@@ -14,7 +14,9 @@ class Comparison:
     """Variants of a recipe: settings of all of them, settings by variant, and the figures that the table shows.
 
     `recipes` names another recipe for some variants, `measured` how the pictures of some are generated, `plotted` the
-    figures of the chart. `caution` says which figures are not to be compared and what else a reader must know.
+    figures of the chart, `as_many_pictures` variants that are trained on as many pictures as another one, instead of
+    for as many operations as the first. `caution` says which figures are not to be compared and what else a reader
+    must know.
     """
 
     recipe: str
@@ -24,6 +26,7 @@ class Comparison:
     recipes: dict[str, str] = dataclasses.field(default_factory=dict)
     measured: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     plotted: tuple[str, ...] = ()
+    as_many_pictures: dict[str, str] = dataclasses.field(default_factory=dict)
     caution: str = ""
 
     def recipe_of(self, variant: str, settings: Sequence[str] = ()) -> Recipe:
@@ -141,9 +144,12 @@ COMPARISONS: dict[str, Comparison] = {
     ),
     "sizes": Comparison(
         recipe="jepa_t",
-        variants={"tiny": SMALL, "base": ()},
+        variants={"base": (), "tiny": SMALL, "tiny, as many pictures": SMALL},
+        as_many_pictures={"tiny, as many pictures": "base"},
         shown=(*LOSSES, *JUDGED, *SPEED),
         plotted=PLOTTED,
+        caution="base and tiny get as many operations, so that tiny sees several times as many pictures; its other "
+        "training stops at as many pictures as base sees",
     ),
     "tuning": Comparison(
         recipe="jepa_t",

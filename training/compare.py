@@ -78,8 +78,10 @@ def compare(
         if one.variant not in recipes:
             raise ValueError(f"{one.variant!r} was measured before; variants of {name}: {', '.join(recipes)}")
     done = {(one.variant, one.seed) for one in before}
-    steps = _equal_steps(recipes, folder, out / "timing", minutes, before[0] if before else None)
-    steps |= _equal_pictures(recipes, steps, COMPARISONS[name].as_many_pictures)
+    as_many = COMPARISONS[name].as_many_pictures
+    paced = next((one for one in before if one.variant not in as_many), None)
+    steps = _equal_steps(recipes, folder, out / "timing", minutes, paced)
+    steps |= _equal_pictures(recipes, steps, as_many)
     for seed in range(seeds):
         for variant in measuring:
             if (variant, seed) in done:

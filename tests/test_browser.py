@@ -138,9 +138,9 @@ def test_chips_and_examples_write_the_prompt(open_studio: OpenPage) -> None:
     prompt.fill("sunflower")
     for style, written in (("blob", "sunflower, blob style"), ("fluent 3d", "sunflower, fluent 3d style")):
         page.get_by_role("radio", name=style, exact=True).check(force=True)
-        page.wait_for_function("text => document.querySelector('#prompt textarea').value === text", arg=written)
+        page.wait_for_function("text => document.querySelector('#prompt textarea')?.value === text", arg=written)
     page.get_by_role("radio", name="any").check(force=True)
-    page.wait_for_function("document.querySelector('#prompt textarea').value === 'sunflower'")
+    page.wait_for_function("document.querySelector('#prompt textarea')?.value === 'sunflower'")
     page.locator("#examples button").first.click()
     page.wait_for_function("document.querySelector('#styles input:checked')?.value === 'twemoji'")
     assert prompt.input_value() == "red apple, twemoji style"
@@ -148,16 +148,16 @@ def test_chips_and_examples_write_the_prompt(open_studio: OpenPage) -> None:
 
 def test_the_seed_can_be_put_back_and_rolled_again(open_studio: OpenPage) -> None:
     page = open_studio()
-    page.wait_for_function("document.querySelector('#seed input').value === ''")  # the page empties it when it is there
+    page.wait_for_function("document.querySelector('#seed input')?.value === ''")  # emptied on load
     generate(page, "red apple")
     seed, first = page.inner_text(".seed"), shown_picture(page).tobytes()
     page.click(".reuse")
-    page.wait_for_function("seed => document.querySelector('#seed input').value === seed", arg=seed)
+    page.wait_for_function("seed => document.querySelector('#seed input')?.value === seed", arg=seed)
     press_generate(page)
     assert page.inner_text(".seed") == seed
     assert shown_picture(page).tobytes() == first
     page.click("#dice")
-    page.wait_for_function("document.querySelector('#seed input').value === ''")
+    page.wait_for_function("document.querySelector('#seed input')?.value === ''")
     generate(page, "red apple")
     assert page.inner_text(".seed") != seed
 
@@ -194,7 +194,7 @@ def test_a_made_picture_goes_to_match_and_is_ranked(open_studio: OpenPage) -> No
     generate(page, "red apple")
     page.click(".to-match")
     page.wait_for_selector("#match-picture img")
-    page.wait_for_function("document.querySelector('#captions textarea').value === 'red apple'")
+    page.wait_for_function("document.querySelector('#captions textarea')?.value === 'red apple'")
     evil = "<img src=x onerror=alert(1)>"
     page.fill("#captions textarea", f"red apple\n{evil}\nblue car")
     page.click("#rank")

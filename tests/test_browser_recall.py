@@ -33,12 +33,12 @@ def settings_in(page: Page) -> dict[str, str]:
 
 
 def wait_for_note(page: Page, start: str) -> None:
-    page.wait_for_function("start => document.querySelector('.recall-note').textContent.startsWith(start)", arg=start)
+    page.wait_for_function("start => document.querySelector('.recall-note')?.textContent.startsWith(start)", arg=start)
 
 
 def wait_for_field(page: Page, name: str, value: str) -> None:
     page.wait_for_function(
-        "([field, value]) => document.querySelector(field).value === value", arg=[FIELDS[name], value]
+        "([field, value]) => document.querySelector(field)?.value === value", arg=[FIELDS[name], value]
     )
 
 

@@ -67,7 +67,7 @@ def test_back_and_forward_keep_the_page_working(open_studio: OpenPage, studio: S
     page.go_back()
     page.wait_for_selector("#player .tiles i")
     assert page.url == address
-    page.wait_for_function("document.querySelector('#prompt textarea').value === 'red apple'")
+    page.wait_for_function("document.querySelector('#prompt textarea')?.value === 'red apple'")
     assert page.locator(".kept").count() == 1
     generate(page, "blue car")
     assert is_the_picture_of(page, studio, "blue car", 4)

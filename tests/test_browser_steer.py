@@ -209,7 +209,7 @@ def test_a_reloaded_page_comes_back_to_its_run(open_studio: OpenPage) -> None:
     wait_for_status(page, "Your last run")
     assert counter(page) == "6 / 6"
     assert np.array_equal(pixels(page), final)
-    page.wait_for_function("document.querySelector('#prompt textarea').value === 'red apple'")
+    page.wait_for_function("document.querySelector('#prompt textarea')?.value === 'red apple'")
     assert page.input_value("#seed input") == ""  # the next picture is to be another one
     page.focus(".player")
     press(page, "Home")

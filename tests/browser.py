@@ -52,6 +52,7 @@ def open_page(
     watch(page)
     page.goto(address)
     page.wait_for_selector("#player .tiles i")
+    page.wait_for_selector("#seed input", state="attached")  # the settings, which may come after the player
     page.wait_for_function("document.fonts.status === 'loaded'")
     return page
 

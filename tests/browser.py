@@ -76,6 +76,11 @@ def wait_for_status(page: Page, start: str) -> None:
     page.wait_for_function("start => document.querySelector('.status')?.textContent.startsWith(start)", arg=start)
 
 
+def wait_for_value(page: Page, field: str, value: str) -> None:
+    """Wait until the field is there and holds this value; `field` is its selector."""
+    page.wait_for_function("([field, value]) => document.querySelector(field)?.value === value", arg=[field, value])
+
+
 def counter(page: Page) -> str:
     """What the player says about its step: "3 / 16"."""
     return page.inner_text(".counter")

@@ -7,7 +7,16 @@ import pytest
 
 from jepa_app.requests import GenerateRequest
 from jepa_app.studio import Studio
-from tests.browser import OpenPage, counter, generate, press_generate, shown_picture, sideways_scroll, wait_for_status
+from tests.browser import (
+    OpenPage,
+    counter,
+    generate,
+    press_generate,
+    shown_picture,
+    sideways_scroll,
+    wait_for_status,
+    wait_for_value,
+)
 from tests.studio_server import PATIENCE, Gate
 
 # "default": the server's own libraries warn in this process
@@ -138,26 +147,26 @@ def test_chips_and_examples_write_the_prompt(open_studio: OpenPage) -> None:
     prompt.fill("sunflower")
     for style, written in (("blob", "sunflower, blob style"), ("fluent 3d", "sunflower, fluent 3d style")):
         page.get_by_role("radio", name=style, exact=True).check(force=True)
-        page.wait_for_function("text => document.querySelector('#prompt textarea')?.value === text", arg=written)
+        wait_for_value(page, "#prompt textarea", written)
     page.get_by_role("radio", name="any").check(force=True)
-    page.wait_for_function("document.querySelector('#prompt textarea')?.value === 'sunflower'")
+    wait_for_value(page, "#prompt textarea", "sunflower")
     page.locator("#examples button").first.click()
-    page.wait_for_function("document.querySelector('#styles input:checked')?.value === 'twemoji'")
+    wait_for_value(page, "#styles input:checked", "twemoji")
     assert prompt.input_value() == "red apple, twemoji style"
 
 
 def test_the_seed_can_be_put_back_and_rolled_again(open_studio: OpenPage) -> None:
     page = open_studio()
-    page.wait_for_function("document.querySelector('#seed input')?.value === ''")  # emptied on load
+    wait_for_value(page, "#seed input", "")  # emptied on load
     generate(page, "red apple")
     seed, first = page.inner_text(".seed"), shown_picture(page).tobytes()
     page.click(".reuse")
-    page.wait_for_function("seed => document.querySelector('#seed input')?.value === seed", arg=seed)
+    wait_for_value(page, "#seed input", seed)
     press_generate(page)
     assert page.inner_text(".seed") == seed
     assert shown_picture(page).tobytes() == first
     page.click("#dice")
-    page.wait_for_function("document.querySelector('#seed input')?.value === ''")
+    wait_for_value(page, "#seed input", "")
     generate(page, "red apple")
     assert page.inner_text(".seed") != seed
 
@@ -194,7 +203,7 @@ def test_a_made_picture_goes_to_match_and_is_ranked(open_studio: OpenPage) -> No
     generate(page, "red apple")
     page.click(".to-match")
     page.wait_for_selector("#match-picture img")
-    page.wait_for_function("document.querySelector('#captions textarea')?.value === 'red apple'")
+    wait_for_value(page, "#captions textarea", "red apple")
     evil = "<img src=x onerror=alert(1)>"
     page.fill("#captions textarea", f"red apple\n{evil}\nblue car")
     page.click("#rank")

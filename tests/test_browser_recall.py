@@ -11,7 +11,7 @@ from playwright.sync_api import Page
 
 from jepa_app.export import png_settings, run_settings
 from jepa_app.requests import GenerateRequest
-from tests.browser import OpenPage, counter, generate, shown_picture, sideways_scroll, wait_for_status
+from tests.browser import OpenPage, counter, generate, shown_picture, sideways_scroll, wait_for_status, wait_for_value
 from tests.studio_server import Gate
 
 # "default": the server's own libraries warn in this process
@@ -36,19 +36,13 @@ def wait_for_note(page: Page, start: str) -> None:
     page.wait_for_function("start => document.querySelector('.recall-note')?.textContent.startsWith(start)", arg=start)
 
 
-def wait_for_field(page: Page, name: str, value: str) -> None:
-    page.wait_for_function(
-        "([field, value]) => document.querySelector(field)?.value === value", arg=[FIELDS[name], value]
-    )
-
-
 def picture_file(path: Path, request: GenerateRequest = REQUEST) -> Path:
     Image.new("RGB", (8, 8), "red").save(path, pnginfo=png_settings(run_settings(request, 11, "someone/weights")))
     return path
 
 
 def check_filled(page: Page) -> None:
-    wait_for_field(page, "seed", "11")
+    wait_for_value(page, FIELDS["seed"], "11")
     assert settings_in(page) == {
         "prompt": REQUEST.prompt, "steps": "7", "guidance": "2.5", "temperature": "0.8", "seed": "11",
     }  # fmt: skip
@@ -110,7 +104,7 @@ def test_a_saved_picture_makes_itself_again(open_studio: OpenPage, tmp_path: Pat
     download.value.save_as(tmp_path / "mine.png")
     again = open_studio()
     again.set_input_files(".from-picture input", tmp_path / "mine.png")
-    wait_for_field(again, "seed", seed)
+    wait_for_value(again, FIELDS["seed"], seed)
     again.click("#run")
     wait_for_status(again, "Finished")
     assert shown_picture(again).tobytes() == first
@@ -130,7 +124,7 @@ def test_a_link_fills_the_settings_and_runs_nothing(open_studio: OpenPage) -> No
 def test_a_wrong_link_is_ignored_with_a_notice(open_studio: OpenPage) -> None:
     page = open_studio("?prompt=apple&steps=many&guidance=99&seed=-1&temperature=NaN&colour=red&__theme=light")
     wait_for_note(page, "From the link, this was left out: steps, guidance, seed, temperature, colour")
-    wait_for_field(page, "prompt", "apple")
+    wait_for_value(page, FIELDS["prompt"], "apple")
     assert settings_in(page) == {"prompt": "apple", "steps": "16", "guidance": "3", "temperature": "0.8", "seed": ""}
 
 
@@ -154,7 +148,7 @@ def test_the_link_of_a_run_leads_back_to_it(open_studio: OpenPage) -> None:
         "prompt": [REQUEST.prompt], "steps": ["5"], "guidance": ["3"], "temperature": ["0.8"], "seed": [seed],
     }  # fmt: skip
     again = open_studio(f"?{urlsplit(link).query}")
-    wait_for_field(again, "seed", seed)
+    wait_for_value(again, FIELDS["seed"], seed)
     again.click("#run")
     wait_for_status(again, "Finished")
     assert shown_picture(again).tobytes() == first
@@ -183,7 +177,7 @@ def test_the_history_shows_a_run_again(open_studio: OpenPage) -> None:
     page.reload()
     page.wait_for_selector(".kept:nth-child(2)")
     page.click(".kept:nth-child(2)")
-    wait_for_field(page, "seed", seed)
+    wait_for_value(page, FIELDS["seed"], seed)
     assert settings_in(page) == {
         "prompt": REQUEST.prompt, "steps": "5", "guidance": "1.5", "temperature": "0.8", "seed": seed,
     }  # fmt: skip

@@ -5,7 +5,7 @@ from playwright.sync_api import Page
 
 from jepa_app.requests import GenerateRequest
 from jepa_app.studio import Studio
-from tests.browser import OpenPage, counter, generate, shown_picture, wait_for_status
+from tests.browser import OpenPage, counter, generate, shown_picture, wait_for_status, wait_for_value
 from tests.studio_server import PATIENCE, Gate
 
 # "default": the server's own libraries warn in this process
@@ -67,7 +67,7 @@ def test_back_and_forward_keep_the_page_working(open_studio: OpenPage, studio: S
     page.go_back()
     page.wait_for_selector("#player .tiles i")
     assert page.url == address
-    page.wait_for_function("document.querySelector('#prompt textarea')?.value === 'red apple'")
+    wait_for_value(page, "#prompt textarea", "red apple")
     assert page.locator(".kept").count() == 1
     generate(page, "blue car")
     assert is_the_picture_of(page, studio, "blue car", 4)

@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 from jepa_app.requests import GenerateRequest
 from jepa_app.studio import Studio
 from jepa_app.ui.player import delta
-from tests.browser import OpenPage, counter, generate, shown_picture, sideways_scroll, wait_for_status
+from tests.browser import OpenPage, counter, generate, shown_picture, sideways_scroll, wait_for_status, wait_for_value
 from tests.studio_server import PATIENCE, Gate
 
 # "default": the server's own libraries warn in this process
@@ -209,7 +209,7 @@ def test_a_reloaded_page_comes_back_to_its_run(open_studio: OpenPage) -> None:
     wait_for_status(page, "Your last run")
     assert counter(page) == "6 / 6"
     assert np.array_equal(pixels(page), final)
-    page.wait_for_function("document.querySelector('#prompt textarea')?.value === 'red apple'")
+    wait_for_value(page, "#prompt textarea", "red apple")
     assert page.input_value("#seed input") == ""  # the next picture is to be another one
     page.focus(".player")
     press(page, "Home")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jepa_app.compute import choose_dtype, choose_threads, lay_out_for_few_rows, matrix_rate
+from jepa_app.compute import choose_dtype, choose_threads, lay_out_for_few_rows
 from jepa_app.engine import Engine, EngineFullError, EngineRequest, Recent, Run
 from jepa_app.pipeline import JepaTPipeline
 from jepa_app.unmasking import SamplingSettings, Shown, TokenStep
@@ -322,11 +322,8 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=PATIENCE)
 
 
-def test_the_type_of_the_weights_is_the_faster_one() -> None:
-    faster = choose_dtype(torch.device("cpu"))
-    assert faster in (torch.float32, torch.bfloat16)
-    if faster == torch.bfloat16:
-        assert matrix_rate(torch.bfloat16) > matrix_rate(torch.float32)
+def test_a_cpu_samples_in_float32_whatever_it_multiplies_fast() -> None:
+    assert choose_dtype(torch.device("cpu")) == torch.float32
 
 
 def test_a_pipeline_in_bfloat16_draws_nearly_the_same(pipeline: JepaTPipeline, tiny_weights: Path) -> None:

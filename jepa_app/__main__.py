@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jepa_app.export import animation, png_settings, run_settings
-from jepa_app.pictures import open_picture
+from jepa_app.files.pictures import open_picture
 from jepa_app.requests import MAX_SEED, GenerateRequest
 from jepa_app.runs import Frame
 from jepa_app.score_csv import score_csv, score_record

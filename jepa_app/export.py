@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from jepa_app.pictures import open_base64, read_text
+from jepa_app.files.pictures import open_base64, read_text
 from jepa_app.requests import STEPS, GenerateRequest
 
 PARAMETERS = "parameters"  # the PNG text chunk that holds the settings as JSON

@@ -1,11 +1,9 @@
-"""What may be asked of the studio: requests that check themselves, and the limits that they check."""
+"""What may be asked of the studio: requests that check themselves."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-MAX_PROMPT_CHARACTERS = 1_000
-MAX_CAPTIONS = 20
-MAX_TABLE_SIDE = 1_000  # pictures, and captions, of one table
+from jepa_app.limits import check_words
+
 MAX_SEED = 2**31 - 1
 MAX_TOKENS = 4096  # of a picture
 MAX_FRAMES = 256  # of a run with all the runs that it goes on from
@@ -65,34 +63,6 @@ class GenerateRequest:
         _check_real("temperature", self.temperature, *TEMPERATURE)
         if self.seed is not None:
             _check_whole("seed", self.seed, 0, MAX_SEED)
-
-
-def check_captions(captions: Sequence[str]) -> None:
-    """Refuse no captions, more than 20, and captions that are empty or too long.
-
-    Raises:
-        ValueError: the message names the caption and the limit.
-    """
-    if not 1 <= len(captions) <= MAX_CAPTIONS:
-        raise ValueError(f"got {len(captions)} captions; allowed: 1 to {MAX_CAPTIONS} at once")
-    for number, caption in enumerate(captions, start=1):
-        check_words(f"caption {number}", caption)
-
-
-def check_words(name: str, text: object) -> None:
-    """Refuse text that is missing, blank, too long or not Unicode; any language and emoji are fine.
-
-    Raises:
-        ValueError: the message begins with `name`.
-    """
-    if not isinstance(text, str):
-        raise ValueError(f"{name} is {type(text).__name__}; it must be text")
-    if not text.strip():
-        raise ValueError(f'{name} is empty; say in a few words what to see, for example "red apple, noto style"')
-    if len(text) > MAX_PROMPT_CHARACTERS:
-        raise ValueError(f"{name} has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are allowed")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError(f"{name} holds half a character (a lone surrogate); type it again as proper Unicode text")
 
 
 def _check_whole(name: str, value: object, low: int, high: int) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from jepa_app.editing import Job, Jobs, margin, margin_width, whole
 from jepa_app.engine import Engine, EngineRequest, Inbox, Run
-from jepa_app.pictures import central_square
+from jepa_app.files.pictures import central_square
 from jepa_app.pipeline import to_pil
 from jepa_app.requests import MAX_SEED, GenerateRequest
 from jepa_app.unmasking import SamplingSettings, Shown, TokenStep

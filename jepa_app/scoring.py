@@ -23,10 +23,10 @@ from jepa_app.energies import (
     pair_energies,
     picture_features,
 )
+from jepa_app.files.pictures import central_square, upright_rgb
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizer import check_pixels
-from jepa_app.pictures import central_square, upright_rgb
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from PIL import Image
 
-from jepa_app import fetching
-from jepa_app.fetching import fetch, is_public
+from jepa_app.files import fetching
+from jepa_app.files.fetching import fetch, is_public
 
 
 def picture() -> bytes:

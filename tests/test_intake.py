@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from jepa_app import archives
-from jepa_app.intake import Intake, Reading, read_uploads
-from jepa_app.pictures import MAX_BYTES
-from jepa_app.requests import MAX_TABLE_SIDE, check_words
+from jepa_app.files import archives
+from jepa_app.files.intake import Intake, Reading, read_uploads
+from jepa_app.files.pictures import MAX_BYTES
+from jepa_app.limits import MAX_TABLE_SIDE, check_words
 
 
 def png(colour: str = "red", size: tuple[int, int] = (40, 30)) -> bytes:

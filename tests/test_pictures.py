@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jepa_app import pictures
-from jepa_app.pictures import open_base64, open_picture
+from jepa_app.files import pictures
+from jepa_app.files.pictures import open_base64, open_picture
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 

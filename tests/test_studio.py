@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from jepa_app.editing import Job, Jobs
-from jepa_app.requests import MAX_CAPTIONS, MAX_SEED, Edit, GenerateRequest
+from jepa_app.limits import MAX_CAPTIONS
+from jepa_app.requests import MAX_SEED, Edit, GenerateRequest
 from jepa_app.runs import Frame, Waiting, settings_of
 from jepa_app.studio import Choice, Studio
 from jepa_app.unmasking import SamplingSettings

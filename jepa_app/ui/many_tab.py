@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from jepa_app.intake import Intake, read_uploads
+from jepa_app.files.intake import Intake, read_uploads
 from jepa_app.matching import TableRows
 from jepa_app.ui import texts
 from jepa_app.ui.encoding import jpeg

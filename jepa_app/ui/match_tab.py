@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 import gradio as gr
 from PIL import Image
 
-from jepa_app.fetching import fetch
-from jepa_app.pictures import open_base64, open_picture
+from jepa_app.files.fetching import fetch
+from jepa_app.files.pictures import open_base64, open_picture
 from jepa_app.studio import CaptionScore
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user

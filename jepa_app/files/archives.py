@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from jepa_app.pictures import MAX_BYTES
+from jepa_app.files.pictures import MAX_BYTES
 
 MAX_UNPACKED = 512 * 2**20  # bytes read from one archive
 MAX_DIRECTORY = 4 * 2**20  # bytes of the list of entries: some 40,000 names

@@ -13,9 +13,9 @@ from typing import TextIO
 
 from PIL import Image
 
-from jepa_app.archives import count_entries, read_entries
-from jepa_app.pictures import MAX_BYTES, central_square, open_picture
-from jepa_app.requests import MAX_TABLE_SIDE
+from jepa_app.files.archives import count_entries, read_entries
+from jepa_app.files.pictures import MAX_BYTES, central_square, open_picture
+from jepa_app.limits import MAX_TABLE_SIDE
 
 MAX_TABLE_BYTES = 16 * 2**20
 MAX_PROBLEMS = 200  # named; the rest is counted

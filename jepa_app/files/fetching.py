@@ -8,7 +8,7 @@ from urllib.parse import urljoin
 
 import httpx
 
-from jepa_app.pictures import MAX_BYTES
+from jepa_app.files.pictures import MAX_BYTES
 
 MAX_REDIRECTS = 5
 SECONDS, SECONDS_OF_SILENCE = 30.0, 10.0  # others wait for their scores meanwhile

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from jepa_app.flow import Denoising, Draw, Network, Predict
+from jepa_app.generation.flow import Denoising, Draw, Network, Predict
+from jepa_app.generation.picture import Picture, TokenStep
+from jepa_app.generation.sampler import Sampler
+from jepa_app.generation.settings import SamplingSettings
 from jepa_app.masking import block_ids
 from jepa_app.models.context import Context
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures
-from jepa_app.sampling import Sampler
-from jepa_app.unmasking import Picture, SamplingSettings, TokenStep
 
 
 class RecordedDenoising:

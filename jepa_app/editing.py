@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from jepa_app.engine import Run
+from jepa_app.generation.picture import Shown, TokenStep
+from jepa_app.generation.waiting import Run
 from jepa_app.requests import MAX_FRAMES, GenerateRequest
-from jepa_app.unmasking import Shown, TokenStep
 
 KEPT_JOBS = 64
 UNKNOWN = -1

@@ -11,8 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from jepa_app.dissection import WatchedRun, Words, finished_now, foreseen, looks, target_features
-from jepa_app.pipeline import JepaTPipeline, to_pil
-from jepa_app.unmasking import Picture, SamplingSettings
+from jepa_app.generation.picture import Picture
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.generation.settings import SamplingSettings
+from jepa_app.pixels import to_pil
 from jepa_app.words import TypedWords, Word, typed_words
 
 AT_ONCE = 8  # steps whose finished pictures are predicted together, and boards that are decoded together
@@ -88,7 +90,7 @@ def explain(
         ValueError: a prompt is empty or too long, there are more steps than tokens, the numbers ran out of range, or
             the network does not attend to the words after its predictor.
     """
-    network, process, number = pipeline.network, pipeline.denoising, settings.num_steps
+    network, process, number = pipeline.network, pipeline.denoising, settings.steps
     if not network.config.fuse_after_predictor:
         raise ValueError(
             "these weights have fuse_after_predictor off, and a lesson shows just that; use weights that have it on"
@@ -109,7 +111,7 @@ def explain(
     plain = pictures
     if run.picture.is_guided:
         plain = []
-        for step in WatchedRun(network, process, words, replace(settings, guidance_scale=1.0), seed).steps():
+        for step in WatchedRun(network, process, words, replace(settings, guidance=1.0), seed).steps():
             plain += _pictures(pipeline, step.tokens[None], step.known[None])
             yield LessonProgress(done=number + len(plain), total=total, picture=pictures[-1])
 

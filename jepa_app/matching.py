@@ -16,7 +16,7 @@ from jepa_app.feature_cache import FeatureCache
 from jepa_app.limits import MAX_CAPTIONS, MAX_TABLE_SIDE, check_captions, check_words
 from jepa_app.match_maps import match_maps
 from jepa_app.pair_tables import best_rows, listed_pairs, table_rows
-from jepa_app.runs import to_pixels
+from jepa_app.pixels import to_pixels
 from jepa_app.scoring import Scorer
 
 
@@ -201,9 +201,7 @@ class Matching:
         )
 
     def _pixels(self, pictures: Sequence[Image.Image]) -> Tensor:
-        if not pictures:
-            return torch.empty(0, 3, self.image_size, self.image_size)
-        return torch.stack([to_pixels(picture, self.image_size) for picture in pictures])  # (M, 3, S, S)
+        return to_pixels(pictures, self.image_size)
 
     def _told(self, captions: Sequence[str], energy: Tensor) -> list[CaptionScore]:
         probability, standing = self._scorer.probability(energy), self._scorer.standing(energy)

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from jepa_app.generation.settings import GUIDANCE, STEPS, TEMPERATURE, SamplingSettings
 from jepa_app.limits import check_words
 
 MAX_SEED = 2**31 - 1
 MAX_TOKENS = 4096  # of a picture
 MAX_FRAMES = 256  # of a run with all the runs that it goes on from
-STEPS, GUIDANCE, TEMPERATURE = (1, 64), (0.0, 20.0), (0.0, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,9 @@ class GenerateRequest:
 
     prompt: str
     negative_prompt: str = ""
-    steps: int = 16
-    guidance: float = 3.0
-    temperature: float = 0.8
+    steps: int = SamplingSettings.steps
+    guidance: float = SamplingSettings.guidance
+    temperature: float = SamplingSettings.temperature
     seed: int | None = None
     edit: Edit | None = None
 

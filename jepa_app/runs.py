@@ -9,16 +9,16 @@ from collections.abc import Generator, Hashable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from PIL import Image
 
 from jepa_app.editing import Job, Jobs, margin, margin_width, whole
-from jepa_app.engine import Engine, EngineRequest, Inbox, Run
-from jepa_app.files.pictures import central_square
-from jepa_app.pipeline import to_pil
+from jepa_app.generation.engine import Engine
+from jepa_app.generation.picture import Shown, TokenStep
+from jepa_app.generation.settings import SamplingSettings
+from jepa_app.generation.waiting import EngineRequest, Inbox, Run
+from jepa_app.pixels import to_pil, to_pixels
 from jepa_app.requests import MAX_SEED, GenerateRequest
-from jepa_app.unmasking import SamplingSettings, Shown, TokenStep
 
 SECONDS_BETWEEN_NEWS = 1.0  # to those who wait
 
@@ -125,7 +125,7 @@ class Runs:
         inner = (self._pipeline.grid - 2 * margin_width(self._pipeline.grid)) * size // self._pipeline.grid
         side = inner if with_room else size
         edge = (size - side) // 2
-        pixels[:, edge : edge + side, edge : edge + side] = to_pixels(picture, side)
+        pixels[:, edge : edge + side, edge : edge + side] = to_pixels([picture], side)[0]
         with torch.inference_mode():
             tokens = self._pipeline.image_tokenizer.encode(pixels[None].to(self._pipeline.device))[0].cpu()
         job = self._jobs.keep(Job())
@@ -218,7 +218,7 @@ class Runs:
 def settings_of(request: GenerateRequest) -> SamplingSettings:
     """Return how a request is to be sampled."""
     return SamplingSettings(
-        num_steps=request.steps, guidance_scale=float(request.guidance), temperature=float(request.temperature)
+        steps=request.steps, guidance=float(request.guidance), temperature=float(request.temperature)
     )
 
 
@@ -232,9 +232,3 @@ def to_picture(pixels: torch.Tensor) -> Image.Image:
     if not torch.isfinite(pixels).all():
         raise ValueError("the picture ran out of the range of numbers; use less guidance or a lower temperature")
     return to_pil(pixels)[0]
-
-
-def to_pixels(picture: Image.Image, size: int) -> torch.Tensor:
-    """The central square of a picture, reduced as in training, as pixels (3, size, size) in [-1, 1]."""
-    square = central_square(picture.convert("RGB"), size)
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 127.5 - 1  # (3, S, S)

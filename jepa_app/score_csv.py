@@ -11,8 +11,9 @@ from typing import Any
 from PIL import Image
 
 from jepa_app.files.intake import Problem, table_rows
-from jepa_app.files.pictures import central_square, open_picture
+from jepa_app.files.pictures import open_picture
 from jepa_app.matching import CaptionScore, Matching
+from jepa_app.pixels import central_square
 
 COLUMNS = ("picture", "caption", "energy", "probability")
 ROWS_AT_ONCE = 512

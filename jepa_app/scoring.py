@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -23,10 +22,10 @@ from jepa_app.energies import (
     pair_energies,
     picture_features,
 )
-from jepa_app.files.pictures import central_square, upright_rgb
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizer import check_pixels
+from jepa_app.pixels import to_pixels
 
 
 @dataclass(frozen=True)
@@ -137,16 +136,8 @@ def match_probability(config: TIJepaConfig, energy: Tensor) -> Tensor:
 
 
 def as_pixels(pictures: Tensor | Sequence[Image.Image], side: int) -> Tensor:
-    """Return pictures as pixels (M, 3, side, side) in [-1, 1]; tensors stay as they are.
-
-    Of a PIL picture that is not square the central square is taken; transparency is laid on white.
-    """
-    if isinstance(pictures, Tensor):
-        return pictures
-    if not pictures:
-        return torch.empty(0, 3, side, side)
-    squares = np.stack([np.asarray(central_square(upright_rgb(picture), side)) for picture in pictures])
-    return torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 127.5 - 1  # (M, 3, side, side)
+    """Return pictures as pixels (M, 3, side, side) in [-1, 1], as `to_pixels` makes them; tensors stay as they are."""
+    return pictures if isinstance(pictures, Tensor) else to_pixels(pictures, side)
 
 
 def _share_above(quantiles: tuple[float, ...], energy: Tensor) -> Tensor:

@@ -267,7 +267,7 @@ def test_those_who_wait_hear_how_many_are_ahead(
 
 def test_a_full_line_is_told_kindly(open_studio: OpenPage, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     page = open_studio()
-    monkeypatch.setattr(studio._engine, "max_waiting", 0)
+    monkeypatch.setattr(studio._engine.waiting, "capacity", 0)
     page.fill("#prompt textarea", "red apple")
     page.click("#run")
     page.wait_for_selector("text=pictures are waiting already; try again in a moment")

@@ -117,7 +117,7 @@ def test_weights_are_whole_and_found_by_the_evaluation(
 def test_mistakes_are_refused(pipeline: DitPipeline) -> None:
     with pytest.raises(ValueError, match="1 generators for 2 pictures"):
         pictures(pipeline, PROMPTS, 5)
-    with pytest.raises(ValueError, match="guidance_scale is 99"):
+    with pytest.raises(ValueError, match="guidance is 99"):
         pictures(pipeline, PROMPTS, 5, 6, guidance_scale=99.0)
     with pytest.raises(ValueError, match="guidance_schedule is 'linear'; allowed: constant"):
         pictures(pipeline, PROMPTS, 5, 6, guidance_schedule="linear")

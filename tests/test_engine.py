@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from jepa_app.compute import choose_dtype, choose_threads, lay_out_for_few_rows
-from jepa_app.engine import Engine, EngineFullError, EngineRequest, Recent, Run
-from jepa_app.pipeline import JepaTPipeline
-from jepa_app.unmasking import SamplingSettings, Shown, TokenStep
+from jepa_app.generation.engine import Engine, Recent
+from jepa_app.generation.picture import Shown, TokenStep
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.generation.settings import SamplingSettings
+from jepa_app.generation.waiting import EngineFullError, EngineRequest, Run
 from tests.studio_server import PATIENCE
 
-FAST = SamplingSettings(num_steps=4, denoising_steps=2)
+FAST = SamplingSettings(steps=4, denoising_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def brake(pipeline: JepaTPipeline) -> Iterator[Brake]:
 
 
 def request(prompt: str = "red apple", seed: int = 0, client: object = None, **settings: object) -> EngineRequest:
-    chosen = {"num_steps": 4, "denoising_steps": 2} | settings
+    chosen = {"steps": 4, "denoising_steps": 2} | settings
     return EngineRequest(prompt=prompt, settings=SamplingSettings(**chosen), seed=seed, client=client)
 
 
@@ -111,9 +113,9 @@ def test_a_run_yields_the_steps_of_sampling(engine: Engine, pipeline: JepaTPipel
 def test_requests_together_give_the_pictures_of_each_alone(engine: Engine, pipeline: JepaTPipeline) -> None:
     requests = [
         request("red apple", seed=1),
-        request("a joyful cat in front of a very old house under the midnight sun", seed=2, num_steps=9),
-        request("rose", seed=3, guidance_scale=1.0, num_steps=1),
-        request("red apple", seed=4, guidance_scale=7.0, temperature=0.6, denoising_steps=5),
+        request("a joyful cat in front of a very old house under the midnight sun", seed=2, steps=9),
+        request("rose", seed=3, guidance=1.0, steps=1),
+        request("red apple", seed=4, guidance=7.0, temperature=0.6, denoising_steps=5),
         EngineRequest(prompt="blue heart", negative_prompt="leaf", settings=FAST, seed=5),
     ]
     alone = [pixels(pipeline, last(engine.submit(one))) for one in requests]
@@ -163,10 +165,10 @@ def test_closing_the_iterator_cancels(engine: Engine, brake: Brake) -> None:
 
 
 def test_clients_take_turns(narrow: Engine, brake: Brake) -> None:
-    first = narrow.submit(request(client="z", num_steps=1))
+    first = narrow.submit(request(client="z", steps=1))
     brake.wait()  # the first is in, so that all others wait in line
     names = ("a1", "a2", "a3", "b1", "b2", "c1")
-    runs = {name: narrow.submit(request(client=name[0], num_steps=1)) for name in names}
+    runs = {name: narrow.submit(request(client=name[0], steps=1)) for name in names}
     assert {name: run.num_ahead for name, run in runs.items()} == {
         "a1": 0, "b1": 1, "c1": 2, "a2": 3, "b2": 4, "a3": 5,
     }  # fmt: skip
@@ -210,7 +212,7 @@ def test_a_full_line_refuses_in_words(narrow: Engine, brake: Brake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"), [(request(num_steps=17), "steps is 17; allowed: 1 to 16"), (request(" "), "a prompt is empty")]
+    ("wrong", "told"), [(request(steps=17), "steps is 17; allowed: 1 to 16"), (request(" "), "a prompt is empty")]
 )
 def test_wrong_requests_are_refused_at_once(engine: Engine, wrong: EngineRequest, told: str) -> None:
     with pytest.raises(ValueError, match=told):
@@ -242,7 +244,7 @@ def test_the_number_of_threads_is_measured_where_the_work_is_done(
         return 3
 
     before = torch.get_num_threads()
-    monkeypatch.setattr("jepa_app.engine.choose_threads", choose)
+    monkeypatch.setattr("jepa_app.generation.engine.choose_threads", choose)
     try:
         assert engine.tune() == engine.num_threads == 3
         assert torch.get_num_threads() == 3  # the caller's, so that it rounds as the worker does
@@ -279,7 +281,7 @@ def test_closing_ends_runs_and_a_later_request_starts_anew(narrow: Engine, brake
 
 def test_a_negative_prompt_that_is_the_prompt_leaves_the_plain_model(engine: Engine) -> None:
     same = EngineRequest(prompt="rose", negative_prompt="rose", settings=FAST, seed=1)
-    plain = last(engine.submit(request("rose", seed=1, guidance_scale=1.0)))
+    plain = last(engine.submit(request("rose", seed=1, guidance=1.0)))
     assert torch.allclose(last(engine.submit(same)).tokens, plain.tokens, atol=1e-4)
 
 
@@ -308,11 +310,12 @@ def test_a_fork_starts_a_worker_of_its_own(tiny_weights: Path) -> None:
     program = f"""
 import os, torch
 torch.set_num_threads(1)
-from jepa_app.engine import Engine, EngineRequest
-from jepa_app.pipeline import JepaTPipeline
-from jepa_app.unmasking import SamplingSettings
+from jepa_app.generation.engine import Engine
+from jepa_app.generation.waiting import EngineRequest
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.generation.settings import SamplingSettings
 engine = Engine(JepaTPipeline.from_pretrained({str(tiny_weights)!r}))
-request = EngineRequest(prompt="red apple", settings=SamplingSettings(num_steps=3), seed=0)
+request = EngineRequest(prompt="red apple", settings=SamplingSettings(steps=3), seed=0)
 assert len(list(engine.submit(request))) == 3
 child = os.fork()
 if child == 0:
@@ -329,7 +332,7 @@ def test_a_cpu_samples_in_float32_whatever_it_multiplies_fast() -> None:
 def test_a_pipeline_in_bfloat16_draws_nearly_the_same(pipeline: JepaTPipeline, tiny_weights: Path) -> None:
     half = JepaTPipeline.from_pretrained(tiny_weights, dtype=torch.bfloat16)
     assert half.dtype == torch.bfloat16
-    one, other = (last(Engine(each).submit(request(guidance_scale=1.0))) for each in (pipeline, half))
+    one, other = (last(Engine(each).submit(request(guidance=1.0))) for each in (pipeline, half))
     assert other.tokens.dtype == torch.float32
     assert float((pixels(pipeline, one) - pixels(half, other)).abs().mean()) < 0.05
 

@@ -15,21 +15,23 @@ from torch.nn.functional import cosine_similarity
 from jepa_app.config import JepaTConfig
 from jepa_app.dissection import WatchedRun, Words, finished_now, looks
 from jepa_app.explain import Lesson, LessonProgress, explain
-from jepa_app.flow import make_denoising
+from jepa_app.generation.flow import make_denoising
+from jepa_app.generation.picture import Picture
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.generation.sampler import Sampler
+from jepa_app.generation.settings import SamplingSettings
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.tokenizer import make_tokenizer
-from jepa_app.pipeline import JepaTPipeline, to_pil
+from jepa_app.pixels import to_pil
 from jepa_app.requests import Edit, GenerateRequest
-from jepa_app.sampling import Sampler
 from jepa_app.studio import Studio
-from jepa_app.unmasking import Picture, SamplingSettings
 from jepa_app.words import typed_words
 from tests.conftest import TINY_JEPA_T, TINY_TOKENIZER, awake
 from tests.studio_server import loaded
 
 PROMPT = "red apple, 🍎 twemoji style"
-SETTINGS = SamplingSettings(num_steps=5, guidance_scale=3.0)
+SETTINGS = SamplingSettings(steps=5, guidance=3.0)
 BACKBONES = [replace(TINY_JEPA_T, backbone=kind) for kind in ("cached", "bidirectional", "bidirectional_subset")]
 KINDS = [*BACKBONES, replace(TINY_JEPA_T, denoising="diffusion")]
 BY_BACKBONE = pytest.mark.parametrize("config", BACKBONES, ids=lambda config: config.backbone)
@@ -112,7 +114,7 @@ def test_a_lesson_is_the_same_each_time(text_encoder: TextEncoder) -> None:
 
 
 def test_without_guidance_both_sides_are_one_run(text_encoder: TextEncoder) -> None:
-    lesson = lesson_of(pipeline_of(TINY_JEPA_T, text_encoder), replace(SETTINGS, guidance_scale=1.0))
+    lesson = lesson_of(pipeline_of(TINY_JEPA_T, text_encoder), replace(SETTINGS, guidance=1.0))
     assert all(step.picture is step.plain for step in lesson.steps)
 
 
@@ -186,7 +188,7 @@ def test_if_a_step_were_the_last(config: JepaTConfig, text_encoder: TextEncoder)
         assert (tokens[step.known] == step.tokens[step.known]).all()
         if config.denoising == "flow":  # untrained noise predictions hardly depend on what is known
             assert not torch.allclose(tokens[~step.known], steps[-1].tokens[~step.known])
-    whole = WatchedRun(pipeline.network, pipeline.denoising, words, replace(SETTINGS, num_steps=1), seed=7)
+    whole = WatchedRun(pipeline.network, pipeline.denoising, words, replace(SETTINGS, steps=1), seed=7)
     torch.testing.assert_close(ended[0], next(whole.steps()).tokens, rtol=1e-4, atol=1e-4)  # one step, all at once
     torch.testing.assert_close(ended[-1], steps[-1].tokens, rtol=1e-4, atol=1e-4)
 

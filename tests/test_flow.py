@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jepa_app.flow import (
+from jepa_app.generation.flow import (
     STEERED_ROWS,
     Denoising,
     FlowMatching,

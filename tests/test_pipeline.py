@@ -11,8 +11,9 @@ from PIL import Image
 
 from jepa_app.checkpoint import load_config, save_network, write_manifest
 from jepa_app.config import TokenizerConfig
+from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.tokenizer import make_tokenizer
-from jepa_app.pipeline import JepaTPipeline, picture_grid, to_pil
+from jepa_app.pixels import picture_grid, to_pil
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_over_long_prompts_are_refused(pipeline: JepaTPipeline) -> None:
     [
         ({"num_inference_steps": 0}, "steps is 0; allowed: 1 to 16"),
         ({"num_inference_steps": 17}, "steps is 17"),
-        ({"guidance_scale": float("nan")}, "guidance_scale is nan"),
+        ({"guidance_scale": float("nan")}, "guidance is nan"),
         ({"temperature": -1}, "temperature is -1"),
         ({"guidance_schedule": "cosine"}, "guidance_schedule is 'cosine'; allowed: constant or linear"),
         ({"generator": [seeded(), seeded()]}, "got 2 generators for 1 pictures"),

@@ -8,7 +8,7 @@ import torch
 
 from jepa_app.checkpoint import load_config, load_state
 from jepa_app.config import JepaTConfig
-from jepa_app.flow import FlowMatching
+from jepa_app.generation.flow import FlowMatching
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.tokenizer import make_tokenizer

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from jepa_app.config import JepaTConfig
-from jepa_app.flow import make_denoising
+from jepa_app.generation.flow import make_denoising
+from jepa_app.generation.picture import Picture, Shown, TokenStep
+from jepa_app.generation.sampler import Sampler, sample
+from jepa_app.generation.settings import SamplingSettings
 from jepa_app.masking import cosine_schedule
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures, join_features
-from jepa_app.sampling import Sampler, sample
-from jepa_app.unmasking import Picture, SamplingSettings, Shown, TokenStep
 from tests.benchmarks.published import euler, published_sample
 from tests.conftest import TINY_JEPA_T, awake
 
@@ -23,7 +24,7 @@ BACKBONES = [replace(TINY_JEPA_T, backbone=kind) for kind in ("cached", "bidirec
 KINDS = [replace(config, denoising=denoising) for config in BACKBONES for denoising in ("flow", "diffusion")]
 BY_BACKBONE = pytest.mark.parametrize("config", BACKBONES, ids=lambda config: config.backbone)
 BY_KIND = pytest.mark.parametrize("config", KINDS, ids=lambda config: f"{config.backbone} {config.denoising}")
-FAST = SamplingSettings(num_steps=4, denoising_steps=3)
+FAST = SamplingSettings(steps=4, denoising_steps=3)
 
 
 def network_of(config: JepaTConfig) -> JepaT:
@@ -79,11 +80,11 @@ def test_the_same_seed_gives_the_same_bits(config: JepaTConfig) -> None:
 
 
 @pytest.mark.parametrize("config", BACKBONES[:2], ids=lambda config: config.backbone)
-@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
-def test_sampling_equals_the_published_sampler(config: JepaTConfig, guidance_scale: float) -> None:
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_sampling_equals_the_published_sampler(config: JepaTConfig, guidance: float) -> None:
     network = network_of(config).double()
     settings = SamplingSettings(
-        num_steps=5, guidance_scale=guidance_scale, guidance_schedule="linear", denoising_steps=4, temperature=0.9
+        steps=5, guidance=guidance, guidance_schedule="linear", denoising_steps=4, temperature=0.9
     )
     texts = [text_of(6, seed).to(torch.device("cpu"), torch.float64) for seed in (0, 1)]
     text = join_features(texts)
@@ -100,11 +101,11 @@ def test_sampling_equals_the_published_sampler(config: JepaTConfig, guidance_sca
 
 
 REQUESTS = [  # prompts, guidance, steps, temperatures and denoising steps all differ
-    (SamplingSettings(num_steps=4, denoising_steps=3), text_of(4), None),
-    (SamplingSettings(num_steps=16, denoising_steps=2, guidance_scale=1.0), text_of(9, seed=1), None),
-    (SamplingSettings(num_steps=1, denoising_steps=3, temperature=0.5), text_of(2, seed=2), text_of(7, seed=5)),
-    (SamplingSettings(num_steps=7, denoising_steps=2, guidance_scale=6.0), text_of(3, seed=3), None),
-    (SamplingSettings(num_steps=5, denoising_steps=3, guidance_scale=0.0), text_of(5, seed=4), text_of(2, seed=6)),
+    (SamplingSettings(steps=4, denoising_steps=3), text_of(4), None),
+    (SamplingSettings(steps=16, denoising_steps=2, guidance=1.0), text_of(9, seed=1), None),
+    (SamplingSettings(steps=1, denoising_steps=3, temperature=0.5), text_of(2, seed=2), text_of(7, seed=5)),
+    (SamplingSettings(steps=7, denoising_steps=2, guidance=6.0), text_of(3, seed=3), None),
+    (SamplingSettings(steps=5, denoising_steps=3, guidance=0.0), text_of(5, seed=4), text_of(2, seed=6)),
 ]
 
 
@@ -124,7 +125,7 @@ def test_pictures_that_join_at_any_step_equal_each_alone(config: JepaTConfig) ->
     for number, (settings, text, negative) in enumerate(REQUESTS):
         alone = tokens(network, settings=settings, text=text, negative=negative, seeds=(number,))[0]
         together = results[pictures[number]]
-        assert (together.index, together.total) == (settings.num_steps - 1, settings.num_steps)
+        assert (together.index, together.total) == (settings.steps - 1, settings.steps)
         assert torch.allclose(together.tokens, alone, atol=2 / 255)
 
 
@@ -207,7 +208,7 @@ def test_shown_tokens_that_do_not_fit_are_refused(shown: Shown, message: str) ->
 def test_a_step_of_another_run_is_refused() -> None:
     network = network_of(TINY_JEPA_T)
     (whole,) = run(network)
-    for seed, settings in ((8, FAST), (7, replace(FAST, num_steps=5))):
+    for seed, settings in ((8, FAST), (7, replace(FAST, steps=5))):
         with pytest.raises(ValueError, match="is of a run with another seed, number of steps or begin"):
             Picture.begin(network, settings, torch.Generator().manual_seed(seed), after=whole[1])
     with pytest.raises(ValueError, match=r"all tokens .* known already; mark a part"):
@@ -218,7 +219,7 @@ def test_a_picture_whose_slots_change_places_stays_the_same() -> None:
     network = network_of(TINY_JEPA_T)
     sampler = Sampler(network, make_denoising("flow"))
     prompt = sampler.start(text_of(4))[0]
-    short = Picture.begin(network, replace(FAST, num_steps=1, guidance_scale=1.0), torch.Generator().manual_seed(1))
+    short = Picture.begin(network, replace(FAST, steps=1, guidance=1.0), torch.Generator().manual_seed(1))
     long = Picture.begin(network, FAST, torch.Generator().manual_seed(7))
     for picture in (short, long):
         sampler.add(picture, prompt)
@@ -252,7 +253,7 @@ def test_sampling_asks_the_denoiser_with_the_conditions_of_predict(config: JepaT
     network = network_of(config)
     used: list[Tensor] = []
     handle = network.denoiser.condition_in.register_forward_pre_hook(lambda _, arguments: used.append(arguments[0]))
-    (steps,) = run(network, SamplingSettings(num_steps=4, guidance_scale=1.0, denoising_steps=1))
+    (steps,) = run(network, SamplingSettings(steps=4, guidance=1.0, denoising_steps=1))
     handle.remove()
     order = torch.cat([step.revealed for step in steps])[None]
     clean, done = steps[-1].tokens[order], 0
@@ -282,7 +283,7 @@ def test_a_picture_costs_one_pass_over_its_tokens() -> None:
             backbone.context_encoder.register_forward_pre_hook(count("encoder")),
             backbone.predictor[0].register_forward_pre_hook(count("predictor")),
         ]
-        run(network, replace(FAST, guidance_scale=scale))
+        run(network, replace(FAST, guidance=scale))
         for handle in handles:
             handle.remove()
         passed[scale] = seen
@@ -295,10 +296,10 @@ def test_a_picture_costs_one_pass_over_its_tokens() -> None:
 def test_guidance_is_constant_or_rises_linearly_with_what_is_revealed() -> None:
     network = network_of(TINY_JEPA_T)
     # at a scale next to 1, guidance is nearly off: the formula is continuous there
-    nearly = tokens(network, settings=replace(FAST, guidance_scale=1.0001))
-    off = tokens(network, settings=replace(FAST, guidance_scale=1.0))
+    nearly = tokens(network, settings=replace(FAST, guidance=1.0001))
+    off = tokens(network, settings=replace(FAST, guidance=1.0))
     assert torch.allclose(nearly, off, atol=1e-2)
-    constant, linear = (replace(FAST, guidance_scale=8.0, guidance_schedule=name) for name in ("constant", "linear"))
+    constant, linear = (replace(FAST, guidance=8.0, guidance_schedule=name) for name in ("constant", "linear"))
     picture = Picture.begin(network, linear, torch.Generator().manual_seed(1))
     scales = []
     for count in picture.counts:
@@ -306,7 +307,7 @@ def test_guidance_is_constant_or_rises_linearly_with_what_is_revealed() -> None:
         picture.reveal(torch.zeros(count, TINY_JEPA_T.channels))
     shares = np.cumsum(picture.counts) / TINY_JEPA_T.num_tokens
     assert scales == pytest.approx((1 + 7 * shares).tolist())
-    (rising,), (held,), (plain,) = (run(network, one) for one in (linear, constant, replace(FAST, guidance_scale=1.0)))
+    (rising,), (held,), (plain,) = (run(network, one) for one in (linear, constant, replace(FAST, guidance=1.0)))
     moved = [
         [float((a.tokens - b.tokens)[a.revealed].abs().mean()) for a, b in zip(strong, plain, strict=True)]
         for strong in (rising, held)
@@ -322,8 +323,8 @@ def test_text_negative_text_and_guidance_change_the_picture(config: JepaTConfig)
     for other in (
         {"text": text_of(4, seed=5)},
         {"negative": text_of(3, seed=6)},
-        {"settings": replace(FAST, guidance_scale=6.0)},
-        {"settings": replace(FAST, guidance_scale=0.0)},
+        {"settings": replace(FAST, guidance=6.0)},
+        {"settings": replace(FAST, guidance=0.0)},
     ):
         assert not torch.allclose(tokens(network, **other), base, atol=1e-2), other
 
@@ -335,7 +336,7 @@ def test_a_negative_equal_to_the_null_text_is_the_default() -> None:
 
 def test_temperature_zero_of_a_flow_leaves_the_order_as_only_chance() -> None:
     network = network_of(TINY_JEPA_T)
-    cold = SamplingSettings(num_steps=1, temperature=0.0, denoising_steps=3)  # one step: the order has no say
+    cold = SamplingSettings(steps=1, temperature=0.0, denoising_steps=3)  # one step: the order has no say
     assert torch.allclose(tokens(network, settings=cold), tokens(network, settings=cold, seeds=(8,)), atol=1e-5)
     warm = replace(cold, temperature=1.0)
     assert not torch.allclose(tokens(network, settings=warm), tokens(network, settings=warm, seeds=(8,)), atol=0.1)
@@ -344,9 +345,9 @@ def test_temperature_zero_of_a_flow_leaves_the_order_as_only_chance() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"guidance_scale": -0.1}, "guidance_scale is -0.1; allowed: 0.0 to 20.0"),
-        ({"guidance_scale": float("nan")}, "guidance_scale is nan"),
-        ({"temperature": 2.5}, "temperature is 2.5; allowed: 0.0 to 2.0"),
+        ({"guidance": -0.1}, "guidance is -0.1; allowed: 0 to 20"),
+        ({"guidance": float("nan")}, "guidance is nan"),
+        ({"temperature": 2.5}, "temperature is 2.5; allowed: 0 to 2"),
         ({"temperature": float("inf")}, "temperature is inf"),
         ({"denoising_steps": 0}, "denoising_steps is 0; allowed: 1 to 1000"),
     ],
@@ -356,7 +357,7 @@ def test_settings_out_of_range_are_refused(values: dict[str, float], message: st
         SamplingSettings(**values)
 
 
-@pytest.mark.parametrize("num_steps", [0, 17, -3])
-def test_more_steps_than_tokens_are_refused(num_steps: int) -> None:
-    with pytest.raises(ValueError, match=f"steps is {num_steps}; allowed: 1 to 16"):
-        run(network_of(TINY_JEPA_T), replace(FAST, num_steps=num_steps))
+@pytest.mark.parametrize("steps", [0, 17, -3])
+def test_more_steps_than_tokens_are_refused(steps: int) -> None:
+    with pytest.raises(ValueError, match=f"steps is {steps}; allowed: 1 to 16"):
+        run(network_of(TINY_JEPA_T), replace(FAST, steps=steps))

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from jepa_app.editing import Job, Jobs
+from jepa_app.generation.settings import SamplingSettings
 from jepa_app.limits import MAX_CAPTIONS
 from jepa_app.requests import MAX_SEED, Edit, GenerateRequest
 from jepa_app.runs import Frame, Waiting, settings_of
 from jepa_app.studio import Choice, Studio
-from jepa_app.unmasking import SamplingSettings
 from tests.studio_server import loaded
 
 PROMPTS = (
@@ -33,6 +33,24 @@ PROMPTS = (
 @pytest.fixture(scope="module")
 def studio(tiny_weights: Path) -> Studio:
     return loaded(tiny_weights)
+
+
+def test_a_transparent_picture_scores_the_same_by_every_way(studio: Studio) -> None:
+    """Transparent pixels carry some colour, here a loud one; what is seen is the white below."""
+    clear = Image.new("RGBA", (48, 48), (255, 0, 200, 0))
+    clear.paste((30, 160, 60, 255), (12, 12, 36, 36))
+    flat = Image.new("RGB", (48, 48), "white")
+    flat.paste((30, 160, 60), (12, 12, 36, 36))
+    energies = []
+    for picture in (clear, flat):
+        one = studio.matching.score(picture, ["green square"])[0].energy
+        [[table]], _ = studio.matching.score_matrix([picture], ["green square"])
+        [pair] = studio.matching.score_pairs([picture], ["green square"], [(0, 0)])
+        why = studio.matching.explain(picture, "green square").score.energy
+        begun, _ = studio.runs.keep_picture(picture)
+        energies.append((one, table, pair.energy, why, np.asarray(begun.image).tobytes()))
+    assert energies[0] == energies[1]
+    assert energies[0][0] == pytest.approx(energies[0][1])
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

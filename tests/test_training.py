@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from jepa_app.checkpoint import load_config, load_state
 from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
+from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.tokenizer import LinearTokenizer, make_tokenizer
-from jepa_app.pipeline import JepaTPipeline
 from tests.conftest import TINY_JEPA_T, TINY_TI_JEPA, TINY_TOKENIZER, awake
 from tests.limits import largest_file
 from training.bundle import main as bundle

@@ -14,9 +14,9 @@ from PIL import Image
 
 from jepa_app.checkpoint import load_config, save_network, write_manifest
 from jepa_app.config import TIJepaConfig
+from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.pipeline import JepaTPipeline
 from jepa_app.scoring import Scorer
 from tests.conftest import awake
 from tests.drawn_corpus import SIZE, write_corpus, write_exact_weights
@@ -305,7 +305,7 @@ def test_a_sweep_fills_its_table_and_goes_on_where_it_stopped(
         (["step_counts=[4,99]"], "steps", "steps is 99; allowed: 1 to 16"),
         (["step_counts=[1.5]"], "steps", r"step_counts is \[1.5\]; allowed: a list of one or more whole numbers"),
         (["guidances=[]"], "guidance", r"guidances is \[\]"),
-        (["temperatures=[1,9]"], "temperature", "temperature is 9.0; allowed: 0.0 to 2.0"),
+        (["temperatures=[1,9]"], "temperature", "temperature is 9.0; allowed: 0 to 2"),
         (["prompts=2"], "steps", "prompts is 2; allowed: 10 or more"),
         (["guidance_schedule=cosine"], "steps", "guidance_schedule is 'cosine'; allowed: constant or linear"),
     ],

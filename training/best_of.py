@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jepa_app.pipeline import to_pil
+from jepa_app.pixels import to_pil
 from jepa_app.scoring import Scorer
 from training.command_line import Report, measuring_parser, run
 from training.judge import frechet_distance

@@ -25,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from jepa_app.pipeline import JepaTPipeline
+from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.scoring import Scorer
 from training.command_line import OneLineParser
 from training.comparisons import COMPARISONS

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from jepa_app.checkpoint import load_network, resolve_weights
 from jepa_app.config import TEXT_WIDTH, Config, TokenizerConfig
-from jepa_app.flow import FlowMatching, guide
+from jepa_app.generation.flow import FlowMatching, guide
+from jepa_app.generation.pipeline import JepaTOutput, check_fit, check_prompts
+from jepa_app.generation.settings import GuidanceSchedule, SamplingSettings
 from jepa_app.models.text import TextEncoder, TextFeatures, drop_text, join_features, null_features
 from jepa_app.models.tokenizer import Tokenizer, make_tokenizer
-from jepa_app.pipeline import JepaTOutput, check_fit, check_prompts, to_pil
-from jepa_app.unmasking import GuidanceSchedule, SamplingSettings
+from jepa_app.pixels import to_pil
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +156,7 @@ class DitPipeline:
         prompt: Sequence[str],
         *,
         num_inference_steps: int = 16,
-        guidance_scale: float = SamplingSettings.guidance_scale,
+        guidance_scale: float = SamplingSettings.guidance,
         temperature: float = SamplingSettings.temperature,
         guidance_schedule: GuidanceSchedule = "constant",
         denoising_steps: int = 1,
@@ -171,8 +172,8 @@ class DitPipeline:
             ValueError: a prompt is empty or too long, a number is out of range, or generators do not match prompts.
         """
         SamplingSettings(
-            num_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
+            steps=num_inference_steps,
+            guidance=guidance_scale,
             temperature=temperature,
             guidance_schedule=guidance_schedule,
             denoising_steps=denoising_steps,

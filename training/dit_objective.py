@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from jepa_app.checkpoint import save_network
-from jepa_app.flow import FlowMatching
+from jepa_app.generation.flow import FlowMatching
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.tokenizer import Tokenizer
-from jepa_app.pipeline import picture_grid
+from jepa_app.pixels import picture_grid
 from training.data import Batch
 from training.dit import Dit, DitPipeline
 from training.ema import Ema

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from jepa_app.pipeline import JepaTPipeline, to_pil
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.pixels import to_pil
 
 PROMPTS = (
     "red apple",

@@ -6,9 +6,9 @@ from typing import Literal, Protocol
 
 import torch
 
+from jepa_app.generation.pipeline import JepaTOutput, JepaTPipeline
+from jepa_app.generation.settings import GuidanceSchedule
 from jepa_app.models.tokenizer import Tokenizer
-from jepa_app.pipeline import JepaTOutput, JepaTPipeline
-from jepa_app.unmasking import GuidanceSchedule
 from training.dit import DitPipeline
 
 

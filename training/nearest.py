@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from jepa_app.pipeline import to_pil
+from jepa_app.pixels import to_pil
 from jepa_app.styles import design_of
 from training.captions import Row, canonical_caption
 from training.charts import chart, line_panel

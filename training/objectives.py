@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
 from jepa_app.checkpoint import save_network
-from jepa_app.flow import Denoising, FlowMatching, make_denoising
+from jepa_app.generation.flow import Denoising, FlowMatching, make_denoising
+from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.masking import masked_count, random_blocks, subset_counts
 from jepa_app.models.d_jepa import ContextEncoder
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.tokenizer import Tokenizer
-from jepa_app.pipeline import JepaTPipeline, picture_grid
+from jepa_app.pixels import picture_grid
 from training.data import Batch
 from training.ema import Ema
 from training.text_cache import TextCache

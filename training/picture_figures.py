@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jepa_app.generation.settings import SamplingSettings
 from jepa_app.models.tokenizer import Tokenizer
 from jepa_app.styles import design_of
-from jepa_app.unmasking import DENOISING_STEPS, GuidanceSchedule, SamplingSettings
 from training.data import CaptionedPictures, default_cache_dir
 from training.folders import read_folder
 from training.generators import PicturePipeline
@@ -28,25 +28,18 @@ Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class Sampling(SamplingSettings):
     """How pictures are generated; picture k of row r has the seed `seed` + r, whatever else is generated.
 
-    `denoising_steps` are evaluations of the denoiser a token, where a generator denoises tokens one by one.
-
     Raises:
-        ValueError: a number below what makes sense, or an unknown schedule.
+        ValueError: a number out of its range, or an unknown schedule.
     """
 
-    steps: int = SamplingSettings.num_steps
-    guidance: float = SamplingSettings.guidance_scale
-    temperature: float = SamplingSettings.temperature
-    guidance_schedule: GuidanceSchedule = SamplingSettings.guidance_schedule
-    denoising_steps: int = DENOISING_STEPS
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_at_least(self, {"steps": 1, "guidance": 0, "temperature": 0, "denoising_steps": 1})
-        SamplingSettings(guidance_schedule=self.guidance_schedule)
+        super().__post_init__()
+        require_at_least(self, {"steps": 1})
 
 
 def generate(pipeline: PicturePipeline, prompts: Sequence[str], indices: Indices, how: Sampling) -> Iterator[Tensor]:

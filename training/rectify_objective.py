@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from jepa_app.checkpoint import save_network
-from jepa_app.flow import FlowMatching, conditioned
+from jepa_app.generation.flow import FlowMatching, conditioned
 from jepa_app.models.denoiser import Denoiser
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.tokenizer import Tokenizer

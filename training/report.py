@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from jepa_app.pipeline import picture_grid, to_pil
+from jepa_app.pixels import picture_grid, to_pil
 from training.charts import chart, line_panel
 
 SUBSETS = {"": "trained", "_heldout_pairs": "held-out pairs", "_heldout_concepts": "held-out concepts"}

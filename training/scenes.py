@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from jepa_app.pipeline import to_pil
+from jepa_app.pixels import to_pil
 from training.command_line import Report, measuring_parser, run
 from training.generators import PicturePipeline
 from training.picture_figures import Sampling, generate, reconstruct

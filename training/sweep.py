@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from jepa_app.checkpoint import resolve_weights, sha256
-from jepa_app.unmasking import SamplingSettings
 from training.charts import chart, heat_panel, line_panel
 from training.command_line import Report, measuring_parser, run
 from training.folders import read_folder
@@ -90,7 +89,6 @@ def cells_of(settings: Settings, axes: Sequence[str], num_tokens: int) -> list[S
     changes: list[dict[str, Any]] = [dict(zip(axes, values, strict=True)) for values in combinations]
     cells = [replace(settings.sampling, **change) for change in changes]
     for cell in cells:
-        SamplingSettings(num_steps=cell.steps, guidance_scale=cell.guidance, temperature=cell.temperature)
         if not 1 <= cell.steps <= num_tokens:
             raise ValueError(f"steps is {cell.steps}; allowed: 1 to {num_tokens}, the tokens of a picture")
     return cells

@@ -15,11 +15,11 @@ from itertools import combinations
 import torch
 from torch import nn
 
-from jepa_app.flow import make_denoising
+from jepa_app.generation.flow import make_denoising
+from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.context import Context
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures
-from jepa_app.pipeline import JepaTPipeline
 from training.command_line import Report, measuring_parser, run
 from training.judge import frechet_distance
 from training.objectives import REVEALED_FRACTIONS, losses_when_revealed

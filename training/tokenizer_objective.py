@@ -12,7 +12,7 @@ from torch.nn.functional import l1_loss, mse_loss
 
 from jepa_app.checkpoint import save_network
 from jepa_app.models.tokenizer import Tokenizer, VaeTokenizer
-from jepa_app.pipeline import picture_grid, to_pil
+from jepa_app.pixels import picture_grid, to_pil
 from training.data import Batch
 from training.ema import Ema
 

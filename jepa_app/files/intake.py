@@ -14,8 +14,9 @@ from typing import TextIO
 from PIL import Image
 
 from jepa_app.files.archives import count_entries, read_entries
-from jepa_app.files.pictures import MAX_BYTES, central_square, open_picture
+from jepa_app.files.pictures import MAX_BYTES, open_picture
 from jepa_app.limits import MAX_TABLE_SIDE
+from jepa_app.pixels import central_square
 
 MAX_TABLE_BYTES = 16 * 2**20
 MAX_PROBLEMS = 200  # named; the rest is counted

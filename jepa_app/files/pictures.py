@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from jepa_app.pixels import upright_rgb
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # 150 MB decoded; above any phone camera's usual picture, below Pillow's own warning
@@ -41,11 +43,6 @@ def open_picture(source: str | Path | bytes, name: str | None = None, max_side: 
     name = name or ("the picture" if isinstance(source, bytes) else Path(source).name)
     with _loaded(source, name, max_side) as picture, _refusing_damage(name):
         return upright_rgb(picture)
-
-
-def central_square(picture: Image.Image, side: int) -> Image.Image:
-    """The central square of an RGB picture at this side in pixels: what a model of that size is shown of it."""
-    return ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
 
 
 def open_base64(text: str, name: str = "the picture", max_side: int | None = None) -> Image.Image:
@@ -120,15 +117,3 @@ def _read(path: Path, name: str) -> bytes:
     if size > MAX_BYTES:
         raise ValueError(f"{name} has {size / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are read: reduce it")
     return path.read_bytes()
-
-
-def upright_rgb(picture: Image.Image) -> Image.Image:
-    """Turn a loaded picture by its EXIF orientation and convert it to RGB, transparency composited on white."""
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I;16"):  # Pillow clips 16-bit grey to 255 when it converts; the high byte is meant
-        upright = upright.point(lambda value: value / 256, "L")
-    if upright.has_transparency_data:
-        layered = upright.convert("RGBA")
-        white = Image.new("RGBA", layered.size, "white")
-        return Image.alpha_composite(white, layered).convert("RGB")
-    return upright.convert("RGB")

@@ -97,7 +97,7 @@ def told(part: LessonProgress | Lesson) -> dict[str, Any]:
         "lesson": {
             "prompt": part.prompt,
             "seed": part.seed,
-            "guidance": part.settings.guidance_scale,
+            "guidance": part.settings.guidance,
             "grid": part.grid,
             "heads": part.heads,
             "tokens": [[round(value, 2) for value in token] for token in part.tokens],

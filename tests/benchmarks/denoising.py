@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jepa_app.flow import FlowMatching
-from jepa_app.pipeline import JepaTPipeline
-from jepa_app.sampling import sample
-from jepa_app.unmasking import SamplingSettings
+from jepa_app.generation.flow import FlowMatching
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.generation.sampler import sample
+from jepa_app.generation.settings import SamplingSettings
 from tests.benchmarks.measure import report, seconds
 from training.data import CaptionedPictures
 from training.judge import Judge, frechet_distance

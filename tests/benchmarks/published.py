@@ -14,11 +14,11 @@ from torch import Tensor
 
 from jepa_app.checkpoint import load_config, load_state, resolve_weights
 from jepa_app.config import JepaTConfig
-from jepa_app.flow import FlowMatching
+from jepa_app.generation.flow import FlowMatching
+from jepa_app.generation.settings import SamplingSettings
 from jepa_app.masking import block_ids, cosine_schedule
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures, join_features
-from jepa_app.unmasking import SamplingSettings
 
 PUBLISHED_DENOISING_STEPS = 100
 Text = Callable[[], TextFeatures]  # encodes the prompts, anew at each call
@@ -29,8 +29,8 @@ def published_sample(
     network: JepaT, text: Text, settings: SamplingSettings, generators: Sequence[torch.Generator]
 ) -> Iterator[Tensor]:
     """Sample pictures of one length of prompt, yielding all tokens (B, N, C) after each step, unknown ones zero."""
-    config, batch, guided = network.config, len(generators), settings.guidance_scale != 1
-    counts = cosine_schedule(config.num_tokens, settings.num_steps)
+    config, batch, guided = network.config, len(generators), settings.guidance != 1
+    counts = cosine_schedule(config.num_tokens, settings.steps)
     drawn = [
         (
             torch.randperm(config.num_tokens, generator=one),
@@ -52,7 +52,7 @@ def published_sample(
             context = network.extend(context, shown, order[:, :done], blocks[:, :done])
         condition = network.predict(context, order[:, done:], blocks[:, done:])[:, :count].flatten(0, 1)
         done += count
-        scale = 1 + (settings.guidance_scale - 1) * done / config.num_tokens
+        scale = 1 + (settings.guidance - 1) * done / config.num_tokens
         asked = order[:batch, done - count : done]
         start = noise.gather(1, asked[..., None].expand(-1, -1, config.channels)).flatten(0, 1)
         clean = _euler(network, condition, start * settings.temperature, scale if guided else None, settings)

@@ -20,11 +20,14 @@ import torch
 from torch import Tensor
 
 from jepa_app.compute import matrix_rate
-from jepa_app.engine import Engine, EngineRequest
+from jepa_app.generation.engine import Engine
+from jepa_app.generation.picture import Picture
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.generation.sampler import Sampler, sample
+from jepa_app.generation.settings import SamplingSettings
+from jepa_app.generation.waiting import EngineRequest
 from jepa_app.models.jepa_t import JepaT
-from jepa_app.pipeline import JepaTPipeline, to_pil
-from jepa_app.sampling import Sampler, sample
-from jepa_app.unmasking import DENOISING_STEPS, Picture, SamplingSettings
+from jepa_app.pixels import to_pil
 from tests.benchmarks.measure import Work, in_turn, operations, ratio, report, seconds
 from tests.benchmarks.published import PUBLISHED_DENOISING_STEPS, plain_network, published_sample
 
@@ -151,11 +154,15 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
         "matrix_rate_share": floor / statistics.median(taken["ours"]),
     }
     if pipeline.network.config.backbone == "cached":
-        unguided = SamplingSettings(guidance_scale=1.0, denoising_steps=1)
+        unguided = SamplingSettings(guidance=1.0, denoising_steps=1)
         figures["token_passes"] = passes(pipeline.network, lambda: ours(pipeline, unguided))
         figures["token_passes_published"] = passes(plain, lambda: published(plain, pipeline, unguided))
     figures |= streaming(engine, 3 * options.rounds)
-    facts: dict[str, object] = {"prompt": PROMPT, "rounds": options.rounds, "denoising_steps": DENOISING_STEPS}
+    facts: dict[str, object] = {
+        "prompt": PROMPT,
+        "rounds": options.rounds,
+        "denoising_steps": SamplingSettings.denoising_steps,
+    }
     if options.data:
         judged, more = quality(pipeline, plain, Path(options.data), options.pictures)
         figures, facts = figures | judged, facts | more

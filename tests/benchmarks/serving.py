@@ -11,9 +11,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from jepa_app.engine import Engine, EngineRequest, Run
-from jepa_app.pipeline import JepaTPipeline
-from jepa_app.unmasking import SamplingSettings
+from jepa_app.generation.engine import Engine
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.generation.settings import SamplingSettings
+from jepa_app.generation.waiting import EngineRequest, Run
 from tests.benchmarks.measure import in_turn, ratio, report, seconds
 
 PROMPTS = (
@@ -31,7 +32,7 @@ PAGE = 4096  # bytes
 
 def mixed(number: int) -> EngineRequest:
     """Requests as different as users': prompt, steps and guidance vary."""
-    settings = SamplingSettings(num_steps=(16, 8, 12, 10)[number % 4], guidance_scale=(3.0, 1.0, 5.0)[number % 3])
+    settings = SamplingSettings(steps=(16, 8, 12, 10)[number % 4], guidance=(3.0, 1.0, 5.0)[number % 3])
     return EngineRequest(prompt=PROMPTS[number % len(PROMPTS)], settings=settings, seed=number, client=number % 5)
 
 

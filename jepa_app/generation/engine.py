@@ -7,24 +7,23 @@ Letters in shapes: N image tokens, C token channels.
 """
 
 import os
-import queue
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Hashable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
 
 import torch
 
 from jepa_app.compute import choose_threads
-from jepa_app.conditions import Start
+from jepa_app.generation.conditions import Start
+from jepa_app.generation.picture import Picture
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.generation.sampler import Sampler
+from jepa_app.generation.settings import SamplingSettings
+from jepa_app.generation.waiting import EngineRequest, Inbox, Run, WaitingLines
 from jepa_app.models.text import TextFeatures
-from jepa_app.pipeline import JepaTPipeline
-from jepa_app.sampling import Sampler
-from jepa_app.unmasking import Picture, SamplingSettings, Shown, TokenStep
 
 MAX_ACTIVE = 32  # pictures that share a step
 MAX_WAITING = 256
@@ -32,89 +31,6 @@ KEPT_PROMPTS = 128
 PACE_MEMORY = 0.8  # how much of the pace known so far stays when one more picture is done
 
 ValueT = TypeVar("ValueT")
-
-
-class EngineFullError(ValueError):
-    """Too many requests wait already."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineRequest:
-    """One picture asked for. Requests of one `client` wait for one another, those of different clients take turns.
-
-    `shown` are tokens that the picture begins with; with `after`, a step of such a run, it goes on as that would have.
-    """
-
-    prompt: str
-    negative_prompt: str | None = None
-    settings: SamplingSettings
-    seed: int
-    client: Hashable = None
-    shown: Shown | None = None
-    after: TokenStep | None = None
-
-
-class Run:
-    """A request on its way: iterate over its steps; closing the iterator or `cancel` drops it before the next step.
-
-    Several runs may share an `inbox` of (run, step, error, or None at its end); it is then read instead of the runs.
-    """
-
-    def __init__(
-        self, request: EngineRequest, texts: list[tuple[str, TextFeatures]], engine: "Engine", inbox: "Inbox | None"
-    ) -> None:
-        self.request = request
-        self.texts = texts  # prompt and, where there is one, negative prompt, with their features
-        self.picture: Picture | None = None
-        self.is_cancelled = False
-        self._engine = engine
-        self._inbox: Inbox = queue.SimpleQueue() if inbox is None else inbox
-
-    def __iter__(self) -> Iterator[TokenStep]:
-        """Yield the steps as they come, until the picture is done or the run is cancelled."""
-        with closing(self.steps(patience=None)) as steps:
-            for step in steps:
-                if step is not None:
-                    yield step
-
-    def steps(self, patience: float | None) -> Generator[TokenStep | None, None, None]:
-        """Yield the steps as they come, and None whenever none came for `patience` seconds; closing cancels the run."""
-        try:
-            while True:
-                try:
-                    step = self._inbox.get(timeout=patience)[1]
-                except queue.Empty:
-                    yield None
-                    continue
-                if isinstance(step, Exception):
-                    raise step
-                if step is None:
-                    return
-                yield step
-        finally:
-            self.cancel()
-
-    @property
-    def num_ahead(self) -> int:
-        """How many requests will be let in before this one; 0 once it is active."""
-        return self._engine._num_ahead(self)
-
-    @property
-    def expected_wait(self) -> float | None:
-        """Seconds until this request is let in, by the pace of the pictures before it; None if no pace is known yet."""
-        pace = self._engine.seconds_a_picture
-        return None if pace is None else self.num_ahead * pace
-
-    def cancel(self) -> None:
-        """Ask for no more steps; a run that is done does not notice."""
-        self._engine._cancel(self)
-
-    def deliver(self, step: TokenStep | Exception | None) -> None:
-        """Hand over a step, an error, or None for the end."""
-        self._inbox.put((self, step))
-
-
-Inbox = queue.SimpleQueue[tuple[Run, TokenStep | Exception | None]]
 
 
 class Recent(Generic[ValueT]):
@@ -148,15 +64,14 @@ class Engine:
         self.pipeline = pipeline
         self.max_active, self.max_waiting = max_active, max_waiting
         self.num_threads = torch.get_num_threads()
-        self.seconds_a_picture: float | None = None  # between two that finish while there is always one in the making
         self._texts: Recent[TextFeatures] = Recent(KEPT_PROMPTS)
         self._reset()
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._change = threading.Condition()
         self._text_lock = threading.Lock()
-        self._waiting: OrderedDict[Hashable, deque[Run]] = OrderedDict()  # by client, the next one to be let in first
+        self.waiting = WaitingLines(self.max_waiting)
+        self._change = self.waiting.change
         self._active: list[Run] = []
         self._last_done: float | None = None  # when a picture finished; None after idling
         self._worker: threading.Thread | None = None
@@ -171,8 +86,12 @@ class Engine:
     @property
     def num_waiting(self) -> int:
         """Requests that were not let in yet."""
-        with self._change:
-            return sum(map(len, self._waiting.values()))
+        return len(self.waiting)
+
+    @property
+    def seconds_a_picture(self) -> float | None:
+        """Seconds between two pictures that finish while there is always one in the making; None if not known yet."""
+        return self.waiting.seconds_a_picture
 
     def submit(self, request: EngineRequest, inbox: Inbox | None = None) -> Run:
         """Take in a request and return its run at once; its steps go to `inbox` where one is given.
@@ -185,13 +104,10 @@ class Engine:
             self._reset()
         self._begin(request)  # refuses what does not fit before anybody waits for it
         prompts = [request.prompt, request.negative_prompt] if request.negative_prompt else [request.prompt]
-        run = Run(request, [(prompt, self._text(prompt)) for prompt in prompts], self, inbox)
+        run = Run(request, [(prompt, self._text(prompt)) for prompt in prompts], self.waiting, inbox)
         with self._change:
-            if sum(map(len, self._waiting.values())) >= self.max_waiting:
-                raise EngineFullError(f"{self.max_waiting} pictures are waiting already; try again in a moment")
-            self._waiting.setdefault(request.client, deque()).append(run)
+            self.waiting.add(run)
             self._start_worker()
-            self._change.notify()
         return run
 
     def tune(self) -> int:
@@ -216,7 +132,7 @@ class Engine:
             self._worker.start()
 
     def _tune(self, sampler: Sampler) -> None:
-        settings, generator = SamplingSettings(num_steps=3), torch.Generator()
+        settings, generator = SamplingSettings(steps=3), torch.Generator()
 
         def picture() -> None:
             sampler.add(Picture.begin(self.pipeline.network, settings, generator.manual_seed(0)), sampler.null)
@@ -242,34 +158,13 @@ class Engine:
         with self._text_lock:
             return self._texts.get(prompt, lambda: self.pipeline.encode_prompts([prompt]))
 
-    def _num_ahead(self, run: Run) -> int:
-        with self._change:
-            mine = self._waiting.get(run.request.client, deque())
-            if run not in mine:
-                return 0
-            place = mine.index(run)
-            clients = list(self._waiting)
-            turn = clients.index(run.request.client)
-            others = ((index, line) for index, line in enumerate(self._waiting.values()) if line is not mine)
-            return place + sum(min(len(line), place + (index < turn)) for index, line in others)
-
-    def _cancel(self, run: Run) -> None:
-        with self._change:
-            run.is_cancelled = True
-            line = self._waiting.get(run.request.client, deque())
-            if run in line:
-                line.remove(run)
-                run.deliver(None)
-                if not line:
-                    del self._waiting[run.request.client]
-
     def _work(self) -> None:
         with torch.inference_mode():
             sampler = Sampler(self.pipeline.network, self.pipeline.denoising)
             prefixes: Recent[Start] = Recent(KEPT_PROMPTS)
             while True:
                 with self._change:
-                    while self._is_tuned and not (self._closed or self._waiting or self._active):
+                    while self._is_tuned and not (self._closed or len(self.waiting) or self._active):
                         self._last_done = None
                         self._change.wait()
                     if not self._is_tuned:
@@ -282,7 +177,7 @@ class Engine:
                     if self._closed:
                         self._end()
                         return
-                    joining = self._next_runs()
+                    joining = self.waiting.take(self.max_active - len(self._active))
                 try:
                     self._advance(sampler, prefixes, joining)
                 except Exception as error:  # noqa: BLE001  # whatever it is, those who wait must hear of it
@@ -292,19 +187,9 @@ class Engine:
                     sampler = Sampler(self.pipeline.network, self.pipeline.denoising)
 
     def _end(self) -> None:
-        for run in [*self._active, *(run for line in self._waiting.values() for run in line)]:
+        for run in [*self._active, *self.waiting.take(self.max_waiting)]:
             run.deliver(None)
         self._reset()
-
-    def _next_runs(self) -> list[Run]:
-        """Take runs from the waiting clients in turn, as many as there is room for."""
-        joining: list[Run] = []
-        while self._waiting and len(self._active) + len(joining) < self.max_active:
-            client, line = self._waiting.popitem(last=False)
-            joining.append(line.popleft())
-            if line:
-                self._waiting[client] = line  # behind the others
-        return joining
 
     def _advance(self, sampler: Sampler, prefixes: Recent[Start], joining: list[Run]) -> None:
         for run in [run for run in self._active if run.is_cancelled]:
@@ -337,8 +222,8 @@ class Engine:
         now = time.monotonic()
         if self._last_done is not None:
             pace = (now - self._last_done) / num_done
-            before = pace if self.seconds_a_picture is None else self.seconds_a_picture
-            self.seconds_a_picture = PACE_MEMORY * before + (1 - PACE_MEMORY) * pace
+            before = self.seconds_a_picture or pace
+            self.waiting.seconds_a_picture = PACE_MEMORY * before + (1 - PACE_MEMORY) * pace
         self._last_done = now
 
 

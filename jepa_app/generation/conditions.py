@@ -9,10 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from jepa_app.generation.picture import Picture
 from jepa_app.models.context import Context, Prefix, Slots
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import MAX_TOKENS, TextFeatures
-from jepa_app.unmasking import Picture
 
 Start = Prefix | Context  # an encoded prompt, from which any number of pictures begin
 

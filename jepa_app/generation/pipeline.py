@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from jepa_app.checkpoint import load_network, resolve_weights, save_network, verify_manifest, write_manifest
 from jepa_app.compute import choose_dtype, lay_out_for_few_rows
 from jepa_app.config import JepaTConfig, TokenizerConfig
-from jepa_app.flow import make_denoising
+from jepa_app.generation.flow import make_denoising
+from jepa_app.generation.sampler import sample
+from jepa_app.generation.settings import GuidanceSchedule, SamplingSettings
 from jepa_app.models.attention import choose_backend
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.tokenizer import Tokenizer, make_tokenizer
-from jepa_app.sampling import sample
-from jepa_app.unmasking import DENOISING_STEPS, GuidanceSchedule, SamplingSettings
+from jepa_app.pixels import to_pil
 
 UNKNOWN_GREY = 0.0  # pixel value, in [-1, 1], of patches that are not yet predicted
 
@@ -55,23 +55,6 @@ class JepaTOutput:
     """
 
     images: Any
-
-
-def to_pil(pixels: Tensor) -> list[Image.Image]:
-    """Turn pictures (B, 3, S, S) in [-1, 1] into PIL images."""
-    values = ((pixels.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in values]
-
-
-def picture_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Lay pictures of one size out in rows of `columns`, with a white gap of a sixteenth of their side."""
-    side = pictures[0].width
-    step = side + side // 16
-    rows = -(-len(pictures) // columns)
-    grid = Image.new("RGB", (columns * step - side // 16, rows * step - side // 16), "white")
-    for index, picture in enumerate(pictures):
-        grid.paste(picture, (index % columns * step, index // columns * step))
-    return grid
 
 
 class TakesTokens(Protocol):
@@ -197,12 +180,12 @@ class JepaTPipeline:
         self,
         prompt: str | Sequence[str],
         *,
-        num_inference_steps: int = SamplingSettings.num_steps,
-        guidance_scale: float = SamplingSettings.guidance_scale,
+        num_inference_steps: int = SamplingSettings.steps,
+        guidance_scale: float = SamplingSettings.guidance,
         negative_prompt: str | None = None,
         temperature: float = SamplingSettings.temperature,
         guidance_schedule: GuidanceSchedule = SamplingSettings.guidance_schedule,
-        denoising_steps: int = DENOISING_STEPS,
+        denoising_steps: int = SamplingSettings.denoising_steps,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
     ) -> Iterator[SampleStep]:
         """Sample pictures, yielding after every step.
@@ -218,8 +201,8 @@ class JepaTPipeline:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         generators = _one_each(generator, len(prompts))
         settings = SamplingSettings(
-            num_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
+            steps=num_inference_steps,
+            guidance=guidance_scale,
             temperature=temperature,
             guidance_schedule=guidance_schedule,
             denoising_steps=denoising_steps,
@@ -250,13 +233,13 @@ class JepaTPipeline:
         self,
         prompt: str | Sequence[str],
         *,
-        num_inference_steps: int = SamplingSettings.num_steps,
-        guidance_scale: float = SamplingSettings.guidance_scale,
+        num_inference_steps: int = SamplingSettings.steps,
+        guidance_scale: float = SamplingSettings.guidance,
         negative_prompt: str | None = None,
         num_images_per_prompt: int = 1,
         temperature: float = SamplingSettings.temperature,
         guidance_schedule: GuidanceSchedule = SamplingSettings.guidance_schedule,
-        denoising_steps: int = DENOISING_STEPS,
+        denoising_steps: int = SamplingSettings.denoising_steps,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: Literal["pil", "np", "pt"] = "pil",
         callback_on_step_end: Callable[["JepaTPipeline", int, int, dict], dict] | None = None,

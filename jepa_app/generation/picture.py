@@ -1,57 +1,19 @@
-"""One picture in the making: how it is to be sampled, its order and noise, and how far it is.
+"""One picture in the making: its order and noise, and how far it is.
 
 Source: sampling of MAR and D-JEPA (arXiv 2406.11838, 2410.03755): random order, cosine schedule, linear or
 constant guidance.
-paper word -> code: AR step `step`, tau `temperature`, w `guidance_scale`.
+paper word -> code: AR step `step`, tau `temperature`, w `guidance`.
 Letters in shapes: N image tokens, K tokens of this step, C token channels.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from jepa_app.generation.settings import SamplingSettings
 from jepa_app.masking import block_ids, cosine_schedule
 from jepa_app.models.jepa_t import JepaT
-
-DENOISING_STEPS = 5
-MAX_DENOISING_STEPS = 1000
-
-
-USUAL_STEPS = 16
-
-GuidanceSchedule = Literal["constant", "linear"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingSettings:
-    """How to sample.
-
-    `guidance_scale` holds at every step (`guidance_schedule` "constant"), or is reached at the last one, rising with
-    the revealed share from 1 ("linear", as published); 1 is no guidance. `temperature` scales the noise that tokens are
-    denoised from. `denoising_steps` are the evaluations of the denoiser for one token.
-
-    Raises:
-        ValueError: a value is out of its range.
-    """
-
-    num_steps: int = USUAL_STEPS
-    guidance_scale: float = 3.0
-    temperature: float = 0.8
-    guidance_schedule: GuidanceSchedule = "constant"
-    denoising_steps: int = DENOISING_STEPS
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("guidance_scale", 0.0, 20.0), ("temperature", 0.0, 2.0)):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"{name} is {value}; allowed: {low} to {high}")
-        if self.guidance_schedule not in get_args(GuidanceSchedule):
-            allowed = " or ".join(get_args(GuidanceSchedule))
-            raise ValueError(f"guidance_schedule is {self.guidance_schedule!r}; allowed: {allowed}")
-        if not 1 <= self.denoising_steps <= MAX_DENOISING_STEPS:
-            raise ValueError(f"denoising_steps is {self.denoising_steps}; allowed: 1 to {MAX_DENOISING_STEPS}")
 
 
 @dataclass(frozen=True)
@@ -129,7 +91,7 @@ class Picture:
             ValueError: the number of steps is not between 1 and N, or what is shown or the step does not fit.
         """
         number, channels, device = network.config.num_tokens, network.config.channels, network.null_text.device
-        counts = cosine_schedule(number, settings.num_steps)
+        counts = cosine_schedule(number, settings.steps)
         order = torch.randperm(number, generator=generator)
         noise = torch.randn(number, channels, generator=generator)
         tokens, known, done, index = torch.zeros(number, channels), torch.zeros(number, dtype=torch.bool), 0, 0
@@ -139,8 +101,8 @@ class Picture:
             tokens = torch.where(known[:, None], shown.tokens.cpu().float(), tokens)
             done = int(known.sum())
             order = torch.cat([order[known[order]], order[~known[order]]])
-            begun = block_ids(cosine_schedule(number, min(number, USUAL_STEPS)))[:done]  # as in training
-            counts = cosine_schedule(number - done, min(settings.num_steps, number - done))
+            begun = block_ids(cosine_schedule(number, min(number, SamplingSettings.steps)))[:done]  # as in training
+            counts = cosine_schedule(number - done, min(settings.steps, number - done))
         if after is not None:
             _refuse_whole(after.known)
             index = after.index + 1
@@ -166,7 +128,7 @@ class Picture:
     @property
     def is_guided(self) -> bool:
         """Whether the null text is needed."""
-        return self.settings.guidance_scale != 1
+        return self.settings.guidance != 1
 
     @property
     def is_done(self) -> bool:
@@ -182,9 +144,9 @@ class Picture:
     def scale(self) -> float:
         """Guidance of this step; "linear" is linear in the share of tokens revealed after it."""
         if self.settings.guidance_schedule == "constant":
-            return self.settings.guidance_scale
+            return self.settings.guidance
         revealed = (self.done + self.counts[self.index]) / len(self.order)
-        return 1 + (self.settings.guidance_scale - 1) * revealed
+        return 1 + (self.settings.guidance - 1) * revealed
 
     def reveal(self, clean: Tensor) -> TokenStep:
         """Take in the tokens (K, C) of this step."""

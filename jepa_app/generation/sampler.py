@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from jepa_app.conditions import Conditions, PackedConditions, SeparateConditions, Start
-from jepa_app.flow import Denoising, Guidance, Predict, conditioned
+from jepa_app.generation.conditions import Conditions, PackedConditions, SeparateConditions, Start
+from jepa_app.generation.flow import Denoising, Guidance, Predict, conditioned
+from jepa_app.generation.picture import Picture, TokenStep
+from jepa_app.generation.settings import SamplingSettings
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import MAX_TOKENS, TextFeatures
-from jepa_app.unmasking import Picture, SamplingSettings, TokenStep
 
 
 class Sampler:

@@ -1,0 +1,1 @@
+"""From words to pictures: settings, the flow, one picture in the making, the sampler, the pipeline and the engine."""

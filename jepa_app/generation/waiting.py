@@ -1,0 +1,167 @@
+"""Requests on their way through the engine: who waits for whom, and the run that each becomes.
+
+Clients take turns: each has a line of its own, and the engine lets in one request of a line after the other.
+"""
+
+import queue
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Generator, Hashable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+from jepa_app.generation.picture import Picture, Shown, TokenStep
+from jepa_app.generation.settings import SamplingSettings
+from jepa_app.models.text import TextFeatures
+
+
+class EngineFullError(ValueError):
+    """Too many requests wait already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRequest:
+    """One picture asked for. Requests of one `client` wait for one another, those of different clients take turns.
+
+    `shown` are tokens that the picture begins with; with `after`, a step of such a run, it goes on as that would have.
+    """
+
+    prompt: str
+    negative_prompt: str | None = None
+    settings: SamplingSettings
+    seed: int
+    client: Hashable = None
+    shown: Shown | None = None
+    after: TokenStep | None = None
+
+
+class Run:
+    """A request on its way: iterate over its steps; closing the iterator or `cancel` drops it before the next step.
+
+    Several runs may share an `inbox` of (run, step, error, or None at its end); it is then read instead of the runs.
+    """
+
+    def __init__(
+        self,
+        request: EngineRequest,
+        texts: list[tuple[str, TextFeatures]],
+        lines: "WaitingLines",
+        inbox: "Inbox | None" = None,
+    ) -> None:
+        self.request = request
+        self.texts = texts  # prompt and, where there is one, negative prompt, with their features
+        self.picture: Picture | None = None
+        self.is_cancelled = False
+        self._lines = lines
+        self._inbox: Inbox = queue.SimpleQueue() if inbox is None else inbox
+
+    def __iter__(self) -> Iterator[TokenStep]:
+        """Yield the steps as they come, until the picture is done or the run is cancelled."""
+        with closing(self.steps(patience=None)) as steps:
+            for step in steps:
+                if step is not None:
+                    yield step
+
+    def steps(self, patience: float | None) -> Generator[TokenStep | None, None, None]:
+        """Yield the steps as they come, and None whenever none came for `patience` seconds; closing cancels the run."""
+        try:
+            while True:
+                try:
+                    step = self._inbox.get(timeout=patience)[1]
+                except queue.Empty:
+                    yield None
+                    continue
+                if isinstance(step, Exception):
+                    raise step
+                if step is None:
+                    return
+                yield step
+        finally:
+            self.cancel()
+
+    @property
+    def num_ahead(self) -> int:
+        """How many requests will be let in before this one; 0 once it is active."""
+        return self._lines.num_ahead(self)
+
+    @property
+    def expected_wait(self) -> float | None:
+        """Seconds until this request is let in, by the pace of the pictures before it; None if no pace is known yet."""
+        pace = self._lines.seconds_a_picture
+        return None if pace is None else self.num_ahead * pace
+
+    def cancel(self) -> None:
+        """Ask for no more steps; a run that is done does not notice."""
+        self._lines.cancel(self)
+
+    def deliver(self, step: TokenStep | Exception | None) -> None:
+        """Hand over a step, an error, or None for the end."""
+        self._inbox.put((self, step))
+
+
+Inbox = queue.SimpleQueue[tuple[Run, TokenStep | Exception | None]]
+
+
+class WaitingLines:
+    """One line for each client, the next client to be let in first.
+
+    Attributes:
+        change: held while lines change, and notified; whoever lets runs in waits for it.
+        seconds_a_picture: between two pictures that finish while there is always one in the making; None: not known.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.change = threading.Condition()
+        self.seconds_a_picture: float | None = None
+        self.capacity = capacity
+        self._lines: OrderedDict[Hashable, deque[Run]] = OrderedDict()
+
+    def __len__(self) -> int:
+        with self.change:
+            return sum(map(len, self._lines.values()))
+
+    def add(self, run: Run) -> None:
+        """Put a run at the end of its client's line.
+
+        Raises:
+            EngineFullError: too many runs wait.
+        """
+        with self.change:
+            if len(self) >= self.capacity:
+                raise EngineFullError(f"{self.capacity} pictures are waiting already; try again in a moment")
+            self._lines.setdefault(run.request.client, deque()).append(run)
+            self.change.notify()
+
+    def take(self, room: int) -> list[Run]:
+        """Take up to `room` runs from the clients in turn."""
+        taken: list[Run] = []
+        with self.change:
+            while self._lines and len(taken) < room:
+                client, line = self._lines.popitem(last=False)
+                taken.append(line.popleft())
+                if line:
+                    self._lines[client] = line  # behind the others
+        return taken
+
+    def cancel(self, run: Run) -> None:
+        """Mark a run as cancelled; if it still waits, it ends at once."""
+        with self.change:
+            run.is_cancelled = True
+            line = self._lines.get(run.request.client, deque())
+            if run in line:
+                line.remove(run)
+                run.deliver(None)
+                if not line:
+                    del self._lines[run.request.client]
+
+    def num_ahead(self, run: Run) -> int:
+        """How many runs will be taken before this one; 0 if it does not wait."""
+        with self.change:
+            mine = self._lines.get(run.request.client, deque())
+            if run not in mine:
+                return 0
+            place = mine.index(run)
+            clients = list(self._lines)
+            turn = clients.index(run.request.client)
+            others = ((index, line) for index, line in enumerate(self._lines.values()) if line is not mine)
+            return place + sum(min(len(line), place + (index < turn)) for index, line in others)

@@ -1,0 +1,53 @@
+"""The one door between PIL pictures and tensors of pixels.
+
+Letters in shapes: B pictures, S picture side.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+
+def upright_rgb(picture: Image.Image) -> Image.Image:
+    """Turn a loaded picture by its EXIF orientation and convert it to RGB, transparency composited on white."""
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I;16"):  # Pillow clips 16-bit grey to 255 when it converts; the high byte is meant
+        upright = upright.point(lambda value: value / 256, "L")
+    if upright.has_transparency_data:
+        layered = upright.convert("RGBA")
+        white = Image.new("RGBA", layered.size, "white")
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return upright.convert("RGB")
+
+
+def central_square(picture: Image.Image, side: int) -> Image.Image:
+    """The central square of an RGB picture at this side in pixels: what a model of that size is shown of it."""
+    return ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
+
+
+def to_pixels(pictures: Sequence[Image.Image], side: int) -> Tensor:
+    """Return the central squares of pictures, upright and on white, as pixels (B, 3, side, side) in [-1, 1]."""
+    if not pictures:
+        return torch.empty(0, 3, side, side)
+    squares = np.stack([np.asarray(central_square(upright_rgb(picture), side)) for picture in pictures])
+    return torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, side, side)
+
+
+def to_pil(pixels: Tensor) -> list[Image.Image]:
+    """Turn pictures (B, 3, S, S) in [-1, 1] into PIL images."""
+    values = ((pixels.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in values]
+
+
+def picture_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Lay pictures of one size out in rows of `columns`, with a white gap of a sixteenth of their side."""
+    side = pictures[0].width
+    step = side + side // 16
+    rows = -(-len(pictures) // columns)
+    grid = Image.new("RGB", (columns * step - side // 16, rows * step - side // 16), "white")
+    for index, picture in enumerate(pictures):
+        grid.paste(picture, (index % columns * step, index // columns * step))
+    return grid

@@ -16,7 +16,7 @@ try:  # on a ZeroGPU Space this has to come before torch; elsewhere the package 
 except ImportError:
     spaces = None
 
-from jepa_app.studio import DEFAULT_WEIGHTS, Studio
+from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 from jepa_app.ui.page import build_page, serving_options
 
 Work = TypeVar("Work", bound=Callable[..., Any])

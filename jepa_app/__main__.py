@@ -10,12 +10,12 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jepa_app.export import animation, png_settings, run_settings
 from jepa_app.files.pictures import open_picture
-from jepa_app.requests import MAX_SEED, GenerateRequest
-from jepa_app.runs import Frame
-from jepa_app.score_csv import score_csv, score_record
-from jepa_app.studio import DEFAULT_WEIGHTS, Studio
+from jepa_app.studio.export import animation, png_settings, run_settings
+from jepa_app.studio.generating import Frame
+from jepa_app.studio.requests import MAX_SEED, GenerateRequest
+from jepa_app.studio.score_csv import score_csv, score_record
+from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 
 MISTAKE = 2  # exit status of a user's mistake; 1 is any other failure
 PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".webp")

@@ -18,7 +18,7 @@ from jepa_app.models.tokenizer import make_tokenizer
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-    from jepa_app.studio import Studio
+    from jepa_app.studio.studio import Studio
     from tests.browser import OpenPage
     from tests.studio_server import Gate
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from jepa_app.studio import DEFAULT_WEIGHTS, Studio
+from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 from tests.browser import chromium, find_chromium, generate, open_page
 from tests.studio_server import served
 

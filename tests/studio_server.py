@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from jepa_app.studio import Studio
+from jepa_app.studio.studio import Studio
 from jepa_app.ui.page import build_page, serving_options
 
 PATIENCE = 60  # seconds to wait for anything on a busy machine

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jepa_app.requests import GenerateRequest
-from jepa_app.studio import Studio
+from jepa_app.studio.requests import GenerateRequest
+from jepa_app.studio.studio import Studio
 from tests.browser import (
     OpenPage,
     counter,

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
-from jepa_app.export import animation_kinds, read_settings
-from jepa_app.requests import GenerateRequest
-from jepa_app.studio import Studio
+from jepa_app.studio.export import animation_kinds, read_settings
+from jepa_app.studio.requests import GenerateRequest
+from jepa_app.studio.studio import Studio
 from tests.browser import OpenPage, generate, shown_picture, wait_for_status
 from tests.studio_server import Gate
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
-from jepa_app.energies import CAPTIONS_AT_ONCE
-from jepa_app.studio import Studio
+from jepa_app.matching.energies import CAPTIONS_AT_ONCE
+from jepa_app.studio.studio import Studio
 from jepa_app.ui import texts_zh
 from tests.browser import OpenPage, sideways_scroll
 from tests.studio_server import PATIENCE, Gate

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
-from jepa_app.export import png_settings, run_settings
-from jepa_app.requests import GenerateRequest
+from jepa_app.studio.export import png_settings, run_settings
+from jepa_app.studio.requests import GenerateRequest
 from tests.browser import OpenPage, counter, generate, shown_picture, sideways_scroll, wait_for_status, wait_for_value
 from tests.studio_server import Gate
 

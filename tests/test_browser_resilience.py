@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import Page
 
-from jepa_app.requests import GenerateRequest
-from jepa_app.studio import Studio
+from jepa_app.studio.requests import GenerateRequest
+from jepa_app.studio.studio import Studio
 from tests.browser import OpenPage, counter, generate, shown_picture, wait_for_status, wait_for_value
 from tests.studio_server import PATIENCE, Gate
 

@@ -14,11 +14,10 @@ from urllib.request import urlopen
 import pytest
 from PIL import Image
 
-from jepa_app import score_csv
 from jepa_app.__main__ import main
-from jepa_app.export import read_settings
-from jepa_app.requests import GenerateRequest
-from jepa_app.studio import Studio
+from jepa_app.studio.export import read_settings
+from jepa_app.studio.requests import GenerateRequest
+from jepa_app.studio.studio import Studio, score_csv
 from tests.studio_server import loaded
 
 ROOT = Path(__file__).parent.parent

@@ -13,20 +13,20 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from jepa_app.config import JepaTConfig
-from jepa_app.dissection import WatchedRun, Words, finished_now, looks
-from jepa_app.explain import Lesson, LessonProgress, explain
 from jepa_app.generation.flow import make_denoising
 from jepa_app.generation.picture import Picture
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.sampler import Sampler
 from jepa_app.generation.settings import SamplingSettings
+from jepa_app.lesson.lesson import Lesson, LessonProgress, explain
+from jepa_app.lesson.watching import WatchedRun, Words, finished_now, looks
+from jepa_app.lesson.words import typed_words
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.tokenizer import make_tokenizer
 from jepa_app.pixels import to_pil
-from jepa_app.requests import Edit, GenerateRequest
-from jepa_app.studio import Studio
-from jepa_app.words import typed_words
+from jepa_app.studio.requests import Edit, GenerateRequest
+from jepa_app.studio.studio import Studio
 from tests.conftest import TINY_JEPA_T, TINY_TOKENIZER, awake
 from tests.studio_server import loaded
 

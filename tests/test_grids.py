@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from jepa_app.grids import MAX_CELLS, NONE, axis_values, in_style, make_grid
-from jepa_app.requests import GenerateRequest
-from jepa_app.studio import Studio
+from jepa_app.studio.grids import MAX_CELLS, NONE, axis_values, in_style, make_grid
+from jepa_app.studio.requests import GenerateRequest
+from jepa_app.studio.studio import Studio
 from tests.studio_server import loaded
 
 BASE = GenerateRequest(prompt="red apple, noto style", steps=3, seed=5)

@@ -8,11 +8,11 @@ import torch
 
 from jepa_app.checkpoint import save_network, write_manifest
 from jepa_app.config import TIJepaConfig
-from jepa_app.energies import null_caption, pair_energies, picture_features
-from jepa_app.match_maps import captions_without, match_maps, words_of
+from jepa_app.matching.energies import null_caption, pair_energies, picture_features
+from jepa_app.matching.maps import captions_without, match_maps, words_of
+from jepa_app.matching.scoring import Scorer
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.scoring import Scorer
 from tests.conftest import TINY_TI_JEPA, awake
 from training.ti_calibration import choose_references, with_quantiles
 

@@ -12,8 +12,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, ImageContent, TextContent, Tool
 from PIL import Image
 
-from jepa_app.requests import GenerateRequest
-from jepa_app.studio import Studio
+from jepa_app.studio.requests import GenerateRequest
+from jepa_app.studio.studio import Studio
 from tests.studio_server import Gate
 
 pytestmark = pytest.mark.filterwarnings("default")  # the server's own libraries warn in this process

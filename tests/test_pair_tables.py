@@ -5,12 +5,12 @@ import hashlib
 import pytest
 import torch
 
-from jepa_app.energies import PICTURES_AT_ONCE
-from jepa_app.feature_cache import FeatureCache, bytes_of
+from jepa_app.matching.energies import PICTURES_AT_ONCE
+from jepa_app.matching.feature_cache import FeatureCache, bytes_of
+from jepa_app.matching.scoring import Scorer
+from jepa_app.matching.tables import best_rows, listed_pairs, table_rows
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.pair_tables import best_rows, listed_pairs, table_rows
-from jepa_app.scoring import Scorer
 from tests.conftest import TINY_TI_JEPA, awake
 
 CAPTIONS = ["red apple", "a very long caption about a cat that sits left of a rose", "heart", "blue car", "x"]

@@ -9,7 +9,7 @@ from torch import nn
 
 from jepa_app.checkpoint import save_network
 from jepa_app.config import JepaTConfig, TIJepaConfig
-from jepa_app.energies import (
+from jepa_app.matching.energies import (
     CAPTIONS_AT_ONCE,
     PICTURES_AT_ONCE,
     caption_features,
@@ -17,9 +17,9 @@ from jepa_app.energies import (
     picture_features,
     score_views,
 )
+from jepa_app.matching.scoring import Scorer
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.scoring import Scorer
 from training.ti_calibration import (
     calibrate,
     choose_references,

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jepa_app.editing import Job, Jobs
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.limits import MAX_CAPTIONS
-from jepa_app.requests import MAX_SEED, Edit, GenerateRequest
-from jepa_app.runs import Frame, Waiting, settings_of
-from jepa_app.studio import Choice, Studio
+from jepa_app.studio.generating import Frame, Waiting, settings_of
+from jepa_app.studio.jobs import Job, Jobs
+from jepa_app.studio.requests import MAX_SEED, Edit, GenerateRequest
+from jepa_app.studio.studio import Choice, Studio
 from tests.studio_server import loaded
 
 PROMPTS = (
@@ -492,7 +492,7 @@ def test_frames_are_matched_with_their_own_prompts(studio: Studio) -> None:
 
 
 def test_those_who_wait_are_told_how_many_are_ahead(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jepa_app.runs.SECONDS_BETWEEN_NEWS", 0.05)
+    monkeypatch.setattr("jepa_app.studio.generating.SECONDS_BETWEEN_NEWS", 0.05)
     engine, go = studio._engine, threading.Event()
     monkeypatch.setattr(engine, "max_active", 1)
     handle = studio._pipeline.network.denoiser.condition_in.register_forward_pre_hook(lambda *_: go.wait(60) and None)

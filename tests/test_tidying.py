@@ -8,7 +8,7 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from jepa_app.studio import Studio
+from jepa_app.studio.studio import Studio
 from jepa_app.ui import page
 from jepa_app.ui.tidying import remove_empty_folders
 from tests.studio_server import PATIENCE, served

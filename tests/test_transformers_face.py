@@ -8,8 +8,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
-from jepa_app.scoring import Scorer
-from jepa_app.transformers_face import TIJepaFaceConfig, TIJepaModel, TIJepaProcessor
+from jepa_app.matching.scoring import Scorer
+from jepa_app.matching.transformers_face import TIJepaFaceConfig, TIJepaModel, TIJepaProcessor
 
 CAPTIONS = ["red apple", "a very long caption about a cat, twemoji style"]
 

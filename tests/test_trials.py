@@ -15,9 +15,9 @@ from PIL import Image
 from jepa_app.checkpoint import load_config, save_network, write_manifest
 from jepa_app.config import TIJepaConfig
 from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.matching.scoring import Scorer
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.scoring import Scorer
 from tests.conftest import awake
 from tests.drawn_corpus import SIZE, write_corpus, write_exact_weights
 from training import best_of, classes, nearest, sweep, text_paths

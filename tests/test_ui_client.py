@@ -14,9 +14,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from jepa_app.export import read_settings
-from jepa_app.requests import GenerateRequest
-from jepa_app.studio import Studio
+from jepa_app.studio.export import read_settings
+from jepa_app.studio.requests import GenerateRequest
+from jepa_app.studio.studio import Studio
 from jepa_app.ui.match_tab import caption_lines
 from jepa_app.ui.texts import RANKING, VERDICTS, verdict
 from tests.studio_server import PATIENCE, Gate, loaded, served

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jepa_app.matching.scoring import Scorer
 from jepa_app.pixels import to_pil
-from jepa_app.scoring import Scorer
 from training.command_line import Report, measuring_parser, run
 from training.judge import frechet_distance
 from training.picture_figures import Indices, rank_figures

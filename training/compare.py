@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from jepa_app.generation.pipeline import JepaTPipeline
-from jepa_app.scoring import Scorer
+from jepa_app.matching.scoring import Scorer
 from training.command_line import OneLineParser
 from training.comparisons import COMPARISONS
 from training.data import CaptionedPictures

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jepa_app.scoring import Scores
+from jepa_app.matching.scoring import Scores
 from training.captions import RELATIONS, Row, canonical_caption
 from training.data import Batch, CaptionedPictures
 from training.hard_cases import WRONG_CAPTIONS, sides_swapped

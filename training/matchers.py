@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from jepa_app.scoring import Scorer
+from jepa_app.matching.scoring import Scorer
 from training.match_figures import Matcher
 from training.peers import PeerScorer
 

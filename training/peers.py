@@ -17,11 +17,11 @@ from torch.nn.functional import normalize
 
 from jepa_app.checkpoint import load_network, resolve_weights
 from jepa_app.config import TIJepaConfig
+from jepa_app.matching.scoring import Scores
 from jepa_app.models.blocks import initialise
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import ImageEncoder, ImageToText, TextHead
 from jepa_app.models.tokenizer import check_pixels
-from jepa_app.scoring import Scores
 
 PICTURES_AT_ONCE = 64
 CAPTIONS_AT_ONCE = 128

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from jepa_app.checkpoint import resolve_weights
+from jepa_app.matching.scoring import Scorer
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.ti_jepa import ImageEncoder, TextHead
-from jepa_app.scoring import Scorer
 from training.captions import Row
 from training.data import CaptionedPictures
 from training.matchers import load_matchers

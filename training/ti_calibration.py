@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from jepa_app.config import TIJepaConfig
-from jepa_app.energies import (
+from jepa_app.matching.energies import (
     CAPTIONS_AT_ONCE,
     PICTURES_AT_ONCE,
     blocks,

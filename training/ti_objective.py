@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample, mse_loss
 
 from jepa_app.checkpoint import save_network
-from jepa_app.energies import picture_features
 from jepa_app.masking import multi_block_mask
+from jepa_app.matching.energies import picture_features
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
 from training.data import Batch

@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from jepa_app.grids import AXES, NONE, Cell, Grid, make_grid
-from jepa_app.requests import GenerateRequest
-from jepa_app.runs import Frame
+from jepa_app.studio.generating import Frame
+from jepa_app.studio.grids import AXES, NONE, Cell, Grid, make_grid
+from jepa_app.studio.requests import GenerateRequest
 from jepa_app.ui import texts
 from jepa_app.ui.encoding import png
 from jepa_app.ui.errors import shown_to_user

@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from jepa_app.requests import Edit, GenerateRequest
-from jepa_app.runs import Frame, Waiting
-from jepa_app.studio import Choice
+from jepa_app.studio.generating import Frame, Waiting
+from jepa_app.studio.requests import Edit, GenerateRequest
+from jepa_app.studio.studio import Choice
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.player import KeptRuns, delta
 from jepa_app.ui.recall import KeepPicture

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import gradio as gr
 
 from jepa_app.generation.settings import GUIDANCE, STEPS, TEMPERATURE
-from jepa_app.requests import GenerateRequest
+from jepa_app.studio.requests import GenerateRequest
 from jepa_app.ui import texts
 from jepa_app.ui.generate_runs import GenerateControls, GenerateWork, wire_runs
 from jepa_app.ui.player import make_player

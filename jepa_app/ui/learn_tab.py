@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from jepa_app.explain import Lesson, LessonProgress
-from jepa_app.requests import GenerateRequest
+from jepa_app.lesson.lesson import Lesson, LessonProgress
+from jepa_app.studio.requests import GenerateRequest
 from jepa_app.ui import texts
 from jepa_app.ui.encoding import data_url
 from jepa_app.ui.errors import shown_to_user

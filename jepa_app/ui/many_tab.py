@@ -13,7 +13,7 @@ import gradio as gr
 from PIL import Image
 
 from jepa_app.files.intake import Intake, read_uploads
-from jepa_app.matching import TableRows
+from jepa_app.studio.matches import TableRows
 from jepa_app.ui import texts
 from jepa_app.ui.encoding import jpeg
 from jepa_app.ui.errors import shown_to_user

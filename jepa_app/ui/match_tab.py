@@ -11,7 +11,7 @@ from PIL import Image
 
 from jepa_app.files.fetching import fetch
 from jepa_app.files.pictures import open_base64, open_picture
-from jepa_app.studio import CaptionScore
+from jepa_app.studio.studio import CaptionScore
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment

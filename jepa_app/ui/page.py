@@ -8,7 +8,7 @@ import gradio as gr
 from PIL import Image
 
 from jepa_app.files.pictures import open_base64
-from jepa_app.studio import Studio
+from jepa_app.studio.studio import Studio
 from jepa_app.ui import language, texts
 from jepa_app.ui.compare_tab import build_compare_tab
 from jepa_app.ui.errors import shown_to_user

@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from jepa_app.export import TYPES, animation, animation_kinds, open_frames, run_settings
-from jepa_app.runs import Frame, Waiting
-from jepa_app.studio import CaptionScore, Choice
+from jepa_app.studio.export import TYPES, animation, animation_kinds, open_frames, run_settings
+from jepa_app.studio.generating import Frame, Waiting
+from jepa_app.studio.studio import CaptionScore, Choice
 from jepa_app.ui import texts
 from jepa_app.ui.encoding import LOSSLESS_SIDE, jpeg, png
 from jepa_app.ui.errors import answering

@@ -10,8 +10,8 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from jepa_app.matching import Explanation
 from jepa_app.pixels import central_square
+from jepa_app.studio.matches import Explanation
 from jepa_app.ui.encoding import data_url
 from jepa_app.ui.errors import answering
 from jepa_app.ui.fragment import fragment

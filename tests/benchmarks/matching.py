@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from jepa_app.energies import hidden_energies, quick_energies
-from jepa_app.feature_cache import FeatureCache
-from jepa_app.pair_tables import best_rows, table_rows
-from jepa_app.scoring import Scorer
+from jepa_app.matching.energies import hidden_energies, quick_energies
+from jepa_app.matching.feature_cache import FeatureCache
+from jepa_app.matching.scoring import Scorer
+from jepa_app.matching.tables import best_rows, table_rows
 from tests.benchmarks.measure import report, seconds
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "pink", "brown", "grey", "golden")

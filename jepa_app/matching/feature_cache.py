@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from jepa_app.energies import (
+from jepa_app.matching.energies import (
     CAPTIONS_AT_ONCE,
     PICTURES_AT_ONCE,
     CaptionFeatures,
@@ -21,9 +21,9 @@ from jepa_app.energies import (
     caption_features,
     picture_features,
 )
+from jepa_app.matching.scoring import Scorer
 from jepa_app.models.blocks import KeyValue
 from jepa_app.models.ti_jepa import CaptionKeys
-from jepa_app.scoring import Scorer
 
 MAX_BYTES = 384 * 2**20  # 1,000 pictures of 64 patches take some 300 MB, 1,000 captions some 60
 

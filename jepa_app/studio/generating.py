@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import torch
 from PIL import Image
 
-from jepa_app.editing import Job, Jobs, margin, margin_width, whole
 from jepa_app.generation.engine import Engine
 from jepa_app.generation.picture import Shown, TokenStep
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.generation.waiting import EngineRequest, Inbox, Run
 from jepa_app.pixels import to_pil, to_pixels
-from jepa_app.requests import MAX_SEED, GenerateRequest
+from jepa_app.studio.jobs import Job, Jobs, margin, margin_width, whole
+from jepa_app.studio.requests import MAX_SEED, GenerateRequest
 
 SECONDS_BETWEEN_NEWS = 1.0  # to those who wait
 

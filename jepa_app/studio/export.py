@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from jepa_app.files.pictures import open_base64, read_text
 from jepa_app.generation.settings import STEPS
-from jepa_app.requests import GenerateRequest
+from jepa_app.studio.requests import GenerateRequest
 
 PARAMETERS = "parameters"  # the PNG text chunk that holds the settings as JSON
 REQUEST_KEYS = ("prompt", "negative_prompt", "steps", "guidance", "temperature", "seed")

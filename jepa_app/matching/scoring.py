@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jepa_app.checkpoint import load_network, resolve_weights
 from jepa_app.config import TIJepaConfig
-from jepa_app.energies import (
+from jepa_app.matching.energies import (
     CAPTIONS_AT_ONCE,
     PICTURES_AT_ONCE,
     Energies,

@@ -12,8 +12,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from jepa_app.energies import PAIRS_AT_ONCE, PICTURES_AT_ONCE, blocks, hidden_energies, pair_energies, quick_energies
-from jepa_app.feature_cache import FeatureCache
+from jepa_app.matching.energies import (
+    PAIRS_AT_ONCE,
+    PICTURES_AT_ONCE,
+    blocks,
+    hidden_energies,
+    pair_energies,
+    quick_energies,
+)
+from jepa_app.matching.feature_cache import FeatureCache
 from jepa_app.models.tokenizer import check_pixels
 
 

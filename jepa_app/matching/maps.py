@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jepa_app.energies import (
+from jepa_app.matching.energies import (
     CAPTIONS_AT_ONCE,
     CaptionFeatures,
     PictureFeatures,
@@ -22,9 +22,9 @@ from jepa_app.energies import (
     pair_energies,
     picture_features,
 )
+from jepa_app.matching.scoring import Scorer
 from jepa_app.models.text import MAX_TOKENS
 from jepa_app.models.tokenizer import check_pixels
-from jepa_app.scoring import Scorer
 
 # What people see as one word: hyphens and apostrophes stay inside, punctuation and brackets stay outside.
 WORD = re.compile(r"[^\s,;:.!?\"“”„«»()\[\]{}，。；：！？、（）]+(?:\.\d+)?")

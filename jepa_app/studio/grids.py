@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jepa_app.requests import MAX_SEED, GenerateRequest
+from jepa_app.studio.requests import MAX_SEED, GenerateRequest
 from jepa_app.styles import STYLES
 
 MAX_CELLS = 36

@@ -12,8 +12,8 @@ from PIL import Image
 
 from jepa_app.files.intake import Problem, table_rows
 from jepa_app.files.pictures import open_picture
-from jepa_app.matching import CaptionScore, Matching
 from jepa_app.pixels import central_square
+from jepa_app.studio.matches import CaptionScore, Matching
 
 COLUMNS = ("picture", "caption", "energy", "probability")
 ROWS_AT_ONCE = 512

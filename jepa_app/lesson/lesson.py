@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jepa_app.dissection import WatchedRun, Words, finished_now, foreseen, looks, target_features
 from jepa_app.generation.picture import Picture
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
+from jepa_app.lesson.watching import WatchedRun, Words, finished_now, foreseen, looks, target_features
+from jepa_app.lesson.words import TypedWords, Word, typed_words
 from jepa_app.pixels import to_pil
-from jepa_app.words import TypedWords, Word, typed_words
 
 AT_ONCE = 8  # steps whose finished pictures are predicted together, and boards that are decoded together
 

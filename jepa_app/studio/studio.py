@@ -18,21 +18,21 @@ import torch
 from PIL import Image
 from transformers.utils import logging as transformers_logging
 
-from jepa_app.editing import Job
-from jepa_app.explain import Lesson, LessonProgress, explain
-from jepa_app.export import PARAMETERS, run_settings
 from jepa_app.generation.engine import Engine
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.waiting import Inbox, Run
-from jepa_app.matching import CaptionScore as CaptionScore
-from jepa_app.matching import Matching
-from jepa_app.requests import MAX_SEED, GenerateRequest
-from jepa_app.runs import Frame, Runs, seed_of, settings_of
-from jepa_app.scoring import Scorer
+from jepa_app.lesson.lesson import Lesson, LessonProgress, explain
+from jepa_app.matching.scoring import Scorer
+from jepa_app.studio.export import PARAMETERS, run_settings
+from jepa_app.studio.generating import Frame, Runs, seed_of, settings_of
+from jepa_app.studio.jobs import Job
+from jepa_app.studio.matches import CaptionScore as CaptionScore
+from jepa_app.studio.matches import Matching
+from jepa_app.studio.requests import MAX_SEED, GenerateRequest
 from jepa_app.styles import STYLES
 
 MAX_CHOICE = 16
-DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
+DEFAULT_WEIGHTS = Path(__file__).parent.parent.parent / "weights"
 
 
 @dataclass(frozen=True, kw_only=True)

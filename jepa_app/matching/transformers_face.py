@@ -20,12 +20,12 @@ from transformers.utils import ModelOutput
 
 from jepa_app.checkpoint import load_config, load_state, resolve_weights
 from jepa_app.config import TIJepaConfig
-from jepa_app.energies import caption_features, pair_energies, picture_features
+from jepa_app.matching.energies import caption_features, pair_energies, picture_features
+from jepa_app.matching.scoring import as_pixels, combined, match_probability
 from jepa_app.models.blocks import GridPositions
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizer import check_pixels
-from jepa_app.scoring import as_pixels, combined, match_probability
 
 PART = "ti-jepa"  # of a weights folder in this project's own layout
 

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jepa_app.energies import CAPTIONS_AT_ONCE, blocks
-from jepa_app.feature_cache import FeatureCache
 from jepa_app.limits import MAX_CAPTIONS, MAX_TABLE_SIDE, check_captions, check_words
-from jepa_app.match_maps import match_maps
-from jepa_app.pair_tables import best_rows, listed_pairs, table_rows
+from jepa_app.matching.energies import CAPTIONS_AT_ONCE, blocks
+from jepa_app.matching.feature_cache import FeatureCache
+from jepa_app.matching.maps import match_maps
+from jepa_app.matching.scoring import Scorer
+from jepa_app.matching.tables import best_rows, listed_pairs, table_rows
 from jepa_app.pixels import to_pixels
-from jepa_app.scoring import Scorer
 
 
 @dataclass(frozen=True, kw_only=True)

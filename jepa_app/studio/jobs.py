@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jepa_app.generation.picture import Shown, TokenStep
 from jepa_app.generation.waiting import Run
-from jepa_app.requests import MAX_FRAMES, GenerateRequest
+from jepa_app.studio.requests import MAX_FRAMES, GenerateRequest
 
 KEPT_JOBS = 64
 UNKNOWN = -1

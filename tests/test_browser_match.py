@@ -324,7 +324,7 @@ def test_rows_stream_in_and_a_stopped_table_is_kept(open_studio: OpenPage, gate:
 def test_a_large_table_is_looked_at_quickly_first(
     open_studio: OpenPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jepa_app.ui import many_tab
+    from jepa_app.ui.match import many as many_tab
 
     monkeypatch.setattr(many_tab, "QUICK_FROM", 20)
     monkeypatch.setattr(many_tab, "QUICK_BEST", 2)

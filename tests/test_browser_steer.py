@@ -11,7 +11,7 @@ from playwright.sync_api import Page
 
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio
-from jepa_app.ui.player import delta
+from jepa_app.ui.player.player import delta
 from tests.browser import OpenPage, counter, generate, shown_picture, sideways_scroll, wait_for_status, wait_for_value
 from tests.studio_server import PATIENCE, Gate
 

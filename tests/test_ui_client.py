@@ -17,7 +17,7 @@ from PIL import Image
 from jepa_app.studio.export import read_settings
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio
-from jepa_app.ui.match_tab import caption_lines
+from jepa_app.ui.match.tab import caption_lines
 from jepa_app.ui.texts import RANKING, VERDICTS, verdict
 from tests.studio_server import PATIENCE, Gate, loaded, served
 

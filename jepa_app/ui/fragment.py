@@ -10,20 +10,22 @@ from jepa_app.ui.language import tables
 HERE = Path(__file__).parent
 
 
-def fragment(name: str, *more_scripts: str, **options: Any) -> gr.HTML:
-    """NAME.html run by common.js, NAME.js and `more_scripts`; `options` go to gr.HTML.
+def fragment(path: str, *more_scripts: str, **options: Any) -> gr.HTML:
+    """The page's piece at `path`, such as "match/ranking": PATH.html run by common.js, PATH.js and `more_scripts`.
 
-    Its words are the tables of this name in capitals, in texts.py and texts_zh.py.
+    The scripts lie beside it; `options` go to gr.HTML. Its words are the tables of its name in capitals (RANKING), in
+    texts.py and texts_zh.py.
 
     The template is static, so a new value redraws nothing by itself: the scripts `watch` it.
     A subclass of gr.HTML would be no better: Gradio writes a stub file beside the source of every subclass.
     """
-    scripts = ["common.js", f"{name}.js", *more_scripts]
+    whole = HERE / path
+    scripts = [HERE / "common.js", whole.with_suffix(".js"), *(whole.with_name(script) for script in more_scripts)]
     return gr.HTML(
-        html_template=(HERE / f"{name}.html").read_text(encoding="utf-8"),
-        js_on_load="\n".join((HERE / script).read_text(encoding="utf-8") for script in scripts),
+        html_template=whole.with_suffix(".html").read_text(encoding="utf-8"),
+        js_on_load="\n".join(script.read_text(encoding="utf-8") for script in scripts),
         apply_default_css=False,
-        elem_id=name,
-        words=tables(name.upper()),
+        elem_id=whole.name,
+        words=tables(whole.name.upper()),
         **options,
     )

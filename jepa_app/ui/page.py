@@ -10,15 +10,15 @@ from PIL import Image
 from jepa_app.files.pictures import open_base64
 from jepa_app.studio.studio import Studio
 from jepa_app.ui import language, texts
-from jepa_app.ui.compare_tab import build_compare_tab
+from jepa_app.ui.compare.tab import build_compare_tab
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
-from jepa_app.ui.generate_runs import GenerateWork
-from jepa_app.ui.generate_tab import build_generate_tab
-from jepa_app.ui.learn_tab import build_learn_tab
-from jepa_app.ui.many_tab import ManyWork
-from jepa_app.ui.match_tab import ONE, MatchTab, MatchWork, build_match_tab, caption_lines
-from jepa_app.ui.player import KeptRuns
+from jepa_app.ui.generate.runs import GenerateWork
+from jepa_app.ui.generate.tab import build_generate_tab
+from jepa_app.ui.learn.tab import build_learn_tab
+from jepa_app.ui.match.many import ManyWork
+from jepa_app.ui.match.tab import ONE, MatchTab, MatchWork, build_match_tab, caption_lines
+from jepa_app.ui.player.player import KeptRuns
 from jepa_app.ui.theme import studio_theme
 from jepa_app.ui.tidying import tidying
 
@@ -74,7 +74,10 @@ def serving_options() -> dict[str, Any]:
     """The arguments of `launch` that belong to the page rather than to the place where it runs."""
     return {
         "theme": studio_theme(),
-        "css_paths": [HERE / f"{name}.css" for name in ("page", "player", "compare", "match", "learn")],
+        "css_paths": [
+            HERE / "page.css",
+            *(HERE / tab / f"{tab}.css" for tab in ("player", "compare", "match", "learn")),
+        ],
         "head": language.head(),
         "footer_links": ["api"],
         "run_history": False,  # it would store every run, pictures and all, in the visitor's browser

@@ -8,9 +8,9 @@ import gradio as gr
 from jepa_app.generation.settings import GUIDANCE, STEPS, TEMPERATURE
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.ui import texts
-from jepa_app.ui.generate_runs import GenerateControls, GenerateWork, wire_runs
-from jepa_app.ui.player import make_player
-from jepa_app.ui.recall import make_history, make_recall, wire_recall
+from jepa_app.ui.generate.recall import make_history, make_recall, wire_recall
+from jepa_app.ui.generate.runs import GenerateControls, GenerateWork, wire_runs
+from jepa_app.ui.player.player import make_player
 
 BEST_OF = (4, 9, 16)
 DEFAULTS = GenerateRequest(prompt="-")

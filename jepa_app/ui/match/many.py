@@ -66,7 +66,7 @@ def build_many(work: ManyWork) -> None:
             with gr.Row(elem_id="many-go"):
                 run = gr.Button(texts.MANY_RUN, variant="primary", size="lg", elem_id="many-run", scale=3)
                 stop = gr.Button(texts.STOP, size="lg", elem_id="many-stop", scale=1, min_width=90, interactive=False)
-    board = fragment("many")
+    board = fragment("match/many")
     gr.Markdown(texts.MANY_HELP, elem_id="many-help")
 
     @no_tool

@@ -12,8 +12,8 @@ from jepa_app.studio.generating import Frame, Waiting
 from jepa_app.studio.requests import Edit, GenerateRequest
 from jepa_app.studio.studio import Choice
 from jepa_app.ui.errors import shown_to_user
-from jepa_app.ui.player import KeptRuns, delta
-from jepa_app.ui.recall import KeepPicture
+from jepa_app.ui.generate.recall import KeepPicture
+from jepa_app.ui.player.player import KeptRuns, delta
 from jepa_app.ui.streams import at_end
 from jepa_app.ui.tools import no_tool
 

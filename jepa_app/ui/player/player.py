@@ -56,10 +56,10 @@ def make_player(kept: KeptRuns, weights: str) -> gr.HTML:
         return {"scores": [{"energy": score.energy, "probability": score.probability} for score in scores]}
 
     return fragment(
-        "player",
-        "player_steer.js",
-        "player_watch.js",
-        "player_keep.js",
+        "player/player",
+        "steer.js",
+        "watch.js",
+        "keep.js",
         server_functions=[encode, missing, predict, energies],
         kinds=list(animation_kinds()),
         verdicts=texts.VERDICTS,

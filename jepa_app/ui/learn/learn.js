@@ -1,4 +1,4 @@
-// Shows a lesson: seven stops that share one step and one tile. The boards are in learn_board.js; numbers come from the
+// Shows a lesson: seven stops that share one step and one tile. The boards are in board.js; numbers come from the
 // lesson alone. Text from users only ever goes through textContent and attributes.
 const root = element.querySelector('.learn');
 const part = (name, within = root) => within.querySelector('.' + name);

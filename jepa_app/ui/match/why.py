@@ -72,7 +72,7 @@ def make_why(explain_pair: Explain, kept: KeptPictures) -> gr.HTML:
         picture, caption = kept.find(asked.get("picture")), asked.get("caption")
         return told(explain_pair(picture.seen, str(caption)), picture.shown)
 
-    return fragment("why", server_functions=[explain])
+    return fragment("match/why", server_functions=[explain])
 
 
 def told(explanation: Explanation, shown: Image.Image) -> dict[str, Any]:

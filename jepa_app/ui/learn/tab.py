@@ -54,7 +54,7 @@ def build_learn_tab(explain: Explain) -> None:
             steps = gr.Number(usual.steps, label=texts.STEPS_LABEL, step=1, min_width=90)
             guidance = gr.Number(usual.guidance, label=texts.GUIDANCE_LABEL, min_width=90)
             temperature = gr.Number(usual.temperature, label=texts.TEMPERATURE_LABEL, min_width=90)
-    walk = fragment("learn", "learn_board.js")
+    walk = fragment("learn/learn", "board.js")
 
     @no_tool
     def learn(

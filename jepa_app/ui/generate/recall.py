@@ -12,7 +12,7 @@ from jepa_app.studio.generating import Frame
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.ui.errors import answering
 from jepa_app.ui.fragment import fragment
-from jepa_app.ui.player import delta
+from jepa_app.ui.player.player import delta
 
 # Settings as the values of the controls, in their order; what is missing keeps the control's own. Then the accordion.
 VALUES = """const values = %s.map((key, place) => (key in settings ? settings[key] : controls[place]));
@@ -44,12 +44,12 @@ def make_recall(max_steps: int, keep_picture: KeepPicture, weights: str) -> gr.H
     def read_link(asked: object) -> dict[str, Any]:
         return link_settings(asked, max_steps)
 
-    return fragment("recall", server_functions=[read_picture, begin_with, read_link])
+    return fragment("generate/recall", server_functions=[read_picture, begin_with, read_link])
 
 
 def make_history() -> gr.HTML:
     """The strip of finished runs that the browser keeps. Event: `pick` (its value is the run)."""
-    return fragment("history")
+    return fragment("generate/history")
 
 
 def wire_recall(

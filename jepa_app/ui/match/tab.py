@@ -15,10 +15,10 @@ from jepa_app.studio.studio import CaptionScore
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
-from jepa_app.ui.many_tab import ManyWork, build_many
+from jepa_app.ui.match.many import ManyWork, build_many
+from jepa_app.ui.match.why import Explain, KeptPictures, make_why
 from jepa_app.ui.tools import no_tool
 from jepa_app.ui.uploads import in_cache, uploaded
-from jepa_app.ui.why import Explain, KeptPictures, make_why
 
 ONE = "one"  # the inner tab of one picture
 
@@ -77,7 +77,7 @@ def _build_one(work: MatchWork) -> tuple[gr.Image, gr.Textbox]:
             )
             run = gr.Button(texts.MATCH_RUN, variant="primary", size="lg", elem_id="rank")
         with gr.Column(elem_id="match-results"):
-            ranking = fragment("ranking", verdicts=texts.VERDICTS)
+            ranking = fragment("match/ranking", verdicts=texts.VERDICTS)
         make_why(work.explain, kept)
         gr.Markdown(texts.MATCH_HELP, elem_id="match-help")
     _wire_one(work, kept, picture, captions, run, ranking)

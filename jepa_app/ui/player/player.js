@@ -1,6 +1,6 @@
 // Collects the deltas of one generation and shows any step of it. Runs inside Gradio's js_on_load, which provides
 // element, trigger, props, server and watch. Text from users only ever goes through textContent and attributes.
-// player_steer.js, player_watch.js and player_keep.js follow in the same scope.
+// steer.js, watch.js and keep.js follow in the same scope.
 const root = element.querySelector('.player');
 const part = (name) => root.querySelector('.' + name);
 const picture = part('picture'), tiles = part('tiles'), timeline = part('timeline'), play = part('play');

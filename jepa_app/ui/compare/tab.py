@@ -49,7 +49,7 @@ def build_compare_tab(make_many: MakeMany) -> None:
                 run = gr.Button(texts.COMPARE_RUN, variant="primary", size="lg", elem_id="make-grid", scale=3)
                 stop = gr.Button(texts.STOP, size="lg", elem_id="stop-grid", scale=1, min_width=90, interactive=False)
         with gr.Column(elem_id="compare-results"):
-            board = fragment("compare")
+            board = fragment("compare/compare")
             gr.Markdown(texts.COMPARE_HELP)
 
     @no_tool

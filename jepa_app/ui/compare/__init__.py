@@ -1,0 +1,1 @@
+"""The Compare tab: a grid of pictures over two settings."""

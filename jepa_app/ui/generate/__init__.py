@@ -1,0 +1,1 @@
+"""The Generate tab: the prompt, the runs that it starts, and what brings earlier ones back."""

@@ -1,0 +1,1 @@
+"""The Learn tab: one run opened up, step by step."""

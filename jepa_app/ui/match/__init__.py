@@ -1,0 +1,1 @@
+"""The Match tab: captions ranked for a picture, the reasons, and tables of many pictures."""

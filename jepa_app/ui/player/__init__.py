@@ -1,0 +1,1 @@
+"""The player of a run: stage, timeline, views, steering and export."""

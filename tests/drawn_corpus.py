@@ -11,7 +11,7 @@ from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizer import make_tokenizer
-from training.split import is_heldout_concept
+from training.data.split import is_heldout_concept
 
 SIZE = 32
 STYLES = {"noto": "white", "twemoji": "black", "openmoji": None, "blob": "grey"}  # the outline of each

@@ -12,13 +12,15 @@ from PIL import Image
 from torch import nn
 
 from tests.conftest import write_tiny_weights
-from training import compare
-from training.compare import COMPARISONS, _trained_parameters, main, run_name
-from training.data import CaptionedPictures
-from training.evaluate import Settings, evaluate
+from training.compare import main
+from training.data.batches import CaptionedPictures
+from training.judging.evaluation import Settings, evaluate
 from training.muon import Muon, make_optimizers
 from training.schedule import Schedule
-from training.tables import Measured, chart, table
+from training.studies import comparison as comparing
+from training.studies.comparison import _trained_parameters, run_name
+from training.studies.comparison_tables import Measured, chart, table
+from training.studies.variants import COMPARISONS
 
 COLOURS = ("red", "green", "blue", "orange", "purple", "black", "white", "yellow")
 
@@ -144,7 +146,7 @@ def test_variants_are_trained_measured_and_kept(
     weights = write_tiny_weights(tmp_path / "weights")
     variants = {"cached": (), "published": ("network.backbone=bidirectional",)}
     comparison = replace(COMPARISONS["backbones"], variants=variants, caution="this is a test")
-    monkeypatch.setattr(compare, "COMPARISONS", {"tiny": comparison})
+    monkeypatch.setitem(COMPARISONS, "tiny", comparison)
     tiny = [f"tokenizer={weights / 'tokenizer'}", "network.width=32", "network.num_heads=2", "schedule.batch_size=4"]
     tiny += ["network.encoder_depth=1", "network.predictor_depth=1", "network.denoiser_width=32"]
     settings = [word for setting in tiny for word in ("--set", setting)]
@@ -189,11 +191,11 @@ def test_variants_get_as_many_operations(folder: Path, tokenizer: Path, tmp_path
     comparison = COMPARISONS["prediction"]
     recipes = {name: comparison.recipe_of(name, settings) for name in comparison.variants}
     data = CaptionedPictures.load(folder, recipes["weight 4"].image_size(), recipes["weight 4"].captions)
-    operations = {name: compare._operations_a_step(recipe, data, tmp_path) for name, recipe in recipes.items()}
+    operations = {name: comparing._operations_a_step(recipe, data, tmp_path) for name, recipe in recipes.items()}
     with_features = {operations[name] for name in comparison.variants if name != "weight 0"}
     assert len(with_features) == 1
     assert 0 < operations["weight 0"] < min(with_features)
-    steps = compare._equal_steps(recipes, folder, tmp_path, minutes=0.2)
+    steps = comparing._equal_steps(recipes, folder, tmp_path, minutes=0.2)
     assert len({steps[name] for name in comparison.variants if name != "weight 0"}) == 1
     ratio = operations["weight 4"] / operations["weight 0"]
     assert steps["weight 0"] / steps["weight 4"] == pytest.approx(ratio, rel=2 / steps["weight 4"])
@@ -205,13 +207,13 @@ def test_variants_see_as_many_pictures() -> None:
     small = recipes["tiny, as many pictures"]
     half = replace(small, schedule=replace(small.schedule, batch_size=recipes["base"].schedule.batch_size // 2))
     recipes["tiny, as many pictures"] = half
-    steps = compare._equal_pictures(recipes, {"base": 100, "tiny": 700}, comparison.as_many_pictures)
+    steps = comparing._equal_pictures(recipes, {"base": 100, "tiny": 700}, comparison.as_many_pictures)
     assert steps == {"tiny, as many pictures": 200}
 
 
 def test_operations_are_those_of_the_matrix_products() -> None:
     q = torch.zeros(1, 2, 3, 4, requires_grad=True)
-    with compare.sdpa_kernel(compare.SDPBackend.MATH), compare._Operations() as operations:
+    with comparing.sdpa_kernel(comparing.SDPBackend.MATH), comparing._Operations() as operations:
         (torch.zeros(5, 6) @ torch.zeros(6, 7)).sum()
         torch.nn.functional.scaled_dot_product_attention(q, q, q)
     assert operations.total == 2 * 5 * 6 * 7 + 2 * (2 * 2 * 3 * 3 * 4)
@@ -223,9 +225,9 @@ def test_a_transformer_is_measured_beside_jepa_t(
 ) -> None:
     variants = {"JEPA-T": ("network.encoder_depth=1", "network.predictor_depth=1"), "DiT": ("network.depth=1",)}
     comparison = replace(COMPARISONS["generators"], variants=variants, measured={"DiT": ("steps=3",)})
-    monkeypatch.setattr(compare, "COMPARISONS", {"tiny": comparison})
+    monkeypatch.setitem(COMPARISONS, "tiny", comparison)
     settings = ["network.width=32", "network.num_heads=2", f"tokenizer={tokenizer}", "schedule.batch_size=4"]
-    measured = list(compare.compare("tiny", folder, tmp_path, minutes=0.001, seeds=1, prompts=10, settings=settings))
+    measured = list(comparing.compare("tiny", folder, tmp_path, minutes=0.001, seeds=1, prompts=10, settings=settings))
     assert [one.variant for one in measured] == ["JEPA-T", "DiT"]
     shown = table(measured, comparison.shown)
     for figure in ("frechet", "parameters", "milliseconds"):

@@ -16,8 +16,13 @@ import pytest
 from PIL import Image
 
 from jepa_app.styles import STYLES
-from training.corpus import build, main
-from training.corpus_sources import (
+from training.corpus import main
+from training.data.batches import CaptionedPictures
+from training.data.folders import open_square
+from training.drawings.build import build
+from training.drawings.concepts import Concept, join_by_name, normalised
+from training.drawings.rendering import Drawing, render
+from training.drawings.sources import (
     SOURCES,
     Package,
     StyleSource,
@@ -27,11 +32,7 @@ from training.corpus_sources import (
     integrity_of,
     read_iconify,
 )
-from training.corpus_subset import select
-from training.data import CaptionedPictures
-from training.folders import open_square
-from training.joins import Concept, join_by_name, normalised
-from training.rendering import Drawing, render
+from training.drawings.subset import select
 
 FIXTURE = Path(__file__).parent / "fixtures" / "emoji"
 APPLE = "1F34E"

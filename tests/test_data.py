@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from jepa_app.styles import STYLES
-from training.captions import (
+from training.data.batches import CaptionedPictures
+from training.data.captions import (
     BACKGROUNDS,
     POOL_SIZE,
     RELATIONS,
@@ -26,9 +27,8 @@ from training.captions import (
     on_background,
     with_article,
 )
-from training.data import CaptionedPictures
-from training.plurals import plural
-from training.split import is_heldout_concept, split_rows
+from training.data.plurals import plural
+from training.data.split import is_heldout_concept, split_rows
 
 CAT = Row(
     file="twemoji/1f639.webp",
@@ -114,7 +114,7 @@ def test_captions_without_style_are_shared_by_the_styles_of_a_concept() -> None:
 
 def test_pool_is_the_same_in_another_process() -> None:
     script = (
-        "from training.captions import Row, caption_pool; "
+        "from training.data.captions import Row, caption_pool; "
         f"print(caption_pool(Row(file={CAT.file!r}, label={CAT.label!r}, tags={CAT.tags!r}, style='twemoji', "
         f"hexcode={CAT.hexcode!r})))"
     )

@@ -11,12 +11,12 @@ from jepa_app.checkpoint import save_network
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.tokenizer import Tokenizer, make_tokenizer
 from tests.conftest import TINY_TOKENIZER, awake
-from training.data import Batch
-from training.dit import Dit, DitConfig, DitPipeline
-from training.dit_objective import DitLoss, DitObjective
-from training.generators import load_generators
+from training.data.batches import Batch
+from training.judging.generators import load_generators
 from training.muon import make_optimizers
-from training.text_cache import TextCache
+from training.objectives.text_cache import TextCache
+from training.peers.dit import Dit, DitConfig, DitPipeline
+from training.peers.dit_objective import DitLoss, DitObjective
 
 TINY = DitConfig(num_tokens=16, channels=12, width=32, num_heads=2, depth=2)
 PROMPTS = ["red apple, noto style", "cat"]

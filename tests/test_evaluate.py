@@ -16,18 +16,18 @@ from jepa_app.config import TIJepaConfig
 from jepa_app.models.ti_jepa import TIJepa
 from tests.drawn_corpus import SIZE, draw, write_corpus, write_exact_weights
 from training import calibrate, evaluate
-from training.captions import Row
-from training.data import CaptionedPictures, default_cache_dir
-from training.match_figures import (
+from training.data.batches import CaptionedPictures, default_cache_dir
+from training.data.captions import Row
+from training.data.selection import balanced_order, choose_pictures
+from training.judging.match_figures import (
     calibration_error,
     group_figures,
     match_auc,
     matrix_figures,
     wrong_choices,
 )
-from training.picture_figures import ConceptExam, Indices, rank_figures
-from training.report import JudgedPictures, _joined, markdown, save_evidence
-from training.selection import balanced_order, choose_pictures
+from training.judging.picture_figures import ConceptExam, Indices, rank_figures
+from training.judging.report import JudgedPictures, _joined, markdown, save_evidence
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from jepa_app.studio import export
 from jepa_app.studio.export import animation, animation_kinds, open_frames, png_settings, read_settings, run_settings
 from jepa_app.studio.requests import Edit, GenerateRequest
-from jepa_app.studio.studio import export
 
 REQUEST = GenerateRequest(
     prompt='red "apple" 😀 кот', negative_prompt="blue", steps=7, guidance=2.5, temperature=0.8, seed=11

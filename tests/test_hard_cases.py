@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from training.captions import Row
-from training.hard_cases import WRONG_CAPTIONS, colour_word, nonsense, recoloured, shuffled, sides_swapped
+from training.data.captions import Row
+from training.data.hard_cases import WRONG_CAPTIONS, colour_word, nonsense, recoloured, shuffled, sides_swapped
 
 HEART = Row(file="h", label="red heart", style="fluent3d")
 CAT = Row(file="c", label="cat with wry smile", style="noto")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from training.judge import ConceptGallery, Judge, frechet_distance, right_ranks
+from training.judging.judge import ConceptGallery, Judge, frechet_distance, right_ranks
 
 SHAPES = ("disc", "square", "triangle", "cross", "ring", "bars")
 COLOURS = {"ruby": (200, 30, 40), "teal": (20, 140, 140), "mustard": (210, 170, 30), "violet": (120, 60, 180)}

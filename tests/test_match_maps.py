@@ -14,7 +14,7 @@ from jepa_app.matching.scoring import Scorer
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
 from tests.conftest import TINY_TI_JEPA, awake
-from training.ti_calibration import choose_references, with_quantiles
+from training.objectives.calibration import choose_references, with_quantiles
 
 CAPTION = "A red apple, (twemoji) style!"
 

@@ -7,13 +7,13 @@ import torch
 
 from jepa_app.config import TIJepaConfig
 from jepa_app.models.text import TextEncoder, TextFeatures
-from training.data import Batch
-from training.matchers import load_matchers
+from training.data.batches import Batch
+from training.judging.matchers import load_matchers
 from training.muon import make_optimizers
-from training.peer_objective import PeerObjective, sigmoid_loss, softmax_loss
-from training.peers import DualEncoder, PeerConfig, PeerScorer
-from training.text_cache import TextCache
-from training.ti_calibration import Anchors
+from training.objectives.calibration import Anchors
+from training.objectives.text_cache import TextCache
+from training.peers.dual_encoder import DualEncoder, PeerConfig, PeerScorer
+from training.peers.dual_encoder_objective import PeerObjective, sigmoid_loss, softmax_loss
 
 TINY = PeerConfig(
     image_size=16,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.captions import Row
-from training.probe import FOLDS, accuracy, group_classes, markdown, one_a_concept, probe, sentiment_classes
+from training.data.captions import Row
+from training.studies.probe import FOLDS, accuracy, group_classes, markdown, one_a_concept, probe, sentiment_classes
 
 CLASSES = ("sun", "moon", "star")
 

@@ -13,10 +13,10 @@ from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.tokenizer import make_tokenizer
 from tests.conftest import TINY_JEPA_T, TINY_TOKENIZER, awake
-from training.data import Batch
+from training.data.batches import Batch
 from training.muon import make_optimizers
-from training.rectify_objective import RectifyLoss, RectifyObjective
-from training.text_cache import TextCache
+from training.objectives.rectify import RectifyLoss, RectifyObjective
+from training.objectives.text_cache import TextCache
 
 
 def seeded(seed: int = 0) -> torch.Generator:

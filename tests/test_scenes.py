@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from training import scenes
-from training.captions import BACKGROUNDS, RELATIONS
-from training.data import CaptionedPictures
-from training.judge import Judge
-from training.picture_figures import ConceptExam, real_features
-from training.pixel_facts import background_colours, count_things, on_white
-from training.scene_figures import _exchanged, choose_scenes, look, scene_figures, verdicts
-from training.split import is_heldout_concept
+from training.data.batches import CaptionedPictures
+from training.data.captions import BACKGROUNDS, RELATIONS
+from training.data.split import is_heldout_concept
+from training.judging.judge import Judge
+from training.judging.picture_figures import ConceptExam, real_features
+from training.judging.pixel_facts import background_colours, count_things, on_white
+from training.judging.scene_figures import _exchanged, choose_scenes, look, scene_figures, verdicts
+from training.studies import scenes
 
 SIZE = 32
 SHAPES = ("circle", "bar", "ring", "cross", "triangle", "frame")

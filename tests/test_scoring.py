@@ -20,7 +20,7 @@ from jepa_app.matching.energies import (
 from jepa_app.matching.scoring import Scorer
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
-from training.ti_calibration import (
+from training.objectives.calibration import (
     calibrate,
     choose_references,
     fit_logistic,

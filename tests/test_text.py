@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jepa_app.models.text import TextEncoder, TextFeatures, join_features, spell_symbols
-from training.text_cache import TextCache
+from training.objectives.text_cache import TextCache
 
 
 def similarity(first: TextFeatures, second: TextFeatures) -> float:

@@ -9,10 +9,10 @@ from torch import nn
 from jepa_app.config import TIJepaConfig
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.ti_jepa import SentenceSpace, TIJepa
-from training.data import Batch
+from training.data.batches import Batch
 from training.muon import make_optimizers
-from training.ti_calibration import Anchors
-from training.ti_objective import TIJepaLoss, TIJepaObjective, effective_rank, first_of, jitter
+from training.objectives.calibration import Anchors
+from training.objectives.ti_jepa import TIJepaLoss, TIJepaObjective, effective_rank, first_of, jitter
 
 TINY = TIJepaConfig(
     image_size=16,

@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate, pixel_unshuffle
 
 from jepa_app.models.ti_jepa import TIJepa
 from tests.test_ti_jepa import TINY
-from training.ti_resize import resized_state
+from training.objectives.resizing import resized_state
 
 OLD = replace(TINY, patch_size=8)
 

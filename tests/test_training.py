@@ -24,12 +24,15 @@ from jepa_app.models.tokenizer import LinearTokenizer, make_tokenizer
 from tests.conftest import TINY_JEPA_T, TINY_TI_JEPA, TINY_TOKENIZER, awake
 from tests.limits import largest_file
 from training.bundle import main as bundle
-from training.data import Batch, CaptionedPictures
-from training.ema import Ema
+from training.data.batches import Batch, CaptionedPictures
+from training.drawings.rendering import Drawing, render, svg_document
 from training.loop import TrainStep, train
 from training.muon import COEFFICIENTS, Muon, make_optimizers, orthogonalise
-from training.objectives import JepaTLoss, JepaTObjective, ask_all_blocks, ask_masked
-from training.peers import PeerConfig
+from training.objectives.ema import Ema
+from training.objectives.jepa_t import JepaTLoss, JepaTObjective, ask_all_blocks, ask_masked
+from training.objectives.text_cache import TextCache
+from training.objectives.tokenizer import signal_to_noise
+from training.peers.dual_encoder import PeerConfig
 from training.recipes import (
     RECIPES,
     JepaTRecipe,
@@ -39,10 +42,7 @@ from training.recipes import (
     TokenizerRecipe,
     make_recipe,
 )
-from training.rendering import Drawing, render, svg_document
 from training.schedule import Schedule
-from training.text_cache import TextCache
-from training.tokenizer_objective import signal_to_noise
 from training.train import main
 
 EMOJI = Path(__file__).parent / "fixtures" / "emoji"

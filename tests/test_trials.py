@@ -20,13 +20,13 @@ from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.ti_jepa import TIJepa
 from tests.conftest import awake
 from tests.drawn_corpus import SIZE, write_corpus, write_exact_weights
-from training import best_of, classes, nearest, sweep, text_paths
-from training.captions import Row
-from training.charts import chart, heat_panel, line_panel
-from training.data import CaptionedPictures
-from training.judge import inception_score, precision_and_recall
-from training.neighbours import TrainingPictures
+from training.data.batches import CaptionedPictures
+from training.data.captions import Row
+from training.judging.charts import chart, heat_panel, line_panel
+from training.judging.judge import inception_score, precision_and_recall
+from training.judging.neighbours import TrainingPictures
 from training.settings import replace_settings
+from training.studies import best_of, classes, memory, sweep, text_paths
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -63,7 +63,7 @@ def figures_of(printed: str) -> dict[str, float]:
 def test_copies_are_found_out_and_random_pictures_are_new(
     weights: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert nearest.main(command(weights, corpus, tmp_path, "shown=5")) == 0
+    assert memory.main(command(weights, corpus, tmp_path, "shown=5")) == 0
     figures = figures_of(capsys.readouterr().out)
     assert figures["memorised_copies"] == 1  # raw patches lose nothing
     assert figures["nearest_pixels_copies"] == pytest.approx(0, abs=1e-3)
@@ -77,10 +77,10 @@ def test_copies_are_found_out_and_random_pictures_are_new(
     assert not [name for name in figures if name.startswith("nearest_concept_heldout_concepts")]
     assert json.loads((tmp_path / "figures.json").read_text())["setting"]["shown"] == 5
     with Image.open(tmp_path / "nearest_heldout_concepts.png") as sheet:
-        assert sheet.height == 30 + 5 * (nearest.SIDE + nearest.LABEL)
+        assert sheet.height == 30 + 5 * (memory.SIDE + memory.LABEL)
     lines = ElementTree.parse(tmp_path / "distances.svg").iter(f"{SVG}polyline")
     assert len(list(lines)) == 2 * 3  # trained, held-out concepts and real, by two measures
-    assert f"| memorised | {figures['memorised']:.3f} |" in nearest.markdown(figures)
+    assert f"| memorised | {figures['memorised']:.3f} |" in memory.markdown(figures)
 
 
 def test_the_nearest_training_picture_equals_a_plain_search(corpus: Path) -> None:
@@ -108,9 +108,9 @@ def test_siblings_of_a_design_count_as_the_prompted_style() -> None:
         for style in ("fluent", "fluentflat", "noto")
     ]
     asked, found = np.array([0, 0, 0, 0]), np.array([1, 2, 3, 5])
-    figures = nearest.shown_figures(rows, asked, found, "")
+    figures = memory.shown_figures(rows, asked, found, "")
     assert figures == {"nearest_concept": 0.5, "nearest_design": 0.5, "nearest_both": 0.25}
-    assert nearest.shown_figures(rows, asked, found, "_heldout_concepts") == {"nearest_design_heldout_concepts": 0.5}
+    assert memory.shown_figures(rows, asked, found, "_heldout_concepts") == {"nearest_design_heldout_concepts": 0.5}
 
 
 @pytest.mark.slow

@@ -13,10 +13,10 @@ from jepa_app.checkpoint import load_network, save_network
 from jepa_app.config import TIJepaConfig
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
-from training.data import CaptionedPictures
+from training.data.batches import CaptionedPictures
+from training.objectives.calibration import Anchors, finish, measure_quantiles, without_references
+from training.objectives.text_cache import TextCache
 from training.recipes import TIJepaRecipe
-from training.text_cache import TextCache
-from training.ti_calibration import Anchors, finish, measure_quantiles, without_references
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from jepa_app.checkpoint import replacing
-from training.data import Batch, CaptionedPictures
+from training.data.batches import Batch, CaptionedPictures
 from training.muon import make_optimizers
 from training.schedule import Schedule
 

@@ -11,21 +11,21 @@ from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizer import LinearTokenizer, Tokenizer, make_tokenizer
-from training.captions import CaptionOptions, caption_pool
-from training.data import CaptionedPictures
-from training.dit import Dit, DitConfig
-from training.dit_objective import DitLoss, DitObjective
-from training.objectives import JepaTLoss, JepaTObjective
-from training.peer_objective import PeerObjective
-from training.peers import DualEncoder, PeerConfig
-from training.rectify_objective import RectifyLoss, RectifyObjective
+from training.data.batches import CaptionedPictures
+from training.data.captions import CaptionOptions, caption_pool
+from training.objectives.calibration import Anchors
+from training.objectives.jepa_t import JepaTLoss, JepaTObjective
+from training.objectives.rectify import RectifyLoss, RectifyObjective
+from training.objectives.resizing import resized_state
+from training.objectives.text_cache import TextCache
+from training.objectives.ti_jepa import TIJepaLoss, TIJepaObjective
+from training.objectives.tokenizer import TokenizerObjective
+from training.peers.dit import Dit, DitConfig
+from training.peers.dit_objective import DitLoss, DitObjective
+from training.peers.dual_encoder import DualEncoder, PeerConfig
+from training.peers.dual_encoder_objective import PeerObjective
 from training.schedule import Schedule
 from training.settings import replace_settings
-from training.text_cache import TextCache
-from training.ti_calibration import Anchors
-from training.ti_objective import TIJepaLoss, TIJepaObjective
-from training.ti_resize import resized_state
-from training.tokenizer_objective import TokenizerObjective
 
 
 def _generator_schedule() -> Schedule:

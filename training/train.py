@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jepa_app.compute import keep_freed_memory
-from training.data import CaptionedPictures
+from training.data.batches import CaptionedPictures
 from training.loop import TrainStep, check_checkpoint, train
 from training.recipes import RECIPES, make_recipe
 

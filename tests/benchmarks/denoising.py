@@ -20,11 +20,11 @@ from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.sampler import sample
 from jepa_app.generation.settings import SamplingSettings
 from tests.benchmarks.measure import report, seconds
-from training.data import CaptionedPictures
-from training.judge import Judge, frechet_distance
-from training.picture_figures import ConceptExam, features_cache, rank_figures
-from training.selection import balanced_order
-from training.trials import features_of_all
+from training.data.batches import CaptionedPictures
+from training.data.selection import balanced_order
+from training.judging.judge import Judge, frechet_distance
+from training.judging.picture_figures import ConceptExam, features_cache, rank_figures
+from training.judging.trials import features_of_all
 
 AT_ONCE = 50
 EVALUATIONS = {  # solver -> evaluations; those of the published sampler are 100 of Euler's method

@@ -72,8 +72,8 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
 
 def quick_look(scorer: Scorer, folder: Path, count: int, best: int) -> dict[str, float]:
     """How often the quick look keeps what the whole energy ranks first, and the right caption's rank 1."""
-    from training.data import CaptionedPictures
-    from training.selection import choose_pictures
+    from training.data.batches import CaptionedPictures
+    from training.data.selection import choose_pictures
 
     data = CaptionedPictures.load(folder, scorer.image_size)
     batch = data.fixed(choose_pictures(data.rows, data.split.heldout_pairs, count, 0))

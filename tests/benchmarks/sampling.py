@@ -193,8 +193,8 @@ def quality(
     pipeline: JepaTPipeline, plain: JepaT, folder: Path, pictures: int
 ) -> tuple[dict[str, float], dict[str, object]]:
     """Concept accuracy and Frechet distance of both samplers, on the same captions and seeds."""
-    from training.data import CaptionedPictures
-    from training.evaluate import Settings, measure_pictures
+    from training.data.batches import CaptionedPictures
+    from training.judging.evaluation import Settings, measure_pictures
 
     data = CaptionedPictures.load(folder, pipeline.image_size)
     settings, figures = Settings(prompts=pictures, guidance_schedule="linear"), dict[str, float]()

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from jepa_app.compute import keep_freed_memory
 from tests.benchmarks.measure import in_turn, operations, ratio, report
-from training.data import Batch, CaptionedPictures
+from training.data.batches import Batch, CaptionedPictures
 from training.muon import make_optimizers
-from training.objectives import Asked, JepaTObjective, ask, denoising_loss, take
+from training.objectives.jepa_t import Asked, JepaTObjective, ask, denoising_loss, take
 from training.recipes import JepaTRecipe
 
 DRAWS = 4  # of each token's noise and time in the published code

@@ -1,0 +1,257 @@
+"""Captioned pictures in memory, and batches of them as a pure function of the step.
+
+Shapes: B batch, S picture side in pixels.
+"""
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from training.data.captions import (
+    BACKGROUNDS,
+    RELATIONS,
+    CaptionOptions,
+    Row,
+    canonical_caption,
+    counted_caption,
+    draw_caption,
+    on_background,
+    scene_caption,
+)
+from training.data.composing import MOST, over_colours, premultiplied, repeated, side_by_side
+from training.data.folders import CaptionedFolder, open_square, read_folder
+from training.data.split import Split, split_rows
+
+_WHITE = (255, 255, 255)
+_COLOURS = tuple(BACKGROUNDS)
+_DRAWS = 8  # uniform draws a batch position; a fixed width keeps positions independent of the batch size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Pictures with captions: `pixels` float32 (B, 3, S, S) in [-1, 1], `indices` long (B,) rows of the folder."""
+
+    pixels: torch.Tensor
+    captions: list[str]
+    indices: torch.Tensor
+
+
+class CaptionedPictures:
+    """A folder of captioned pictures, decoded once to uint8 RGBA and composited when a batch is asked for."""
+
+    def __init__(
+        self, folder: CaptionedFolder, pixels: NDArray[np.uint8], image_size: int, options: CaptionOptions
+    ) -> None:
+        self.rows = folder.rows
+        self.split: Split = split_rows(folder.rows)
+        self.image_size = image_size
+        self.options = options
+        self._paths = folder.paths
+        self._pixels = pixels  # (rows, 4, S, S)
+        self._drawn = {
+            "train": _emphasised(folder.rows, self.split.train, options),
+            "heldout_pairs": self.split.heldout_pairs,
+            "heldout_concepts": self.split.heldout_concepts,
+        }
+        self._by_style = _indices_by_style(folder.rows, self._drawn)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | str,
+        image_size: int,
+        options: CaptionOptions | None = None,
+        cache_dir: Path | None = None,
+    ) -> "CaptionedPictures":
+        """Read a folder in either layout and decode its pictures at `image_size`, or find them decoded in the cache.
+
+        The cache is one .npy file a folder, state and size in `cache_dir` (by default `jepa` in the user's cache
+        folder); it is mapped into memory, so a second start is immediate and processes share it.
+
+        Raises:
+            ValueError: an impossible size, a folder without captioned pictures, a missing or broken picture, an
+                emphasis on something that no picture has.
+        """
+        if not 8 <= image_size <= 1024 or image_size % 2:
+            raise ValueError(f"image_size is an even number of pixels: got {image_size}, allowed 8 to 1024")
+        contents = read_folder(folder)
+        path = (cache_dir or default_cache_dir()) / f"{contents.fingerprint()}-{image_size}.npy"
+        if not path.is_file():
+            _decode_all(contents.paths, image_size, path)
+        return cls(contents, np.load(path, mmap_mode="r"), image_size, options or CaptionOptions())
+
+    def batch(self, step: int, batch_size: int, seed: int, subset: str = "train") -> Batch:
+        """The training batch of a step: a pure function of its arguments, so exact resume needs no state.
+
+        Rows follow a permutation drawn from (seed, epoch); what is made of each, and said, from (seed, step, position).
+        `subset` is "train", "heldout_pairs" or "heldout_concepts". Scenes are made of rows of the same subset.
+
+        Raises:
+            ValueError: an unknown or empty subset, or a batch size below 1.
+        """
+        members = self._members(subset)
+        if batch_size < 1:
+            raise ValueError(f"batch_size is at least 1: got {batch_size}")
+        places = step * batch_size + np.arange(batch_size, dtype=np.int64)
+        indices = np.empty(batch_size, dtype=np.int64)
+        for epoch in np.unique(places // len(members)):
+            here = places // len(members) == epoch
+            indices[here] = members[_permutation(len(members), seed, int(epoch))[places[here] % len(members)]]
+        draws = np.random.default_rng([seed, step, 1]).random((batch_size, _DRAWS))
+        return self._composed(indices, draws, subset)
+
+    def fixed(self, indices: Sequence[int] | NDArray[np.int64], image_size: int | None = None) -> Batch:
+        """Rows as they are: white background, canonical caption; for validation and evaluation.
+
+        Another `image_size` than the loaded one is decoded from the files.
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        if image_size in (None, self.image_size):
+            rgba = np.asarray(self._pixels[indices])
+        else:
+            rgba = np.stack([_decode(self._paths[index], image_size) for index in indices])
+        return Batch(
+            pixels=over_colours(premultiplied(rgba), [_WHITE] * len(indices)),
+            captions=[canonical_caption(self.rows[index]) for index in indices],
+            indices=torch.from_numpy(indices.copy()),
+        )
+
+    def scene(self, first: int, relation: str, second: int) -> Batch:
+        """One picture of two rows, the first `relation` ("left of", …) the second, on white, with its caption."""
+        pictures = premultiplied(np.asarray(self._pixels[[first, second]]))
+        return Batch(
+            pixels=over_colours(side_by_side(pictures[0], pictures[1], relation)[None], [_WHITE]),
+            captions=[scene_caption(self.rows[first], relation, self.rows[second])],
+            indices=torch.tensor([first]),
+        )
+
+    def counted(self, index: int, number: int, turned: bool) -> Batch:
+        """One picture that shows a row `number` times, 1 to 3, on white, with its caption.
+
+        Raises:
+            ValueError: the row's label has no plural.
+        """
+        caption = counted_caption(self.rows[index], number)
+        if caption is None:
+            raise ValueError(
+                f"{self.rows[index].label!r} has no plural; allowed: labels that training.data.plurals.plural knows"
+            )
+        picture = premultiplied(np.asarray(self._pixels[index]))
+        return Batch(
+            pixels=over_colours(repeated(picture, number, turned)[None], [_WHITE]),
+            captions=[caption],
+            indices=torch.tensor([index]),
+        )
+
+    def coloured(self, index: int, colour: str) -> Batch:
+        """A row on a background of `BACKGROUNDS`, which its caption names."""
+        picture = premultiplied(np.asarray(self._pixels[[index]]))
+        return Batch(
+            pixels=over_colours(picture, [BACKGROUNDS[colour]]),
+            captions=[on_background(canonical_caption(self.rows[index]), colour)],
+            indices=torch.tensor([index]),
+        )
+
+    def _members(self, subset: str) -> NDArray[np.int64]:
+        if subset not in self._drawn:
+            raise ValueError(f"unknown subset {subset!r}, allowed {', '.join(self._drawn)}")
+        if not len(self._drawn[subset]):
+            raise ValueError(f"the subset {subset!r} is empty: the folder has only {len(self.rows)} pictures")
+        return self._drawn[subset]
+
+    def _composed(self, indices: NDArray[np.int64], draws: NDArray[np.float64], subset: str) -> Batch:
+        picture = premultiplied(np.asarray(self._pixels[indices]))  # (B, 4, S, S)
+        captions, colours = [], []
+        for place, index in enumerate(indices.tolist()):
+            row = self.rows[index]
+            caption = draw_caption(row, self.options, draws[place, 3], draws[place, 4])
+            if draws[place, 0] < self.options.scenes:
+                second = self._partner(index, draws[place, 1], subset)
+                if second is not None:
+                    relation = RELATIONS[int(draws[place, 2] * len(RELATIONS))]
+                    other = premultiplied(np.asarray(self._pixels[second]))
+                    picture[place] = side_by_side(picture[place], other, relation)
+                    caption = scene_caption(row, relation, self.rows[second])
+            elif draws[place, 0] < self.options.scenes + self.options.counts:
+                number = 1 + int(draws[place, 1] * MOST)
+                if counted := counted_caption(row, number):
+                    picture[place] = repeated(picture[place], number, draws[place, 2] < 0.5)
+                    caption = counted
+            colour = _WHITE
+            if draws[place, 5] < self.options.backgrounds:
+                name = _COLOURS[int(draws[place, 6] * len(_COLOURS))]
+                caption, colour = on_background(caption, name), BACKGROUNDS[name]
+            captions.append(caption)
+            colours.append(colour)
+        return Batch(pixels=over_colours(picture, colours), captions=captions, indices=torch.from_numpy(indices))
+
+    def _partner(self, index: int, draw: float, subset: str) -> int | None:
+        """Another row of the same style and subset and with another label, or None when there is none."""
+        candidates = self._by_style[subset, self.rows[index].style]
+        start = int(draw * len(candidates))
+        for offset in range(len(candidates)):
+            candidate = int(candidates[(start + offset) % len(candidates)])
+            if self.rows[candidate].label != self.rows[index].label:
+                return candidate
+        return None
+
+
+def default_cache_dir() -> Path:
+    """Where decoded pictures are kept: `jepa` in `XDG_CACHE_HOME`, or in `.cache` of the home folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jepa"
+
+
+def _emphasised(rows: Sequence[Row], members: NDArray[np.int64], options: CaptionOptions) -> NDArray[np.int64]:
+    """Return the members, those with an emphasised property as often as `options` says."""
+    properties = [{rows[index].style, rows[index].group, rows[index].subgroup} for index in members]
+    known = set().union(*properties) - {""}
+    if unknown := [name for name in options.emphasised if name not in known]:
+        raise ValueError(
+            f"nothing to emphasise in {', '.join(unknown)}; allowed: {', '.join(sorted(known)) or 'nothing'}"
+        )
+    emphasis = set(options.emphasised)
+    return np.repeat(members, [options.repeats if emphasis & own else 1 for own in properties])
+
+
+def _indices_by_style(
+    rows: Sequence[Row], drawn: Mapping[str, NDArray[np.int64]]
+) -> dict[tuple[str, str], NDArray[np.int64]]:
+    lists: dict[tuple[str, str], list[int]] = {}
+    for subset, members in drawn.items():
+        for index in members:
+            lists.setdefault((subset, rows[index].style), []).append(int(index))
+    return {key: np.asarray(indices, dtype=np.int64) for key, indices in lists.items()}
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch, 0]).permutation(length)
+
+
+def _decode(path: Path, size: int) -> NDArray[np.uint8]:
+    return np.asarray(open_square(path, size)).transpose(2, 0, 1)  # (4, S, S)
+
+
+def _decode_all(paths: Sequence[Path], size: int, target: Path) -> None:
+    """Decode all pictures into one .npy file; the file appears under its name only when it is whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(f".{os.getpid()}.partial")
+    try:
+        # written, not mapped: on a full disk a write is an error and a mapped page kills the process
+        with partial.open("wb") as file, ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), 4, size, size)}
+            np.lib.format.write_array_header_1_0(file, header)
+            decoded = pool.map(lambda path: _decode(path, size), paths)
+            for picture in tqdm(decoded, total=len(paths), desc="decoding pictures", disable=None):
+                file.write(picture.tobytes())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

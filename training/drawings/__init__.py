@@ -1,0 +1,1 @@
+"""The emoji corpus: its packages, which drawing shows which concept, rendering and parts of it."""

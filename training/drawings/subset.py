@@ -1,0 +1,59 @@
+"""A part of a corpus as a folder of its own: some styles, some groups; pictures are linked where that is possible."""
+
+import json
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from training.data.folders import read_folder
+
+ATTRIBUTION = "ATTRIBUTION.txt"
+
+
+def select(data: Path, out: Path, *, styles: Collection[str] = (), groups: Collection[str] = ()) -> int:
+    """Put the pictures of some styles and groups (none named: of all) into a new folder; return how many.
+
+    Raises:
+        ValueError: `data` is no corpus, `out` is there already, or a style or group is not in the corpus.
+    """
+    captions = data / "captions.jsonl"
+    if not captions.is_file():
+        raise ValueError(
+            f"{data} is no corpus: it has no captions.jsonl; make one with python -m training.corpus build"
+        )
+    if out.exists():
+        raise ValueError(f"{out} is there already; give a new folder")
+    rows = read_folder(data).rows  # every line is sound, and its picture there
+    lines = [line for line in captions.read_text(encoding="utf-8").splitlines() if line.strip()]
+    _check("styles", styles, {row.style for row in rows})
+    _check("groups", groups, {row.group for row in rows})
+    chosen = [
+        line
+        for row, line in zip(rows, lines, strict=True)
+        if (not styles or row.style in styles) and (not groups or row.group in groups)
+    ]
+    if not chosen:
+        raise ValueError(f"{data} has no pictures in both {', '.join(styles)} and {', '.join(groups)}")
+    out.mkdir(parents=True)
+    for line in chosen:
+        file = json.loads(line)["file"]
+        (out / file).parent.mkdir(parents=True, exist_ok=True)
+        _link(data / file, out / file)
+    if (data / ATTRIBUTION).is_file():
+        shutil.copyfile(data / ATTRIBUTION, out / ATTRIBUTION)
+    (out / "captions.jsonl").write_text("".join(f"{line}\n" for line in chosen), encoding="utf-8")
+    return len(chosen)
+
+
+def _check(what: str, asked: Collection[str], known: Collection[str]) -> None:
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        raise ValueError(f"--{what} has {', '.join(unknown)}; allowed: {', '.join(sorted(known))}")
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)

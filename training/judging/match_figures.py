@@ -1,0 +1,208 @@
+"""How well energies match pictures with captions: retrieval, right caption of ten, AUC, hard cases, calibration.
+
+Everything is read off energies, lower is better; ties count against the model.
+Letters in shapes: M pictures (and their M captions), P and N matched and mismatched pairs, S picture side in pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jepa_app.matching.scoring import Scores
+from training.data.batches import Batch, CaptionedPictures
+from training.data.captions import RELATIONS, Row, canonical_caption
+from training.data.hard_cases import WRONG_CAPTIONS, sides_swapped
+from training.data.selection import Indices, balanced_order, choose_pictures, kind_of
+
+CHOICES = 10  # captions a picture chooses from, the right one included
+PICTURES_AT_ONCE = 20
+CALIBRATION_BINS = 15
+FEWEST_COMPARED = 20  # a figure of fewer comparisons than this is left out
+
+Numbers = NDArray[np.floating]
+
+
+class Matcher(Protocol):
+    """What is measured: TI-JEPA's `Scorer` or a peer of it."""
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the pictures to score."""
+
+    def score(self, pixels: Tensor, captions: Sequence[str]) -> Scores:
+        """Score every picture (M, 3, S, S) with every caption."""
+
+
+def match_matrix(matcher: Matcher, data: CaptionedPictures, indices: Indices) -> Iterator[tuple[Numbers, Numbers]]:
+    """Yield energies and probabilities (M', M) of some pictures with the captions of all, until all M are done."""
+    captions = [canonical_caption(data.rows[index]) for index in indices]
+    for start in range(0, len(indices), PICTURES_AT_ONCE):
+        batch = data.fixed(indices[start : start + PICTURES_AT_ONCE], matcher.image_size)
+        scores = matcher.score(batch.pixels, captions)
+        yield scores.energy.numpy(), scores.probability.numpy()
+
+
+def matrix_figures(energy: Numbers, probability: Numbers, seed: int) -> dict[str, float]:
+    """Figures of M pictures against their M captions, the right pairs on the diagonal of both (M, M) tables."""
+    count = len(energy)
+    figures = {}
+    for direction, table in (("i2t", energy), ("t2i", energy.T)):
+        ranks = (table <= np.diag(table)[:, None]).sum(axis=1) - 1  # (M,)
+        for most in (1, 5):
+            figures[f"recall_at_{most}_{direction}"] = float((ranks < most).mean())
+    wrong = wrong_choices(count, min(CHOICES, count) - 1, seed)  # (M, 9)
+    best_wrong = np.take_along_axis(energy, wrong, axis=1).min(axis=1)
+    figures[f"caption_top1_of_{CHOICES}"] = float((np.diag(energy) < best_wrong).mean())
+    figures["match_auc_random"] = match_auc(np.diag(energy), energy[~np.eye(count, dtype=bool)])
+    figures["ece"] = calibration_error(*one_wrong(probability, seed))
+    return figures
+
+
+def wrong_choices(count: int, choices: int, seed: int) -> Indices:
+    """For each of `count` captions, `choices` others drawn without repetition: (count, choices)."""
+    rng = np.random.default_rng([seed, count])
+    drawn = np.stack([rng.permutation(count - 1)[:choices] for _ in range(count)])
+    return drawn + (drawn >= np.arange(count)[:, None])  # skips the right one
+
+
+def match_auc(matched: Numbers, mismatched: Numbers) -> float:
+    """The probability that a matched pair (P,) has less energy than a mismatched one (N,); ties count half."""
+    ordered = np.sort(mismatched)
+    above = len(ordered) - np.searchsorted(ordered, matched, side="right")
+    level = np.searchsorted(ordered, matched, side="right") - np.searchsorted(ordered, matched, side="left")
+    return float((above + 0.5 * level).mean() / len(ordered))
+
+
+def calibration_error(matched: Numbers, mismatched: Numbers) -> float:
+    """Expected calibration error: how far probabilities lie from the share of pairs that match, in equal bins.
+
+    Pairs in a bin count by their number ("On Calibration of Modern Neural Networks", arXiv 1706.04599, Eq. 3).
+    """
+    probability, truth, bins = _binned(matched, mismatched)
+    gaps = np.bincount(bins, weights=probability - truth, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(probability))
+
+
+def _binned(matched: Numbers, mismatched: Numbers) -> tuple[Numbers, Numbers, Indices]:
+    """Probabilities of all pairs, whether they match, and their bins."""
+    probability = np.concatenate([matched, mismatched])
+    truth = np.concatenate([np.ones(len(matched)), np.zeros(len(mismatched))])
+    return probability, truth, np.minimum((probability * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+
+
+def group_figures(energy: Numbers, rows: Sequence[Row]) -> dict[str, float]:
+    """AUC against captions of other things of the same group in the same style, read off the same (M, M) table.
+
+    Empty when fewer than 20 such pairs of pictures and captions are among the M `rows`.
+    """
+    kinds = np.asarray([kind_of(row) for row in rows])
+    near = (kinds[:, None] == kinds) & ~np.eye(len(rows), dtype=bool)  # (M, M)
+    if near.sum() < FEWEST_COMPARED:
+        return {}
+    return {"match_auc_same_group": match_auc(np.diag(energy), energy[near])}
+
+
+def hard_case_figures(
+    matcher: Matcher, data: CaptionedPictures, members: Indices, count: int, seed: int
+) -> dict[str, float]:
+    """AUC against nearly right captions (`data/hard_cases.py`) and how often the right one beats all of its own.
+
+    Each kind is measured on up to `count` of the rows `members` that have such captions, and left out when there are
+    fewer than 20 of them. Scenes put two of the rows side by side and are named with the sides swapped.
+    """
+    figures: dict[str, float] = {}
+    order = balanced_order(data.rows, members, seed).tolist()
+    for kind, wrong in WRONG_CAPTIONS.items():
+        cases: list[tuple[Batch, list[str]]] = []
+        for index in order:
+            captions = wrong(data.rows[index], np.random.default_rng([seed, index]))
+            if captions and len(cases) < count:
+                cases.append((data.fixed([index], matcher.image_size), captions))
+        figures |= _case_figures(matcher, cases, kind)
+    return figures | _case_figures(matcher, list(_scenes(data, order, count, seed)), "sides")
+
+
+def _scenes(data: CaptionedPictures, order: Sequence[int], count: int, seed: int) -> Iterator[tuple[Batch, list[str]]]:
+    """Pairs of neighbours in the order that share a style and not the label, with the caption of the other side."""
+    by_style: dict[str, list[int]] = {}
+    for index in order:
+        by_style.setdefault(data.rows[index].style, []).append(index)
+    pairs = [pair for members in by_style.values() for pair in zip(members[::2], members[1::2], strict=False)]
+    pairs = [pair for pair in pairs if data.rows[pair[0]].label != data.rows[pair[1]].label]
+    for first, second in pairs[:count]:
+        relation = RELATIONS[int(np.random.default_rng([seed, first, second]).integers(len(RELATIONS)))]
+        wrong = sides_swapped(data.rows[first], relation, data.rows[second])
+        yield data.scene(first, relation, second), [wrong]
+
+
+def _case_figures(matcher: Matcher, cases: Sequence[tuple[Batch, list[str]]], kind: str) -> dict[str, float]:
+    if sum(len(wrong) for _, wrong in cases) < FEWEST_COMPARED:
+        return {}
+    matched, mismatched, wins = [], [], []
+    for batch, wrong in cases:
+        energy = matcher.score(batch.pixels, [*batch.captions, *wrong]).energy[0].numpy()
+        matched.append(energy[:1])
+        mismatched.append(energy[1:])
+        wins.append(bool(energy[0] < energy[1:].min()))
+    auc = match_auc(np.concatenate(matched), np.concatenate(mismatched))
+    return {f"match_auc_{kind}": auc, f"match_wins_{kind}": float(np.mean(wins))}
+
+
+def concept_figures(
+    matcher: Matcher, data: CaptionedPictures, members: Indices, count: int, seed: int
+) -> dict[str, float]:
+    """How often one of up to `count` of the rows `members` finds its caption, and its caption it, among all concepts.
+
+    Every other concept takes part with one picture and its caption, in the styles evenly. Ties count against the model.
+    """
+    asked = choose_pictures(data.rows, members, count, seed)
+    own = {data.rows[index].label for index in asked.tolist()}
+    everything: Indices = np.arange(len(data.rows), dtype=np.int64)
+    others = [i for i in choose_pictures(data.rows, everything, len(everything), seed).tolist() if _new(data, i, own)]
+    captions = [canonical_caption(data.rows[index]) for index in [*asked.tolist(), *others]]
+    pictures = np.concatenate([asked, np.asarray(others, dtype=np.int64)])
+    found = []
+    to_captions = matcher.score(data.fixed(asked, matcher.image_size).pixels, captions).energy.numpy()
+    parts = range(0, len(pictures), PICTURES_AT_ONCE)
+    to_pictures = np.concatenate(
+        [
+            matcher.score(
+                data.fixed(pictures[at : at + PICTURES_AT_ONCE], matcher.image_size).pixels, captions[: len(asked)]
+            ).energy.numpy()
+            for at in parts
+        ]
+    ).T
+    for direction, table in (("i2t", to_captions), ("t2i", to_pictures)):
+        ranks = (table <= np.diag(table)[:, None]).sum(axis=1) - 1  # (M,)
+        found += [(f"concept_recall_at_{most}_{direction}", float((ranks < most).mean())) for most in (1, 5)]
+    return dict(found)
+
+
+def _new(data: CaptionedPictures, index: int, labels: set[str]) -> bool:
+    return data.rows[index].label not in labels
+
+
+def reliability(matched: Numbers, mismatched: Numbers) -> list[dict[str, float]]:
+    """The points of the reliability curve: mean probability, share that matches and number of pairs of each full bin.
+
+    The bins are those of `calibration_error`.
+    """
+    probability, truth, bins = _binned(matched, mismatched)
+    return [
+        {
+            "probability": float(probability[bins == place].mean()),
+            "share": float(truth[bins == place].mean()),
+            "pairs": int((bins == place).sum()),
+        }
+        for place in np.unique(bins).tolist()
+    ]
+
+
+def one_wrong(table: Numbers, seed: int) -> tuple[Numbers, Numbers]:
+    """The right pairs (M,) of an (M, M) table and one wrong pair a picture (M,): half of all pairs match."""
+    count = len(table)
+    wrong = wrong_choices(count, min(CHOICES, count) - 1, seed)  # as in `matrix_figures`
+    return np.diag(table), np.take_along_axis(table, wrong[:, :1], axis=1)[:, 0]

@@ -1,0 +1,178 @@
+"""Pictures on trial: made for rows of a folder under one `Sampling`, and seen by the judge.
+
+Whatever is measured of generated pictures begins here, so that the same rows and seeds give the same pictures in every
+command. Letters in shapes: B pictures, M pictures of the folder, D features, S picture side in pixels.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from jepa_app.checkpoint import resolve_weights
+from training.data.batches import CaptionedPictures
+from training.data.captions import canonical_caption
+from training.data.selection import balanced_order
+from training.judging.generators import GENERATORS, PicturePipeline, load_generators
+from training.judging.judge import Features, Judge
+from training.judging.picture_figures import (
+    PICTURES_AT_ONCE,
+    ConceptExam,
+    Indices,
+    Sampling,
+    features_cache,
+    generate,
+    real_features,
+    reconstruct,
+)
+from training.judging.report import SUBSETS
+from training.settings import require_at_least
+
+FEWEST_PICTURES = 10  # a side of the split with fewer is not measured
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSettings(Sampling):
+    """Which pictures are made and how: `prompts` a side of the split, the rows drawn with `seed`.
+
+    Raises:
+        ValueError: a number below what makes sense.
+    """
+
+    prompts: int = 300
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, {"prompts": FEWEST_PICTURES})
+
+    @property
+    def sampling(self) -> Sampling:
+        """How they are made, without which."""
+        return Sampling(**{one.name: getattr(self, one.name) for one in fields(Sampling)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """Pictures `pixels` (B, 3, S, S) in [-1, 1] of rows `indices` (B,), and the judge's `features` (B, D) of them."""
+
+    indices: Indices
+    captions: list[str]
+    pixels: Tensor
+    features: Features
+
+
+class Trials:
+    """A generator, a folder, and the judge that has seen all real pictures of the folder.
+
+    Attributes:
+        real: (M, D) features of the folder's pictures at the size that the generator makes.
+        exam: looks up which concept a picture shows; None where pictures have no code points.
+    """
+
+    def __init__(self, pipeline: PicturePipeline, data: CaptionedPictures, folder: Path) -> None:
+        self.pipeline, self.data = pipeline, data
+        self.judge = Judge.load(pipeline.device)
+        self.real = features_of_all(self.judge, data, features_cache(folder, data.image_size))
+        self.exam = ConceptExam(data, self.real) if all(row.hexcode for row in data.rows) else None
+
+    @classmethod
+    def load(cls, weights: Path | str, folder: Path, device: str | None = None) -> Self:
+        """Load weights, a folder or a hub id, and the pictures of a folder at the size of the weights.
+
+        Raises:
+            ValueError: the weights hold no whole generator, or the folder is not usable.
+        """
+        device, parts = checked_device(device), resolve_weights(weights)
+        pipeline = next(load_generators(parts, device), None)
+        if pipeline is None:
+            raise ValueError(f"{weights} holds no {' or '.join(GENERATORS)}; train one with python -m training.train")
+        return cls(pipeline, CaptionedPictures.load(folder, pipeline.image_size), folder)
+
+    @property
+    def setting(self) -> dict[str, object]:
+        """What figures of these pictures hold for."""
+        return {
+            "image_size": self.data.image_size,
+            "device": str(self.pipeline.device),
+            "real_pictures": len(self.data.rows),
+            "concepts": self.exam.num_concepts if self.exam else 0,
+            "torch": torch.__version__,
+        }
+
+    def choose(self, members: Indices, count: int, seed: int) -> tuple[Indices, Indices]:
+        """Up to `count` rows of a side, styles evenly, and equally many others, to compare with.
+
+        Half of a small side stays for the others.
+        """
+        order = balanced_order(self.data.rows, members, seed)
+        indices, others = np.split(order, [min(count, len(order) // 2)])
+        return indices, others[: len(indices)]
+
+    def make(self, indices: Indices, how: Sampling, title: str) -> Made:
+        """Generate pictures for the captions of rows, with a progress bar."""
+        captions = [canonical_caption(self.data.rows[index]) for index in indices.tolist()]
+        pictures = generate(self.pipeline, captions, indices, how)
+        return self._judged(indices, captions, progress(pictures, title, len(indices), len))
+
+    def restore(self, indices: Indices, noise: float = 0.0) -> Made:
+        """The real pictures of rows as their tokens keep them, with `noise` added as `reconstruct` says."""
+        parts = [indices[start : start + PICTURES_AT_ONCE] for start in range(0, len(indices), PICTURES_AT_ONCE)]
+        batches = [self.data.fixed(part) for part in parts]
+        device, tokenizer = self.pipeline.device, self.pipeline.image_tokenizer
+        pixels = (reconstruct(tokenizer, batch.pixels.to(device), noise).cpu() for batch in batches)
+        return self._judged(indices, [caption for batch in batches for caption in batch.captions], pixels)
+
+    def _judged(self, indices: Indices, captions: list[str], parts: Iterable[Tensor]) -> Made:
+        pixels, features = zip(*((part, self.judge.features(part)) for part in parts), strict=True)
+        return Made(indices=indices, captions=captions, pixels=torch.cat(pixels), features=np.concatenate(features))
+
+
+def sides_of(data: CaptionedPictures) -> dict[str, Indices]:
+    """The sides of the split that are large enough to measure, by the suffix of their figures."""
+    sides = (data.split.train, data.split.heldout_pairs, data.split.heldout_concepts)
+    return {suffix: side for suffix, side in zip(SUBSETS, sides, strict=True) if len(side) >= 2 * FEWEST_PICTURES}
+
+
+def features_of_all(judge: Judge, data: CaptionedPictures, cache: Path) -> Features:
+    """The features of all pictures of a folder, from the cache or into it."""
+    if cache.is_file():
+        cached: Features = np.load(cache)
+        return cached
+    features = np.concatenate(list(progress(real_features(judge, data), "judging real pictures", len(data.rows), len)))
+    partial = cache.with_suffix(f".{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:  # np.save would add .npy to the name
+            np.save(file, features)
+        partial.replace(cache)
+    finally:
+        partial.unlink(missing_ok=True)
+    return features
+
+
+def progress(items: Iterable[Item], title: str, total: int, size: Callable[[Item], int]) -> Iterator[Item]:
+    """Pass items on with a progress bar on standard error that counts `size` of each."""
+    with tqdm(total=total, desc=title.replace("_", " "), unit="picture", disable=None) as bar:
+        for item in items:
+            yield item
+            bar.update(size(item))
+
+
+def checked_device(name: str | None) -> str:
+    """The device to compute on: `name`, or a GPU if there is one.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    found = torch.cuda.is_available()
+    allowed = ["cpu", "cuda"] if found else ["cpu"]
+    if name not in (None, *allowed):
+        raise ValueError(f"device is {name!r}; allowed here: {', '.join(allowed)}")
+    return name or allowed[-1]

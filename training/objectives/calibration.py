@@ -1,0 +1,216 @@
+"""From energies to a probability: what pairs are compared with, and logistic regressions on the energy's terms.
+
+The weights of the terms are fitted to tell right captions from near misses and random ones alike; scale and offset
+then answer one question: this caption or a random one?
+
+Letters in shapes: P matched pairs, M mismatched pairs, G pictures of a group, R references, E terms of an energy.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+
+from jepa_app.config import TIJepaConfig
+from jepa_app.matching.energies import (
+    CAPTIONS_AT_ONCE,
+    PICTURES_AT_ONCE,
+    blocks,
+    caption_features,
+    pair_energies,
+    picture_features,
+)
+from jepa_app.models.text import TextFeatures
+from jepa_app.models.ti_jepa import TIJepa
+from training.data.batches import Batch, CaptionedPictures
+from training.data.selection import balanced_order, choose_pictures, fitting_and_measuring, kind_of
+from training.objectives.text_cache import TextCache
+
+GROUP = 16  # pictures compared with one another's captions: the number of pairs grows with it
+NUM_QUANTILES = 101  # of the energies of right and of wrong pairs: one a percent
+RIDGE = 1e-3  # on the coefficients of standardised terms, for terms that separate perfectly
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchors:
+    """What weights are compared with and calibrated on before they are written.
+
+    `heldout` are pictures that are never trained on, in random order, and `kinds` what near misses among them have in
+    common; `references` are None where pairs are to be compared with nothing.
+    """
+
+    heldout: Batch
+    kinds: tuple[str, ...]
+    references: Batch | None = None
+
+    @classmethod
+    def of(cls, data: CaptionedPictures, pictures: int, references: int, seed: int) -> "Anchors":
+        """Take up to so many held-out pairs, of the half that is not measured, and so many training pictures."""
+        fitting, _ = fitting_and_measuring(data.rows, data.split.heldout_pairs)
+        heldout = balanced_order(data.rows, fitting, seed)[:pictures]
+        chosen = choose_pictures(data.rows, data.split.train, references, seed)
+        return cls(
+            heldout=data.fixed(heldout),
+            kinds=tuple(kind_of(data.rows[index]) for index in heldout.tolist()),
+            references=data.fixed(chosen) if references and len(chosen) else None,
+        )
+
+    def by_kind(self) -> Tensor:
+        """Return an order (B,) of the held-out pictures in which those of a kind are neighbours."""
+        return torch.tensor(sorted(range(len(self.kinds)), key=lambda place: self.kinds[place]))
+
+
+@torch.no_grad()
+def finish(network: TIJepa, text: TextCache, anchors: Anchors) -> TIJepa:
+    """Return a copy of a trained network, rounded to half precision, with its references and calibrated."""
+    device = network.null_text.device
+    network = copy.deepcopy(network).half().float().eval().requires_grad_(False)
+
+    def features(batch: Batch) -> tuple[Tensor, TextFeatures]:
+        return batch.pixels.to(device), text.features(batch.captions).to(device, torch.float32)
+
+    if anchors.references is not None:
+        network = choose_references(network, *features(anchors.references)).half().float()
+    if len(anchors.heldout.captions) > 1:
+        pixels, words = features(anchors.heldout)
+        energies = grouped_energies(network, pixels, words, torch.arange(len(words), device=device))
+        order = anchors.by_kind()
+        near = near_misses(
+            grouped_energies(network, pixels, words, order.to(device)), [anchors.kinds[place] for place in order]
+        )
+        network.config = calibrate(network.config, energies, near)
+    return network
+
+
+@torch.no_grad()
+def choose_references(network: TIJepa, pixels: Tensor, text: TextFeatures) -> TIJepa:
+    """Return a copy of the network that compares every pair with these pictures (R, 3, S, S) and their R captions."""
+    chosen = TIJepa(replace(network.config, num_references=len(pixels))).to(pixels.device)
+    chosen.load_state_dict(network.state_dict(), strict=False)  # all but the references, which are filled here
+    captions = [caption_features(network, text.rows(block)) for block in blocks(len(text), CAPTIONS_AT_ONCE)]
+    pictures = [picture_features(network, pixels[block]) for block in blocks(len(pixels), PICTURES_AT_ONCE)]
+    sentences = torch.cat([torch.stack(each.sentences, dim=1) for each in pictures])  # (R, views, K)
+    references = chosen.references
+    assert references is not None
+    references.pictures.copy_(torch.cat([each.pictures for each in captions]))
+    references.captions.copy_(torch.cat([each.sentences for each in captions]))
+    references.sentences.copy_(sentences.mean(dim=1))
+    references.squares.copy_(sentences.square().mean(dim=(1, 2)))
+    return chosen.eval().requires_grad_(False)
+
+
+def without_references(network: TIJepa) -> TIJepa:
+    """Return a copy of the network that compares pairs with nothing; its energy is to be weighted anew."""
+    plain = replace(network.config, num_references=0, energy_weights=(1.0, 1.0, 1.0))
+    bare = TIJepa(plain)
+    bare.load_state_dict({name: value for name, value in network.state_dict().items() if "references." not in name})
+    return bare.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def grouped_energies(network: TIJepa, pixels: Tensor, text: TextFeatures, order: Tensor) -> Tensor:
+    """Return the energies of pictures with the captions of their group: (groups, G, G, E), right pairs on the diagonal.
+
+    Args:
+        pixels: (B, 3, S, S) on the network's device.
+        text: features of their captions, on the same device.
+        order: (B,) long, a random order; groups of up to 16 are cut from it, a smaller last one is left out.
+    """
+    size = min(GROUP, len(order))
+    groups = []
+    for rows in order[: len(order) // size * size].split(size):
+        captions = caption_features(network, TextFeatures(text.tokens[rows], text.mask[rows]))
+        groups.append(pair_energies(network, picture_features(network, pixels[rows]), captions).stacked())
+    return torch.stack(groups)
+
+
+def calibrate(config: TIJepaConfig, energies: Tensor, near: Tensor | None = None) -> TIJepaConfig:
+    """Return the config with weights, scale and offset fitted to energies.
+
+    Args:
+        config: of the network that the energies are of.
+        energies: (groups, G, G, E) of pictures with the captions of random groups, right pairs on the diagonal.
+        near: (P, E) of wrong pairs that are near misses; together they count as much as the random wrong pairs.
+    """
+    right = torch.eye(energies.shape[1], dtype=torch.bool).expand(len(energies), -1, -1)
+    matched, mismatched = energies.cpu()[right], energies.cpu()[~right]
+    if near is not None and len(near):
+        times = max(1, round(len(mismatched) / len(near)))
+        weights, _ = fit_logistic(matched, torch.cat([mismatched, near.cpu().repeat(times, 1)]))
+    else:
+        weights, _ = fit_logistic(matched, mismatched)
+    scale = sum(weights)
+    shares = torch.tensor([weight / scale for weight in weights])
+    (scale,), offset = fit_logistic((matched @ shares)[:, None], (mismatched @ shares)[:, None])
+    config = replace(config, energy_weights=tuple(shares.tolist()), calibration_scale=scale, calibration_offset=offset)
+    return with_quantiles(config, energies)
+
+
+def with_quantiles(config: TIJepaConfig, energies: Tensor) -> TIJepaConfig:
+    """Return the config with the quantiles that percentiles are read from; energies (groups, G, G, E) as above."""
+    right = torch.eye(energies.shape[1], dtype=torch.bool).expand(len(energies), -1, -1)
+    shares = torch.tensor(config.energy_weights)
+    combined = energies.cpu()[..., : len(shares)] @ (shares / shares.sum())
+    levels = torch.linspace(0, 1, NUM_QUANTILES)
+    matched, mismatched = (torch.quantile(part, levels).tolist() for part in (combined[right], combined[~right]))
+    return replace(config, matched_quantiles=tuple(matched), mismatched_quantiles=tuple(mismatched))
+
+
+@torch.no_grad()
+def measure_quantiles(network: TIJepa, text: TextCache, anchors: Anchors) -> TIJepaConfig:
+    """Return the config of calibrated weights with the quantiles of the held-out pairs, and nothing else changed.
+
+    Raises:
+        ValueError: there are fewer than two held-out pictures.
+    """
+    if len(anchors.heldout.captions) < 2:
+        raise ValueError(f"got {len(anchors.heldout.captions)} held-out pictures; allowed: 2 or more")
+    device = network.null_text.device
+    words = text.features(anchors.heldout.captions).to(device, torch.float32)
+    order = torch.arange(len(words), device=device)
+    return with_quantiles(network.config, grouped_energies(network, anchors.heldout.pixels.to(device), words, order))
+
+
+def near_misses(energies: Tensor, kinds: Sequence[str]) -> Tensor:
+    """Return the terms (P, E) of wrong pairs of one kind, from groups (groups, G, G, E) of rows of these kinds."""
+    numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
+    size = energies.shape[1]
+    labels = torch.tensor([numbers[kind] for kind in kinds])[: len(energies) * size].unflatten(0, (-1, size))
+    same = labels[:, :, None] == labels[:, None]
+    return energies.cpu()[same & ~torch.eye(size, dtype=torch.bool)]
+
+
+def fit_logistic(matched: Tensor, mismatched: Tensor) -> tuple[list[float], float]:
+    """Fit P(match) = sigmoid(offset - weights . terms) with weights >= 0, both classes weighted equally.
+
+    Args:
+        matched: (P, E) energy terms.
+        mismatched: (M, E).
+
+    Returns:
+        The weights of the terms and the offset.
+    """
+    terms = torch.cat([matched, mismatched]).double()
+    truth = torch.cat([torch.ones(len(matched)), torch.zeros(len(mismatched))]).double()
+    share = torch.where(truth == 1, 0.5 / len(matched), 0.5 / len(mismatched)).double()
+    mean, deviation = terms.mean(dim=0), terms.std(dim=0).clamp(min=1e-9)
+    standard = (terms - mean) / deviation
+    raw = torch.zeros(terms.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([raw, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        coefficients = softplus(raw)
+        logits = bias - standard @ coefficients
+        loss = binary_cross_entropy_with_logits(logits, truth, weight=share, reduction="sum")
+        loss = loss + RIDGE * coefficients.square().sum()
+        loss.backward()
+        return float(loss.detach())
+
+    optimizer.step(closure)
+    weights = softplus(raw.detach()) / deviation
+    return weights.tolist(), float(bias.detach() + weights @ mean)

@@ -1,0 +1,243 @@
+"""What JEPA-T is trained on: denoising loss of tokens plus prediction loss of features.
+
+paper word -> code: L_d `denoising_loss`, L_p `prediction_loss`, f-bar `target_encoder` (the context encoder of the
+moving average), tau `ema_decay`.
+Letters in shapes: B batch, N image tokens, M asked tokens, C token channels, D width.
+"""
+
+import copy
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import smooth_l1_loss
+
+from jepa_app.checkpoint import save_network
+from jepa_app.generation.flow import Denoising, FlowMatching, make_denoising
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.masking import masked_count, random_blocks, subset_counts
+from jepa_app.models.d_jepa import ContextEncoder
+from jepa_app.models.jepa_t import JepaT
+from jepa_app.models.text import TextFeatures
+from jepa_app.models.tokenizer import Tokenizer
+from jepa_app.pixels import picture_grid
+from training.data.batches import Batch
+from training.objectives.ema import Ema
+from training.objectives.text_cache import TextCache
+
+REVEALED_FRACTIONS = (0.0, 0.15, 0.3, 0.5, 0.75, 0.9)
+PREVIEW_PROMPTS = (
+    "red apple, twemoji style",
+    "grinning face, noto style",
+    "red heart, fluent style",
+    "cat face, openmoji style",
+    "house, noto style",
+    "sun, fluent 3d style",
+    "joyful cat",
+    "green apple, noto style",
+    "pizza, twemoji style",
+    "rose, openmoji style",
+    "blue heart, twemoji style",
+    "police car, noto style",
+)
+
+
+class Asked(NamedTuple):
+    """Conditions (B, M, D) of asked tokens, their clean values (B, M, C) and their positions (B, M)."""
+
+    condition: Tensor
+    clean: Tensor
+    positions: Tensor
+
+
+def take(tokens: Tensor, positions: Tensor) -> Tensor:
+    """Return tokens (B, N, X) at positions (B, L): (B, L, X)."""
+    return tokens.gather(1, positions[:, :, None].expand(-1, -1, tokens.shape[-1]))
+
+
+def random_orders(batch_size: int, num_tokens: int, generator: torch.Generator) -> Tensor:
+    """Draw one generation order a picture from one generator: (B, N) long."""
+    return torch.rand(batch_size, num_tokens, generator=generator, device=generator.device).argsort(dim=1)
+
+
+def ask_all_blocks(network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator) -> Asked:
+    """Cached backbone: reveal and ask all tokens (B, N, C) under random orders and random block boundaries."""
+    batch, num_tokens, _ = tokens.shape
+    order = random_orders(batch, num_tokens, generator)
+    blocks = random_blocks(batch, num_tokens, generator)
+    clean = take(tokens, order)
+    context = network.extend(network.start(text), clean, order, blocks)
+    return Asked(network.predict(context, order, blocks), clean, order)
+
+
+def ask_masked(
+    network: JepaT,
+    text: TextFeatures,
+    tokens: Tensor,
+    generator: torch.Generator,
+    num_masked: int,
+    num_asked: int | None = None,
+) -> Asked:
+    """Bidirectional backbone: reveal all but `num_masked` tokens, ask for `num_asked` of these (None: for all)."""
+    num_asked = num_masked if num_asked is None else num_asked
+    batch, num_tokens, _ = tokens.shape
+    order = random_orders(batch, num_tokens, generator)
+    known, asked = order.split([num_tokens - num_masked, num_masked], dim=1)
+    asked = asked[:, :num_asked]
+    context = network.extend(network.start(text), take(tokens, known), known, torch.zeros_like(known))
+    return Asked(network.predict(context, asked, torch.ones_like(asked)), take(tokens, asked), asked)
+
+
+def ask(network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator) -> Asked:
+    """Reveal and ask what the network's backbone is trained on."""
+    if network.config.backbone == "cached":
+        return ask_all_blocks(network, text, tokens, generator)
+    if network.asks_all_masked:
+        return ask_masked(network, text, tokens, generator, masked_count(tokens.shape[1], generator))
+    masked, asked = subset_counts(tokens.shape[1], generator)
+    return ask_masked(network, text, tokens, generator, masked, asked)
+
+
+def denoising_loss(process: Denoising, network: JepaT, asked: Asked, generator: torch.Generator, draws: int) -> Tensor:
+    """Return the losses (draws, B, M) of asked tokens, noise and time drawn so often for each."""
+    condition, clean = (tensor.flatten(0, 1).repeat(draws, 1) for tensor in (asked.condition, asked.clean))
+    return process.loss(network.denoiser, condition, clean, generator).view(draws, *asked.positions.shape)
+
+
+def losses_when_revealed(
+    process: Denoising, network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator
+) -> dict[float, float]:
+    """Return the mean denoising loss of tokens (B, N, C) at each revealed fraction, all others asked at once."""
+    num_tokens, losses = tokens.shape[1], {}
+    for fraction in REVEALED_FRACTIONS:
+        asked = ask_masked(network, text, tokens, generator, num_tokens - round(fraction * num_tokens))
+        losses[fraction] = float(denoising_loss(process, network, asked, generator, draws=4).mean())
+    return losses
+
+
+def check_times(mean: float, std: float) -> None:
+    """Refuse a distribution of times that is none.
+
+    Raises:
+        ValueError: the mean is no number, or the standard deviation below zero or none.
+    """
+    if not (math.isfinite(mean) and 0 <= std < math.inf):
+        raise ValueError(f"loss.time_mean, time_std are {mean}, {std}; allowed: numbers, std >= 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JepaTLoss:
+    """Weights and shares of the JEPA-T objective.
+
+    `text_drop` is the probability of the null text, `denoising_draws` how often each token's noise and time are drawn
+    per picture, `prediction_weight` the weight of L_p beside L_d: 1 in the published code, whose smooth L1 with beta 2
+    counts a quarter of a small squared error; 16 is what trained best here. The last three are the flow's
+    (`FlowMatching`): at which times it is learnt, and how much late times count; with a `min_denominator` of 1 the
+    error is that of the clean token instead of the velocity.
+    """
+
+    prediction_weight: float = 16.0
+    text_drop: float = 0.1
+    denoising_draws: int = 2
+    time_mean: float = FlowMatching.time_mean
+    time_std: float = FlowMatching.time_std
+    min_denominator: float = FlowMatching.min_denominator
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.text_drop <= 1:
+            raise ValueError(f"loss.text_drop is {self.text_drop}; allowed: 0 to 1")
+        if self.denoising_draws < 1:
+            raise ValueError(f"loss.denoising_draws is {self.denoising_draws}; allowed: 1 or more")
+        if not 0 <= self.prediction_weight < math.inf:
+            raise ValueError(f"loss.prediction_weight is {self.prediction_weight}; allowed: 0 or more")
+        check_times(self.time_mean, self.time_std)
+        if not 0 < self.min_denominator <= 1:
+            raise ValueError(f"loss.min_denominator is {self.min_denominator}; allowed: above 0, to 1")
+
+    def denoising(self, name: str) -> Denoising:
+        """Return the denoising process that a network's config names, with these settings if it is the flow."""
+        process = make_denoising(name)
+        if not isinstance(process, FlowMatching):
+            return process
+        return replace(process, time_mean=self.time_mean, time_std=self.time_std, min_denominator=self.min_denominator)
+
+
+class JepaTObjective(nn.Module):
+    """Network, its moving average and everything needed to turn a batch into a loss."""
+
+    def __init__(
+        self, network: JepaT, tokenizer: Tokenizer, text: TextCache, *, ema_decay: float, loss: JepaTLoss
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.ema = Ema(network, ema_decay)
+        self.tokenizer = tokenizer.eval().requires_grad_(False)
+        self.text = text
+        self.settings = loss
+        self.denoising = loss.denoising(network.config.denoising)
+        self.measured_denoising = make_denoising(network.config.denoising)  # the same for all settings of the loss
+
+    @property
+    def target_encoder(self) -> ContextEncoder:
+        """The context encoder of the moving average."""
+        return self.ema.network.d_jepa.backbone.context_encoder
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return "loss" and its parts, "denoising_loss" (L_d) and "prediction_loss" (L_p), as scalars.
+
+        Loss = L_d + prediction_weight * L_p. L_p is the smooth L1 distance (beta 2) between the head's prediction and
+        the target encoder's features of the whole picture, as in D-JEPA's code.
+        """
+        tokens, text = self._inputs(batch)
+        drop = torch.rand(len(tokens), generator=generator, device=generator.device) < self.settings.text_drop
+        text = self.network.drop_text(text, drop)
+        asked = ask(self.network, text, tokens, generator)
+        denoising = denoising_loss(self.denoising, self.network, asked, generator, self.settings.denoising_draws).mean()
+        losses = {"loss": denoising, "denoising_loss": denoising.detach()}
+        if self.settings.prediction_weight:
+            prediction = self._prediction_loss(asked, text, tokens)
+            losses["loss"] = denoising + self.settings.prediction_weight * prediction
+            losses["prediction_loss"] = prediction.detach()
+        return losses
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, TextFeatures]:
+        device = self.network.null_text.device
+        text = self.text.features(batch.captions).to(device, torch.float32)
+        with torch.no_grad():
+            return self.tokenizer.encode(batch.pixels.to(device)), text
+
+    def _prediction_loss(self, asked: Asked, text: TextFeatures, tokens: Tensor) -> Tensor:
+        predicted = self.network.d_jepa.prediction_head(asked.condition)
+        with torch.no_grad():
+            target = take(self.target_encoder.whole(self.network.prefix_of(text), tokens), asked.positions)
+        return smooth_l1_loss(predicted, target, beta=2.0)
+
+    def after_step(self, step: int) -> None:
+        """Let the moving average follow the network after step `step`, counted from 0."""
+        self.ema.update(self.network, step)
+
+    @torch.no_grad()
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
+        """Return the averaged network's denoising loss at fixed revealed fractions, their mean under "denoising_loss".
+
+        At each fraction some tokens are revealed in one block and all others asked at once, whichever the backbone.
+        """
+        tokens, text = self._inputs(batch)
+        losses = losses_when_revealed(self.measured_denoising, self.ema.network, text, tokens, generator)
+        figures = {f"denoising_loss@{fraction}": loss for fraction, loss in losses.items()}
+        figures["denoising_loss"] = sum(figures.values()) / len(REVEALED_FRACTIONS)
+        return figures
+
+    def preview(self) -> Image.Image:
+        """Sample one picture per prompt of `PREVIEW_PROMPTS` from the averaged network, in rows of six."""
+        pipeline = JepaTPipeline(self.tokenizer, self.ema.network, self.text.encoder)
+        generators = [torch.Generator().manual_seed(index) for index in range(len(PREVIEW_PROMPTS))]
+        return picture_grid(pipeline(PREVIEW_PROMPTS, generator=generators).images, columns=6)
+
+    def save(self, folder: Path) -> None:
+        """Write the averaged network, the one to sample from, in half precision: half the size, the same pictures."""
+        save_network(folder, copy.deepcopy(self.ema.network).half(), self.network.config)

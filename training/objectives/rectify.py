@@ -1,0 +1,116 @@
+"""Few-step denoising: the denoiser is trained again on pairs of noise and what its own flow made of it.
+
+Source: rectified flow (arXiv 2209.03003), second round ("reflow"): on the straight line between a noise and its image
+under the first flow, paths do not cross, so the flow becomes straight and one to four steps follow it. Only the
+denoiser changes; the conditions are those of the frozen network.
+Letters in shapes: M tokens, C token channels, D width.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from jepa_app.checkpoint import save_network
+from jepa_app.generation.flow import FlowMatching, conditioned
+from jepa_app.models.denoiser import Denoiser
+from jepa_app.models.jepa_t import JepaT
+from jepa_app.models.tokenizer import Tokenizer
+from training.data.batches import Batch
+from training.objectives.ema import Ema
+from training.objectives.jepa_t import ask
+from training.objectives.text_cache import TextCache
+
+FEW_STEPS = (1, 2, 3, 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RectifyLoss:
+    """How the pairs are made and at which times they are learnt.
+
+    `teacher_steps` evaluations make the pairs; a share `at_noise` of the tokens is learnt at time 0, where a sampler of
+    one step asks, the others at logit-normal times around `time_mean`; `text_drop` is the share of the null text.
+    """
+
+    teacher_steps: int = 8
+    at_noise: float = 0.4
+    time_mean: float = -0.8
+    text_drop: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.teacher_steps < 1:
+            raise ValueError(f"loss.teacher_steps is {self.teacher_steps}; allowed: 1 or more")
+        for name in ("at_noise", "text_drop"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"loss.{name} is {getattr(self, name)}; allowed: 0 to 1")
+
+
+class RectifyObjective(nn.Module):
+    """A frozen network, and its denoiser to train; the first denoiser stays as the teacher."""
+
+    def __init__(
+        self, network: JepaT, tokenizer: Tokenizer, text: TextCache, *, ema_decay: float, loss: RectifyLoss
+    ) -> None:
+        super().__init__()
+        if network.config.denoising != "flow":
+            raise ValueError(f"denoising is {network.config.denoising!r}; allowed: flow, which can be straightened")
+        self.teacher: JepaT = network.eval().requires_grad_(False)
+        self.network = copy.deepcopy(network.denoiser).requires_grad_(True)
+        self.ema: Ema[Denoiser] = Ema(self.network, ema_decay)
+        self.tokenizer = tokenizer.eval().requires_grad_(False)
+        self.text = text
+        self.settings = loss
+        self.flow = FlowMatching(time_mean=loss.time_mean)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return "loss": the squared error of the velocity on straight lines between noise and its image."""
+        condition, noise, image = self._pairs(batch, generator)
+        at_noise = torch.rand(len(noise), generator=generator, device=noise.device) < self.settings.at_noise
+        loss = self.flow.loss(self.network, condition, image, generator, noise=noise, at_noise=at_noise).mean()
+        return {"loss": loss}
+
+    @torch.no_grad()
+    def _pairs(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Conditions (M, D) of all tokens of a batch, noise (M, C) and its image (M, C) under the teacher's flow."""
+        device = self.teacher.null_text.device
+        text = self.text.features(batch.captions).to(device, torch.float32)
+        drop = torch.rand(len(text), generator=generator, device=device) < self.settings.text_drop
+        tokens = self.tokenizer.encode(batch.pixels.to(device))
+        asked = ask(self.teacher, self.teacher.drop_text(text, drop), tokens, generator)
+        condition = asked.condition.flatten(0, 1)
+        noise = torch.randn(asked.clean.shape, generator=generator, device=device).flatten(0, 1)
+        return condition, noise, self._solve(self.teacher.denoiser, condition, noise, self.settings.teacher_steps)
+
+    def _solve(self, denoiser: Denoiser, condition: Tensor, noise: Tensor, num_steps: int) -> Tensor:
+        flow = FlowMatching()
+        times = denoiser.embed_times(torch.tensor(flow.times(num_steps), device=noise.device))
+        predict = conditioned(denoiser, times, condition)
+        return flow.sample(predict, noise, num_steps=num_steps, draw=lambda: noise)
+
+    def after_step(self, step: int) -> None:
+        """Let the moving average follow the denoiser after step `step`, counted from 0."""
+        self.ema.update(self.network, step)
+
+    @torch.no_grad()
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
+        """Return the root mean square distance from the teacher's images after few steps, of both denoisers."""
+        condition, noise, image = self._pairs(batch, generator)
+        figures = {}
+        for name, denoiser in (("rectified", self.ema.network), ("teacher", self.teacher.denoiser)):
+            for steps in FEW_STEPS:
+                distance = (self._solve(denoiser, condition, noise, steps) - image).square().mean().sqrt()
+                figures[f"{name}_distance@{steps}"] = float(distance)
+        return figures
+
+    def preview(self) -> Image.Image | None:
+        """There is nothing to show that `validate` does not tell."""
+        return None
+
+    def save(self, folder: Path) -> None:
+        """Write the whole network with the averaged denoiser, in half precision."""
+        whole = copy.deepcopy(self.teacher)
+        whole.denoiser.load_state_dict(self.ema.network.state_dict())
+        save_network(folder, whole.half(), whole.config)

@@ -1,0 +1,89 @@
+"""What picture tokenizers are trained on: pictures that survive the way through tokens and back.
+
+Letters in shapes: B batch, S picture side.
+"""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss, mse_loss
+
+from jepa_app.checkpoint import save_network
+from jepa_app.models.tokenizer import Tokenizer, VaeTokenizer
+from jepa_app.pixels import picture_grid, to_pil
+from training.data.batches import Batch
+from training.objectives.ema import Ema
+
+KL_WEIGHT = 1e-6  # of the VAE: just enough to keep the latents bounded (latent diffusion's choice)
+
+
+def signal_to_noise(pictures: Tensor, references: Tensor) -> float:
+    """Return the peak signal-to-noise ratio in decibels, from the mean error over all pictures in [-1, 1]."""
+    return float(-10 * torch.log10(((pictures - references) / 2).square().mean()))
+
+
+class TokenizerObjective(nn.Module):
+    """Reconstruction by squared plus absolute error; for a VAE also the divergence from a normal distribution.
+
+    Of a linear tokenizer only the refiner learns: its components stay as fitted, so tokens made before stay valid.
+    Its tokens get noise of a random strength up to `token_noise` for each picture, so that it also mends the joins
+    between tokens that were predicted, not encoded.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, sample: Tensor, *, ema_decay: float, token_noise: float) -> None:
+        super().__init__()
+        self.network = tokenizer
+        self.ema: Ema[Tokenizer] = Ema(tokenizer, ema_decay)
+        self.sample = sample  # (B, 3, S, S): pictures that the scale of VAE latents is measured on
+        self.token_noise = token_noise
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return "loss" and its parts as scalars."""
+        pixels = batch.pixels.to(next(self.network.parameters()).device)
+        if isinstance(self.network, VaeTokenizer):
+            posterior = self.network.vae.encode(pixels).latent_dist
+            noise = torch.randn(posterior.mean.shape, generator=generator, device=generator.device)
+            rendered = self.network.vae.decode(posterior.mean + posterior.std * noise).sample
+            divergence = posterior.kl().mean()
+        else:
+            tokens = self.network.encode(pixels)
+            noise = torch.randn(tokens.shape, generator=generator, device=generator.device)
+            strength = torch.rand(len(tokens), 1, 1, generator=generator, device=generator.device)
+            rendered = self.network.render(tokens + self.token_noise * strength * noise)
+            divergence = pixels.new_zeros(())
+        squared, absolute = mse_loss(rendered, pixels), l1_loss(rendered, pixels)
+        loss = squared + absolute + KL_WEIGHT * divergence
+        return {"loss": loss, "squared_error": squared.detach(), "absolute_error": absolute.detach()}
+
+    def after_step(self, step: int) -> None:
+        """Let the moving average follow the network after step `step`, counted from 0."""
+        self.ema.update(self.network, step)
+
+    @torch.no_grad()
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
+        """Return the signal-to-noise ratio of reconstructions in decibels."""
+        del generator
+        pixels = batch.pixels.to(next(self.network.parameters()).device)
+        tokenizer = self._calibrated()
+        return {"psnr": signal_to_noise(tokenizer.decode(tokenizer.encode(pixels)), pixels)}
+
+    def _calibrated(self) -> Tokenizer:
+        tokenizer = self.ema.network
+        if isinstance(tokenizer, VaeTokenizer):
+            device = next(tokenizer.parameters()).device
+            tokenizer.fit(part.to(device) for part in self.sample.split(64))
+        return tokenizer
+
+    @torch.no_grad()
+    def preview(self) -> Image.Image:
+        """Return twelve pictures above their reconstructions."""
+        tokenizer = self._calibrated()
+        pixels = self.sample[:12].to(next(tokenizer.parameters()).device)
+        return picture_grid(to_pil(pixels) + to_pil(tokenizer.decode(tokenizer.encode(pixels))), columns=12)
+
+    def save(self, folder: Path) -> None:
+        """Write the averaged tokenizer."""
+        tokenizer = self._calibrated()
+        save_network(folder, tokenizer, tokenizer.config)

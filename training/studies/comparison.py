@@ -1,0 +1,227 @@
+"""Trains and measures variants of a model at equal compute (the command is `python -m training.compare`).
+
+Each variant is trained anew with every seed for the same compute, on a small network: the first one for the processor
+time asked for, which is timed before, the others for as many operations. (Timed one by one they would differ by what
+else a machine does at the moment.) Then they are measured like any weights: generators by their loss, the judge's
+figures, their size and the time of one picture; TI-JEPA by how well it matches held-out pairs and by signs of collapse.
+`training/studies/variants.py` says what is compared.
+"""
+
+import dataclasses
+import json
+import re
+import statistics
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.matching.scoring import Scorer
+from training.data.batches import CaptionedPictures
+from training.data.selection import choose_pictures, fitting_and_measuring
+from training.judging.evaluation import Settings, measure_pictures
+from training.judging.generators import PicturePipeline
+from training.judging.match_figures import Matcher, group_figures, match_matrix, matrix_figures
+from training.judging.picture_figures import Sampling, generate
+from training.judging.trials import FEWEST_PICTURES
+from training.loop import TrainStep, train
+from training.objectives.calibration import finish
+from training.objectives.jepa_t import JepaTObjective
+from training.objectives.ti_jepa import TIJepaObjective
+from training.peers.dit import DitPipeline
+from training.peers.dit_objective import DitObjective
+from training.peers.dual_encoder import PeerScorer
+from training.peers.dual_encoder_objective import PeerObjective
+from training.recipes import Recipe
+from training.studies.comparison_tables import Measured
+from training.studies.variants import COMPARISONS
+
+TIMED_STEPS = 6  # that tell how many steps of the first variant fit into the time
+TIMED_ROUNDS = 3
+
+
+def compare(
+    name: str,
+    folder: Path,
+    out: Path,
+    *,
+    minutes: float,
+    seeds: int,
+    prompts: int,
+    settings: Sequence[str] = (),
+    before: Sequence[Measured] = (),
+) -> Iterator[Measured]:
+    """Train and measure every variant with every seed, yielding each when it is done.
+
+    With some measured `before`, the others get as many operations as these had, whatever `minutes` says.
+
+    Raises:
+        ValueError: the comparison or a setting is unknown, one measured before is no variant of it, or the folder is
+            not usable.
+    """
+    if name not in COMPARISONS:
+        raise ValueError(f"comparison is {name!r}; allowed: {', '.join(COMPARISONS)}")
+    measuring = {variant: COMPARISONS[name].measuring(variant, prompts) for variant in COMPARISONS[name].variants}
+    recipes = {variant: COMPARISONS[name].recipe_of(variant, settings) for variant in measuring}
+    for one in before:
+        if one.variant not in recipes:
+            raise ValueError(f"{one.variant!r} was measured before; variants of {name}: {', '.join(recipes)}")
+    done = {(one.variant, one.seed) for one in before}
+    as_many = COMPARISONS[name].as_many_pictures
+    paced = next((one for one in before if one.variant not in as_many), None)
+    steps = _equal_steps(recipes, folder, out / "timing", minutes, paced)
+    steps |= _equal_pictures(recipes, steps, as_many)
+    for seed in range(seeds):
+        for variant in measuring:
+            if (variant, seed) in done:
+                continue
+            recipe = COMPARISONS[name].recipe_of(variant, [*settings, f"schedule.seed={seed}"])
+            data = CaptionedPictures.load(folder, recipe.image_size(), recipe.captions)
+            schedule = dataclasses.replace(recipe.schedule, steps=steps[variant], validate_steps=steps[variant])
+            torch.manual_seed(seed)  # of the initial weights
+            objective = recipe.build(data)
+            parameters = _trained_parameters(objective, data)
+            *_, last = train(objective, data, schedule, out / run_name(variant, seed), resume=False)
+            measured = _measure(objective, data, folder, measuring[variant])
+            figures = last.validation | {"parameters": parameters} | measured
+            yield Measured(
+                variant=variant, seed=seed, pictures_seen=schedule.steps * schedule.batch_size, figures=figures
+            )
+
+
+def run_name(variant: str, seed: int) -> str:
+    """The folder of a variant's run."""
+    return f"{re.sub('[^a-z0-9]+', '-', variant.lower())}-{seed}"
+
+
+def _equal_steps(
+    recipes: Mapping[str, Recipe], folder: Path, out: Path, minutes: float, before: Measured | None = None
+) -> dict[str, int]:
+    """Steps of each variant for as many operations as the one measured before had.
+
+    Without one the first variant takes `minutes` of processor time, and the others get as many operations.
+    """
+    data = {name: CaptionedPictures.load(folder, one.image_size(), one.captions) for name, one in recipes.items()}
+    operations = {name: _operations_a_step(one, data[name], out) for name, one in recipes.items()}
+    if before is not None:
+        all_operations = before.pictures_seen / recipes[before.variant].schedule.batch_size * operations[before.variant]
+    else:
+        first = next(iter(recipes))
+        seconds = min(_seconds_a_step(recipes[first], data[first], out) for _ in range(TIMED_ROUNDS))
+        all_operations = 60 * minutes / seconds * operations[first]
+    return {name: max(2 * TIMED_STEPS, round(all_operations / one)) for name, one in operations.items()}
+
+
+def _equal_pictures(
+    recipes: Mapping[str, Recipe], steps: Mapping[str, int], as_many: Mapping[str, str]
+) -> dict[str, int]:
+    """Steps of the variants that see as many pictures as another one does in its `steps`."""
+    batches = {name: recipe.schedule.batch_size for name, recipe in recipes.items()}
+    return {name: max(1, round(steps[other] * batches[other] / batches[name])) for name, other in as_many.items()}
+
+
+def _operations_a_step(recipe: Recipe, data: CaptionedPictures, out: Path) -> int:
+    """Floating point operations of matrix products and convolutions in a training step, optimizer included."""
+    steps = _short_training(recipe, data, out)
+    next(steps)  # the first makes the optimizer's state
+    with sdpa_kernel(SDPBackend.MATH), _Operations() as operations:  # fused attention would not be counted
+        next(steps)
+    steps.close()
+    return operations.total
+
+
+class _Operations(TorchDispatchMode):
+    """Counts operations by PyTorch's formulas.
+
+    FlopCounterMode has the same ones, but its hooks refuse modules that are used without gradient.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func.overloadpacket):
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def _seconds_a_step(recipe: Recipe, data: CaptionedPictures, out: Path) -> float:
+    """Processor time of one step in seconds, by the median of a few."""
+    spent, before = list[float](), time.process_time()
+    for step in _short_training(recipe, data, out):
+        now = time.process_time()
+        if step.step > TIMED_STEPS:
+            spent.append(now - before)
+        before = now
+    return statistics.median(spent)
+
+
+def _short_training(recipe: Recipe, data: CaptionedPictures, out: Path) -> Generator[TrainStep]:
+    short = dataclasses.replace(recipe.schedule, steps=2 * TIMED_STEPS, validate_pictures=0)
+    yield from train(recipe.build(data), data, short, out / str(time.monotonic_ns()), resume=False)
+
+
+def _trained_parameters(objective: nn.Module, data: CaptionedPictures) -> int:
+    """How many numbers the loss reaches: parts that a variant has switched off are not counted."""
+    objective(data.batch(0, 2, 0), torch.Generator().manual_seed(0))["loss"].backward()
+    parameters = list(objective.network.parameters())  # type: ignore[union-attr, operator]
+    reached = sum(parameter.numel() for parameter in parameters if parameter.grad is not None)
+    objective.zero_grad()
+    return reached
+
+
+def _measure(objective: nn.Module, data: CaptionedPictures, folder: Path, settings: Settings) -> dict[str, float]:
+    count = settings.prompts
+    if isinstance(objective, TIJepaObjective):
+        network = finish(objective.ema.network, objective.text, objective.anchors)
+        return _measure_matches(Scorer(network, objective.text.encoder), data, count)
+    if isinstance(objective, PeerObjective):
+        return _measure_matches(PeerScorer(objective.finished(), objective.text.encoder), data, count)
+    pipeline: PicturePipeline
+    if isinstance(objective, DitObjective):
+        pipeline = DitPipeline(objective.tokenizer, objective.ema.network, objective.text.encoder)
+    else:
+        assert isinstance(objective, JepaTObjective)
+        pipeline = JepaTPipeline(objective.tokenizer, objective.ema.network, objective.text.encoder)
+    figures = measure_pictures(pipeline, data, folder, settings).figures
+    return figures | {"milliseconds": min(_picture_milliseconds(pipeline, settings) for _ in range(8))}
+
+
+def _measure_matches(matcher: Matcher, data: CaptionedPictures, count: int) -> dict[str, float]:
+    """Match held-out pairs, of the half that nobody calibrates on; all other pictures where there are too few."""
+    _, members = fitting_and_measuring(data.rows, data.split.heldout_pairs)
+    members = members if len(members) >= FEWEST_PICTURES else np.arange(len(data.rows), dtype=np.int64)
+    indices = choose_pictures(data.rows, members, count, seed=0)
+    parts = match_matrix(matcher, data, indices)
+    energy, probability = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return matrix_figures(energy, probability, seed=0) | group_figures(energy, [data.rows[i] for i in indices])
+
+
+def _picture_milliseconds(pipeline: PicturePipeline, how: Sampling) -> float:
+    began = time.perf_counter()
+    next(generate(pipeline, ["red apple, noto style"], np.zeros(1, dtype=np.int64), how))
+    return 1000 * (time.perf_counter() - began)
+
+
+def read_measured(file: Path) -> list[Measured]:
+    """Read what a comparison wrote of its variants so far.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    try:
+        return [Measured(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} is not what a comparison writes: {error}") from None

@@ -1,0 +1,169 @@
+"""Measure how weights follow composed prompts: `python -m training.studies.scenes WEIGHTS --data DIR --out DIR`.
+
+One object, two objects and their relation, a named background colour, one to three of a thing: pictures are generated
+with fixed seeds and judged by known truths (`judging/scene_figures.py`), beside the ceilings of the same judge.
+"""
+
+import argparse
+import csv
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from jepa_app.pixels import to_pil
+from training.command_line import Report, measuring_parser, run
+from training.judging.generators import PicturePipeline
+from training.judging.picture_figures import Sampling, generate, reconstruct
+from training.judging.report import table
+from training.judging.scene_figures import Scene, choose_scenes, look, scene_figures, verdicts
+from training.judging.trials import Trials, progress
+from training.settings import require_at_least
+
+FEWEST_SCENES = 12  # of a kind: each colour once
+COLUMNS, SIDE, GAP, LINES = 6, 144, 12, 3  # of the drawn pictures; pixels, but for the first and the last
+DRAWN_ROWS = {"one_object": 1, "two_objects": 2, "background": 1, "count": 1}
+
+_WORDS = {
+    "one_object": "one object found",
+    "object_of_two": "each of two objects found",
+    "two_objects": "both objects found",
+    "relation": "both found and placed as said",
+    "relation_where_found": "placed as said, where both were found",
+    "background": "background of the colour said",
+    "background_object": "background and object right",
+    "count": "as many as said",
+    "count_object": "as many as said, and the object found",
+}
+_OF_OTHERS = ("object_of_two", "relation_where_found")  # shares of something else than of all scenes
+_COLUMNS = {"": "generated", "_reconstruction": "reconstruction", "_real": "real", "_other_prompts": "other prompts"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Sampling):
+    """What is measured: up to `scenes` prompts of each kind, and how their pictures are generated.
+
+    Raises:
+        ValueError: a number below what makes sense.
+    """
+
+    scenes: int = 120
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, {"scenes": FEWEST_SCENES})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Figures by name, the setting they hold for, and by kind of scene the prompts, pictures and what was right."""
+
+    figures: dict[str, float]
+    setting: dict[str, object]
+    scenes: dict[str, list[Scene]]
+    pixels: dict[str, Tensor]
+    right: dict[str, dict[str, list[bool]]]
+
+
+def measure_scenes(weights: Path | str, folder: Path, settings: Settings, device: str | None = None) -> Measured:
+    """Generate scenes of trained rows of `folder` with `weights`, a folder or a hub id, and judge them.
+
+    Raises:
+        ValueError: the weights hold no whole generator, or the folder is not usable or names no concepts.
+    """
+    trials = Trials.load(weights, folder, device)
+    pipeline, data, judge, exam = trials.pipeline, trials.data, trials.judge, trials.exam
+    if exam is None:
+        raise ValueError("scenes need pictures with code points, as training.corpus build makes them")
+    chosen = choose_scenes(data, data.split.train, settings.scenes, settings.seed)
+    setting = {"weights": str(weights), "data": str(folder), **asdict(settings), **trials.setting}
+    result = Measured(figures={}, setting=setting, scenes=chosen, pixels={}, right={})
+    for kind, scenes in chosen.items():
+        made = _generated(pipeline, scenes, kind, settings)
+        real = torch.cat([scene.picture.pixels for scene in scenes])
+        restored = reconstruct(pipeline.image_tokenizer, real.to(pipeline.device)).cpu()
+        pictures = {"": made, "_reconstruction": restored, "_real": real}
+        sights = {suffix: look(judge, kind, pixels) for suffix, pixels in pictures.items()}
+        result.figures.update(scene_figures(exam, kind, scenes, sights, settings.seed))
+        result.setting[f"scenes_{kind}"] = len(scenes)
+        result.pixels[kind] = made
+        right = verdicts(exam, kind, sights[""], scenes, scenes)
+        result.right[kind] = {name: flags.tolist() for name, flags in right.items() if name not in _OF_OTHERS}
+    return result
+
+
+def draw_scenes(measured: Measured) -> Image.Image:
+    """The first pictures of each kind with their prompts below, none picked."""
+    rows = [
+        (kind, row * COLUMNS)
+        for kind in measured.scenes
+        for row in range(DRAWN_ROWS[kind])
+        if row * COLUMNS < len(measured.scenes[kind])
+    ]
+    font = ImageFont.load_default(12)
+    step, height = SIDE + GAP, SIDE + GAP + LINES * 15
+    sheet = Image.new("RGB", (COLUMNS * step + GAP, len(rows) * height + GAP), (238, 238, 238))
+    pen = ImageDraw.Draw(sheet)
+    for line, (kind, start) in enumerate(rows):
+        part = slice(start, start + COLUMNS)
+        pictures = to_pil(measured.pixels[kind][part])
+        for column, (scene, picture) in enumerate(zip(measured.scenes[kind][part], pictures, strict=True)):
+            left, top = GAP + column * step, GAP + line * height
+            sheet.paste(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), (left, top))
+            text = "\n".join(textwrap.wrap(scene.prompt, 24, max_lines=LINES, placeholder=" …"))
+            pen.multiline_text((left + SIDE / 2, top + SIDE + 3), text, "black", font, anchor="ma", align="center")
+    return sheet
+
+
+def markdown(figures: Mapping[str, float]) -> str:
+    """The shares that are right as a Markdown table, with their ceilings and floor."""
+    rows = [
+        [words, *(f"{figures[name + suffix]:.2f}" if name + suffix in figures else "" for suffix in _COLUMNS)]
+        for name, words in _WORDS.items()
+        if name in figures
+    ]
+    return table(["scenes", *_COLUMNS.values()], rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and keep; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
+    return run(measuring_parser("studies.scenes", __doc__, Settings(), needs_out=True), Settings(), _measure, arguments)
+
+
+def _measure(options: argparse.Namespace, settings: Settings) -> Report:
+    measured = measure_scenes(options.weights, options.data, settings, options.device)
+    options.out.mkdir(parents=True, exist_ok=True)
+    draw_scenes(measured).save(options.out / "scenes.png", optimize=True)
+    _write_table(measured, options.out / "scenes.csv")
+    document = {"figures": measured.figures, "setting": measured.setting}
+    return Report(document=document, table=markdown(measured.figures))
+
+
+def _generated(pipeline: PicturePipeline, scenes: Sequence[Scene], kind: str, settings: Settings) -> Tensor:
+    """Pictures (B, 3, S, S) of the scenes' prompts; the seed of each is the setting's plus the number of its row."""
+    rows = np.asarray([scene.row for scene in scenes], dtype=np.int64)
+    made = generate(pipeline, [scene.prompt for scene in scenes], rows, settings)
+    return torch.cat(list(progress(made, f"generating {kind}", len(scenes), len)))
+
+
+def _write_table(measured: Measured, path: Path) -> None:
+    """One line a prompt and verdict: kind, prompt, seed, what was asked, whether it is right."""
+    seed = measured.setting["seed"]
+    assert isinstance(seed, int)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("kind", "prompt", "seed", "figure", "right"))
+        for kind, scenes in measured.scenes.items():
+            for name, flags in measured.right[kind].items():
+                for scene, flag in zip(scenes, flags, strict=True):
+                    writer.writerow((kind, scene.prompt, seed + scene.row, name, int(flag)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

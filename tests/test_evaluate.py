@@ -15,7 +15,8 @@ from jepa_app.checkpoint import load_config, load_state, write_manifest
 from jepa_app.config import TIJepaConfig
 from jepa_app.models.ti_jepa import TIJepa
 from tests.drawn_corpus import SIZE, draw, write_corpus, write_exact_weights
-from training import calibrate, evaluate
+from training import calibrate
+from training import evaluate as evaluate_command
 from training.data.batches import CaptionedPictures, default_cache_dir
 from training.data.captions import Row
 from training.data.selection import balanced_order, choose_pictures
@@ -57,7 +58,7 @@ def command(weights: Path, corpus: Path, *more: str) -> list[str]:
 def test_the_command_measures_both_models_and_keeps_its_evidence(
     weights: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert evaluate.main(command(weights, corpus, "--json", "--out", str(tmp_path))) == 0
+    assert evaluate_command.main(command(weights, corpus, "--json", "--out", str(tmp_path))) == 0
     document = json.loads(capsys.readouterr().out)
     figures, setting = document["figures"], document["setting"]
     for suffix in ("", "_heldout_concepts"):
@@ -125,7 +126,7 @@ def test_figures_of_an_absent_model_or_of_nameless_concepts_are_absent(
         draw(number, "black").convert("RGB").save(plain / f"{number:02}.png")
         entries.append(json.dumps({"file_name": f"{number:02}.png", "text": f"polygon {number}"}))
     (plain / "metadata.jsonl").write_text("\n".join(entries))
-    assert evaluate.main(command(only, plain, "--out", str(tmp_path / "out"))) == 0
+    assert evaluate_command.main(command(only, plain, "--out", str(tmp_path / "out"))) == 0
     shown = capsys.readouterr().out
     assert "Frechet distance, n = 12" in shown
     assert "concept" not in shown
@@ -152,7 +153,7 @@ def test_a_users_mistake_is_one_line_and_status_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     places = {"weights": str(weights), "corpus": str(corpus), "empty": str(tmp_path)}
-    assert evaluate.main([argument.format(**places) for argument in arguments]) == 2
+    assert evaluate_command.main([argument.format(**places) for argument in arguments]) == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error
     assert re.search(message, error.splitlines()[-1])
@@ -160,7 +161,7 @@ def test_a_users_mistake_is_one_line_and_status_2(
 
 def test_a_missing_argument_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
-        evaluate.main(["weights"])
+        evaluate_command.main(["weights"])
     assert leaving.value.code == 2
     assert capsys.readouterr().err.startswith("error: the following arguments are required: --data")
 

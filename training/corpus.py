@@ -1,4 +1,4 @@
-"""The corpus of captioned emoji: `python -m training.corpus build --out DIR [--size 128]`; `select` takes a part of it."""
+"""The corpus of captioned emoji: `python -m training.corpus build --out DIR [--size 128]`, `select` for a part."""
 
 import argparse
 import sys

@@ -204,10 +204,9 @@ def test_the_target_is_the_one_of_training(text_encoder: TextEncoder) -> None:
     )
     tokens = torch.tensor(lesson.tokens)[None]
     blocks = torch.tensor([index for index, step in enumerate(lesson.steps) for _ in step.asked])[None]
-    context = network.extend(
-        network.start(text), tokens[:, order], order[None], blocks
-    )  # as training asks: all at once
-    predicted = network.d_jepa.prediction_head(network.predict(context, order[None], blocks))[0]
+    # as training asks: all at once
+    context = network.extend(network.start(text).at(blocks), tokens[:, order], order[None])
+    predicted = network.d_jepa.prediction_head(network.predict(context.at(blocks), order[None]))[0]
     target = network.d_jepa.backbone.context_encoder.whole(text, tokens)[0, order]
     expected = cosine_similarity(predicted, target, dim=-1)
     torch.testing.assert_close(torch.tensor(lesson.steps[-1].foreseen)[order], expected, rtol=1e-3, atol=1e-4)

@@ -11,9 +11,10 @@ from torch.nn.functional import gelu
 from jepa_app.config import JepaTConfig
 from jepa_app.masking import block_ids, cosine_schedule
 from jepa_app.models.blocks import Attention, Block, CrossAttention, GridPositions, Rotary, initialise, rms_norm, turn
-from jepa_app.models.context import Context, Prefix, Slots
+from jepa_app.models.context import Context
 from jepa_app.models.denoiser import Denoiser, time_features
 from jepa_app.models.jepa_t import JepaT
+from jepa_app.models.slots import Prefix, Slots
 from jepa_app.models.text import TextFeatures, join_features
 from tests.conftest import TINY_JEPA_T, awake
 
@@ -51,9 +52,9 @@ def step_by_step(network: JepaT, text: TextFeatures, counts: tuple[int, ...]) ->
     for step, count in enumerate(counts):
         asked = order[:, done:] if network.asks_all_masked else order[:, done : done + count]
         now = torch.full(asked.shape, step)
-        conditions.append(network.predict(context, asked, now)[:, :count])
+        conditions.append(network.predict(context.at(now), asked)[:, :count])
         here = slice(done, done + count)
-        context = network.extend(context, clean[:, here], order[:, here], now[:, :count])
+        context = network.extend(context.at(now[:, :count]), clean[:, here], order[:, here])
         done += count
     return torch.cat(conditions, dim=1)
 
@@ -210,11 +211,10 @@ def test_time_features_tell_times_apart() -> None:
 def test_shapes(config: JepaTConfig) -> None:
     network = network_of(config)
     clean, order = some_tokens()
-    context = network.extend(
-        network.start(some_text()), clean[:, :4], order[:, :4], torch.zeros(3, 4, dtype=torch.long)
-    )
+    first = torch.zeros(3, 4, dtype=torch.long)
+    context = network.extend(network.start(some_text()).at(first), clean[:, :4], order[:, :4])
     asked = order[:, 4:]
-    assert network.predict(context, asked, torch.ones_like(asked)).shape == (3, N - 4, config.width)
+    assert network.predict(context.at(torch.ones_like(asked)), asked).shape == (3, N - 4, config.width)
 
 
 @pytest.mark.parametrize("num_steps", [1, 5, N])
@@ -223,8 +223,8 @@ def test_cached_conditions_of_one_call_equal_those_of_sampling(num_steps: int) -
     clean, order = some_tokens()
     counts = cosine_schedule(N, num_steps)
     blocks = block_ids(counts).expand(3, -1)
-    context = network.extend(network.start(some_text()), clean, order, blocks)
-    at_once = network.predict(context, order, blocks)
+    context = network.extend(network.start(some_text()).at(blocks), clean, order)
+    at_once = network.predict(context.at(blocks), order)
     assert torch.allclose(step_by_step(network, some_text(), counts), at_once, atol=1e-10)
     assert at_once.std(dim=(0, 1)).min() > 1e-3  # and they are not all the same
 
@@ -237,7 +237,7 @@ def test_a_condition_depends_on_tokens_of_earlier_steps_only() -> None:
     def conditions(changed: slice) -> Tensor:
         tokens = clean.clone()
         tokens[:, changed] += 1
-        return network.predict(network.extend(network.start(some_text()), tokens, order, blocks), order, blocks)
+        return network.predict(network.extend(network.start(some_text()).at(blocks), tokens, order).at(blocks), order)
 
     before = conditions(slice(0, 0))
     assert torch.equal(conditions(slice(10, N)), before)
@@ -271,8 +271,8 @@ def test_pictures_of_a_batch_do_not_see_one_another(config: JepaTConfig) -> None
 def test_what_is_kept_of_a_token_never_changes() -> None:
     network = network_of(CACHED)
     clean, order = some_tokens()
-    short = network.extend(network.start(some_text()), clean[:, :6], order[:, :6], block_ids((2, 4)).expand(3, -1))
-    long = network.extend(short, clean[:, 6:], order[:, 6:], torch.full((3, N - 6), 2))
+    short = network.extend(network.start(some_text()).at(block_ids((2, 4)).expand(3, -1)), clean[:, :6], order[:, :6])
+    long = network.extend(short.at(torch.full((3, N - 6), 2)), clean[:, 6:], order[:, 6:])
     length = short.blocks.shape[1]
     assert long.blocks.shape[1] == length + N - 6
     for kept in ("encoder", "predictor"):
@@ -291,8 +291,8 @@ def test_extending_encodes_the_new_tokens_only() -> None:
     for step, count in enumerate((3, 4, 5)):
         at = sum((3, 4, 5)[:step])
         now = torch.full((3, count), step)
-        context = network.extend(context, clean[:, at : at + count], order[:, at : at + count], now)
-        network.predict(context, order[:, 12:], torch.full((3, N - 12), 3))
+        context = network.extend(context.at(now), clean[:, at : at + count], order[:, at : at + count])
+        network.predict(context.at(torch.full((3, N - 12), 3)), order[:, 12:])
     handle.remove()
     assert encoded == [3, 4, 5]
 
@@ -411,7 +411,7 @@ def test_positions_matter() -> None:
     now = torch.zeros_like(order)
 
     def conditions(places: Tensor) -> Tensor:
-        context: Context = network.extend(network.start(some_text()), clean[:, :4], places[:, :4], now[:, :4])
-        return network.predict(context, places[:, 4:], now[:, 4:] + 1)
+        context: Context = network.extend(network.start(some_text()).at(now[:, :4]), clean[:, :4], places[:, :4])
+        return network.predict(context.at(now[:, 4:] + 1), places[:, 4:])
 
     assert not torch.allclose(conditions(order), conditions(order.roll(1, dims=1)), atol=1e-3)

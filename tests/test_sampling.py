@@ -261,10 +261,10 @@ def test_sampling_asks_the_denoiser_with_the_conditions_of_predict(config: JepaT
         count = len(step.revealed)
         known, asked = order[:, :done], order[:, done:]
         blocks = torch.repeat_interleave(torch.arange(4), torch.tensor([len(s.revealed) for s in steps]))[None]
-        context = network.extend(network.start(text_of(4)), clean[:, :done], known, blocks[:, :done])
+        context = network.extend(network.start(text_of(4)).at(blocks[:, :done]), clean[:, :done], known)
         now = torch.full_like(asked, step.index)
         here = slice(None) if network.asks_all_masked else slice(count)
-        expected = network.predict(context, asked[:, here], now[:, here])[0, :count]
+        expected = network.predict(context.at(now[:, here]), asked[:, here])[0, :count]
         assert torch.allclose(condition, expected, atol=1e-4)
         done += count
 

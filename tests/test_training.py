@@ -318,8 +318,8 @@ def test_the_published_form_is_asked_as_the_sampler_asks(num_masked: int) -> Non
     context = network.start(features())
     for step, part in enumerate(known.split(4, dim=1)):
         clean = tokens.gather(1, part[:, :, None].expand(-1, -1, 12))
-        context = network.extend(context, clean, part, torch.full_like(part, step))
-    expected = network.predict(context, asked.positions, torch.full_like(asked.positions, 9))
+        context = network.extend(context.at(torch.full_like(part, step)), clean, part)
+    expected = network.predict(context.at(torch.full_like(asked.positions, 9)), asked.positions)
     assert torch.allclose(asked.condition, expected, atol=1e-10)
 
 

@@ -174,7 +174,7 @@ def test_words_go_by_the_open_ways_alone(weights: Path) -> None:
 
     def conditions(told: JepaT) -> torch.Tensor:
         with torch.no_grad():
-            return told.predict(told.start(text), positions, blocks)
+            return told.predict(told.start(text).at(blocks), positions)
 
     ways = text_paths.ways_of(network)
     assert ways == ["prefix", "cross-attention", "before the losses"]
@@ -182,7 +182,7 @@ def test_words_go_by_the_open_ways_alone(weights: Path) -> None:
     assert torch.equal(rows["all ways"], conditions(network))
     with torch.no_grad():
         null = network.start(network.null_features(2))
-        assert torch.equal(rows["no text"], network.predict(null, positions, blocks))
+        assert torch.equal(rows["no text"], network.predict(null.at(blocks), positions))
     assert len(rows) == 8
     distances = torch.pdist(torch.stack([one.flatten() for one in rows.values()]))
     assert distances.min() > 1e-4  # every way carries something

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from jepa_app.generation.picture import Picture
-from jepa_app.models.context import Context, Prefix, Slots
+from jepa_app.models.context import Context
 from jepa_app.models.jepa_t import JepaT
+from jepa_app.models.slots import Prefix, Slots
 from jepa_app.models.text import MAX_TOKENS, TextFeatures
 
 Start = Prefix | Context  # an encoded prompt, from which any number of pictures begin
@@ -43,12 +44,8 @@ def begin(network: JepaT, text: TextFeatures, picture: Picture | None) -> Contex
         return context
     positions, copies = picture.order[: len(picture.begun)], len(text)
     tokens = picture.tokens[positions].to(network.null_text.dtype)
-    return network.extend(
-        context,
-        tokens.expand(copies, -1, -1),
-        positions.expand(copies, -1),
-        picture.begun.expand(copies, -1),
-    )
+    turn = context.at(picture.begun.expand(copies, -1))
+    return network.extend(turn, tokens.expand(copies, -1, -1), positions.expand(copies, -1))
 
 
 class PackedConditions:
@@ -137,7 +134,7 @@ class SeparateConditions:
     def _condition(self, picture: Picture, context: Context) -> Tensor:
         asked = picture.order[None, picture.done :] if self._network.asks_all_masked else picture.asked[None]
         now = torch.full_like(asked, picture.index)
-        return self._network.predict(context, asked, now)[0, : len(picture.asked)]
+        return self._network.predict(context.at(now), asked)[0, : len(picture.asked)]
 
     def extend(self, pictures: Sequence[Picture]) -> None:
         """Add the tokens of the last step to each context."""
@@ -146,4 +143,4 @@ class SeparateConditions:
             tokens = picture.tokens[revealed].to(self._network.null_text.dtype)
             now = torch.full_like(revealed, picture.index - 1)
             contexts = self._contexts[picture]
-            self._contexts[picture] = [self._network.extend(one, tokens, revealed, now) for one in contexts]
+            self._contexts[picture] = [self._network.extend(one.at(now), tokens, revealed) for one in contexts]

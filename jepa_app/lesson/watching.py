@@ -174,7 +174,7 @@ def looks(network: JepaT, text: TextFeatures, picture: Picture) -> Iterator[tupl
         else:
             yield _look(network, context, asked, step), everything
         tokens = picture.tokens[asked].to(network.null_text.dtype)
-        context = network.extend(context, tokens, asked, torch.full_like(asked, step))
+        context = network.extend(context.at(torch.full_like(asked, step)), tokens, asked)
         done += count
 
 
@@ -182,9 +182,10 @@ def _look(network: JepaT, context: Context, positions: Tensor, step: int) -> Loo
     assert context.prompt is not None
     keys, mask, _ = context.prompt
     assert isinstance(mask, Tensor)
-    unfused = network.unfused(context, positions, torch.full_like(positions, step))
+    turn = context.at(torch.full_like(positions, step))
+    unfused = network.unfused(turn, positions)
     shares = network.fusion.shares(unfused, keys, mask)[0].mean(dim=0)
-    return Look(positions=positions[0], condition=network.fuse(context, unfused)[0], shares=shares)
+    return Look(positions=positions[0], condition=network.fuse(turn, unfused)[0], shares=shares)
 
 
 def foreseen(network: JepaT, look: Look, target: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ blocks only.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,9 @@ from jepa_app.config import DJepaConfig
 from jepa_app.masking import NEVER, PREFIX_BLOCK, visible
 from jepa_app.models.attention import Visibility
 from jepa_app.models.blocks import Block, GridPositions, KeptKeys, QueryBlock, initialise
-from jepa_app.models.context import Context, Turn
+from jepa_app.models.context import Context, ContextTurn, KnownT, Turn
 from jepa_app.models.denoiser import Denoiser
 from jepa_app.models.text import TextFeatures
-
-KnownT = TypeVar("KnownT", Context, Turn)
 
 
 class ContextEncoder(nn.Module):
@@ -114,30 +112,27 @@ class CachedBackbone(nn.Module):
         x, blocks, positions = self.context_encoder.embed_prefix(prompt)
         empty = Context(blocks[:, :0], positions[:, :0])
         mask = visible(blocks.clamp(max=0), blocks, same_block=True)
-        return self._encode(empty, x, positions, blocks, mask)
+        return self._encode(empty.at(blocks), x, positions, mask)
 
-    def extend(self, context: KnownT, tokens: Tensor, positions: Tensor, blocks: Tensor | None = None) -> KnownT:
-        """Encode revealed tokens (B, L, C) at positions (B, L), revealed by steps `blocks` (B, L), and keep them."""
+    def extend(self, turn: Turn[KnownT], tokens: Tensor, positions: Tensor) -> KnownT:
+        """Encode revealed tokens (B, L, C) at positions (B, L) and keep them."""
         x = self.context_encoder.embed_tokens(tokens, positions)
-        return self._encode(context, x, positions, blocks, context.encoding_mask(blocks))
+        return self._encode(turn, x, positions, turn.encoding_mask())
 
-    def _encode(self, context: KnownT, x: Tensor, positions: Tensor, blocks: Tensor | None, mask: Visibility) -> KnownT:
-        features, encoder = self.context_encoder(x, positions, context.encoder, mask)
+    def _encode(self, turn: Turn[KnownT], x: Tensor, positions: Tensor, mask: Visibility) -> KnownT:
+        features, encoder = self.context_encoder(x, positions, turn.encoder, mask)
         rotary = self.queries.rotary(positions)
         kept = [layer.keep(features, rotary) for layer in self.predictor if isinstance(layer, QueryBlock)]
-        return context.grow(encoder, kept, positions, blocks)
+        return turn.grow(encoder, kept, positions)
 
-    def predict(
-        self, context: Context | Turn, queries: Tensor, positions: Tensor, blocks: Tensor | None = None
-    ) -> Tensor:
+    def predict(self, turn: Turn[Any], queries: Tensor, positions: Tensor) -> Tensor:
         """Predict features (B, M, D) from queries (B, M, D) for positions (B, M).
 
-        Steps `blocks` (B, M) will reveal them; a query sees the context of earlier steps and the other queries of its
-        own step.
+        A query sees the context of earlier steps and the other queries of its own step.
         """
-        mask, x = context.asking_mask(blocks), queries
+        mask, x = turn.asking_mask(), queries
         rotary = self.queries.rotary(positions)
-        for layer, kept in zip(self.predictor, context.predictor, strict=True):
+        for layer, kept in zip(self.predictor, turn.predictor, strict=True):
             x, _ = layer(x, rotary, kept, mask)
         return self.predictor_norm(x)
 
@@ -161,35 +156,28 @@ class BidirectionalBackbone(nn.Module):
         x, blocks, positions = self.context_encoder.embed_prefix(prompt)
         return Context(blocks, positions, tokens=x)
 
-    def extend(self, context: KnownT, tokens: Tensor, positions: Tensor, blocks: Tensor | None = None) -> KnownT:
-        """Add revealed tokens (B, L, C) at positions (B, L); `blocks` (B, L) only tell them from padding."""
-        assert isinstance(context, Context)
-        assert context.tokens is not None
-        assert blocks is not None
-        x = self.context_encoder.embed_tokens(tokens, positions)
-        return replace(
-            context,
-            blocks=torch.cat([context.blocks, blocks], dim=1),
-            positions=torch.cat([context.positions, positions], dim=1),
-            tokens=torch.cat([context.tokens, x], dim=1),
-        )
+    def extend(self, turn: Turn[KnownT], tokens: Tensor, positions: Tensor) -> KnownT:
+        """Add revealed tokens (B, L, C) at positions (B, L); their steps only tell them from padding."""
+        embedded = self.context_encoder.embed_tokens(tokens, positions)
+        grown = turn.grow((), (), positions)
+        assert isinstance(grown, Context)  # slots keep what this backbone does not have
+        assert grown.tokens is not None
+        return replace(grown, tokens=torch.cat([grown.tokens, embedded], dim=1))
 
-    def predict(
-        self, context: Context | Turn, queries: Tensor, positions: Tensor, blocks: Tensor | None = None
-    ) -> Tensor:
+    def predict(self, turn: Turn[Any], queries: Tensor, positions: Tensor) -> Tensor:
         """Predict features (B, M, D) from queries (B, M, D) for positions (B, M).
 
         As published these are all masked ones, whichever step reveals them.
         """
-        assert isinstance(context, Context)
+        assert isinstance(turn, ContextTurn)  # slots keep what this backbone does not have
+        context = turn.context
         assert context.tokens is not None
-        assert blocks is not None
         known = (context.blocks < NEVER)[:, None, :]  # (B, 1, R + V)
         features, _ = self.context_encoder(
             context.tokens, context.positions, mask=known.expand(-1, known.shape[-1], -1)
         )
         x = torch.cat([self.predictor_in(features), queries], dim=1)
-        everywhere = torch.cat([known, (blocks < NEVER)[:, None, :]], dim=2)
+        everywhere = torch.cat([known, (turn.blocks < NEVER)[:, None, :]], dim=2)
         mask = everywhere.expand(-1, x.shape[1], -1)
         rotary = self.queries.rotary(torch.cat([context.positions, positions], dim=1))
         for layer in self.predictor:
@@ -239,23 +227,15 @@ class DJepa(nn.Module):
         """Begin a batch of pictures from prompt features (B, T, W)."""
         return self.backbone.start(prompt)
 
-    def extend(self, context: KnownT, tokens: Tensor, positions: Tensor, blocks: Tensor | None = None) -> KnownT:
-        """Take in revealed tokens (B, L, C) at positions (B, L), revealed by steps `blocks` (B, L).
-
-        Slots know their steps: on a turn tokens are packed, (1, P, C), and `blocks` is left out.
-        """
-        return self.backbone.extend(context, tokens, positions, blocks)
+    def extend(self, turn: Turn[KnownT], tokens: Tensor, positions: Tensor) -> KnownT:
+        """Take in revealed tokens (B, L, C) at positions (B, L); with slots they are packed, (1, P, C)."""
+        return self.backbone.extend(turn, tokens, positions)
 
     def queries(self, positions: Tensor) -> Tensor:
         """Return what the predictor is asked with, (B, M, D), for positions (B, M)."""
         queries: Tensor = self.backbone.queries(positions)
         return queries
 
-    def predict(
-        self, context: Context | Turn, queries: Tensor, positions: Tensor, blocks: Tensor | None = None
-    ) -> Tensor:
-        """Return the conditions (B, M, D) for the denoiser, asked with queries (B, M, D).
-
-        The queries are for positions (B, M) of steps `blocks` (B, M).
-        """
-        return self.backbone.predict(context, queries, positions, blocks)
+    def predict(self, turn: Turn[Any], queries: Tensor, positions: Tensor) -> Tensor:
+        """Return the conditions (B, M, D) for the denoiser, asked with queries (B, M, D) for positions (B, M)."""
+        return self.backbone.predict(turn, queries, positions)

@@ -7,14 +7,15 @@ Letters in shapes: B batch, M asked positions, T text tokens, W text width, C to
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from jepa_app.config import JepaTConfig
 from jepa_app.models.blocks import CrossAttention, initialise
-from jepa_app.models.context import Context, Prompt, Turn
-from jepa_app.models.d_jepa import DJepa, KnownT
+from jepa_app.models.context import Context, KnownT, Prompt, Turn
+from jepa_app.models.d_jepa import DJepa
 from jepa_app.models.denoiser import Denoiser
 from jepa_app.models.text import TextFeatures, drop_text, null_features
 
@@ -76,28 +77,25 @@ class JepaT(nn.Module):
         """Return what the context encoder reads before the picture: the text; with `text_prefix` off the null text."""
         return text if self.config.text_prefix else self.null_features(len(text))
 
-    def extend(self, context: KnownT, tokens: Tensor, positions: Tensor, blocks: Tensor | None = None) -> KnownT:
-        """Take in revealed tokens (B, L, C) at positions (B, L), revealed by steps `blocks` (B, L).
+    def extend(self, turn: Turn[KnownT], tokens: Tensor, positions: Tensor) -> KnownT:
+        """Take in revealed tokens (B, L, C) at positions (B, L); with slots they are packed, (1, P, C)."""
+        return self.d_jepa.extend(turn, tokens, positions)
 
-        Slots know their steps: on a turn tokens are packed, (1, P, C), and `blocks` is left out.
-        """
-        return self.d_jepa.extend(context, tokens, positions, blocks)
+    def predict(self, turn: Turn[Any], positions: Tensor) -> Tensor:
+        """Return the conditions (B, M, D), fused with the text, at positions (B, M)."""
+        return self.fuse(turn, self.unfused(turn, positions))
 
-    def predict(self, context: Context | Turn, positions: Tensor, blocks: Tensor | None = None) -> Tensor:
-        """Return the conditions (B, M, D), fused with the text, at positions (B, M) of steps `blocks` (B, M)."""
-        return self.fuse(context, self.unfused(context, positions, blocks))
-
-    def unfused(self, context: Context | Turn, positions: Tensor, blocks: Tensor | None = None) -> Tensor:
-        """Return what the predictor says (B, M, D) at positions (B, M) of steps `blocks` (B, M), before `fuse`."""
+    def unfused(self, turn: Turn[Any], positions: Tensor) -> Tensor:
+        """Return what the predictor says (B, M, D) at positions (B, M), before `fuse`."""
         queries = self.d_jepa.queries(positions)
         if self.config.fuse_before_predictor:
-            assert context.prompt is not None
-            queries = self._read(context.prompt, queries)
-        return self.d_jepa.predict(context, queries, positions, blocks)
+            assert turn.prompt is not None
+            queries = self._read(turn.prompt, queries)
+        return self.d_jepa.predict(turn, queries, positions)
 
-    def fuse(self, context: Context | Turn, condition: Tensor) -> Tensor:
+    def fuse(self, turn: Turn[Any], condition: Tensor) -> Tensor:
         """Let conditions (B, M, D) of the predictor read the text: (B, M, D)."""
-        prompt = context.prompt
+        prompt = turn.prompt
         assert prompt is not None
         if self.config.fuse_after_predictor:
             condition = self._read(prompt, condition)

@@ -49,8 +49,8 @@ def published_sample(
         shown = tokens.repeat(copies, 1, 1).gather(1, order[:, :done, None].expand(-1, -1, config.channels))
         context = network.start(features)
         if done:
-            context = network.extend(context, shown, order[:, :done], blocks[:, :done])
-        condition = network.predict(context, order[:, done:], blocks[:, done:])[:, :count].flatten(0, 1)
+            context = network.extend(context.at(blocks[:, :done]), shown, order[:, :done])
+        condition = network.predict(context.at(blocks[:, done:]), order[:, done:])[:, :count].flatten(0, 1)
         done += count
         scale = 1 + (settings.guidance - 1) * done / config.num_tokens
         asked = order[:batch, done - count : done]

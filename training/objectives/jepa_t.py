@@ -70,8 +70,8 @@ def ask_all_blocks(network: JepaT, text: TextFeatures, tokens: Tensor, generator
     order = random_orders(batch, num_tokens, generator)
     blocks = random_blocks(batch, num_tokens, generator)
     clean = take(tokens, order)
-    context = network.extend(network.start(text), clean, order, blocks)
-    return Asked(network.predict(context, order, blocks), clean, order)
+    context = network.extend(network.start(text).at(blocks), clean, order)
+    return Asked(network.predict(context.at(blocks), order), clean, order)
 
 
 def ask_masked(
@@ -88,8 +88,8 @@ def ask_masked(
     order = random_orders(batch, num_tokens, generator)
     known, asked = order.split([num_tokens - num_masked, num_masked], dim=1)
     asked = asked[:, :num_asked]
-    context = network.extend(network.start(text), take(tokens, known), known, torch.zeros_like(known))
-    return Asked(network.predict(context, asked, torch.ones_like(asked)), take(tokens, asked), asked)
+    context = network.extend(network.start(text).at(torch.zeros_like(known)), take(tokens, known), known)
+    return Asked(network.predict(context.at(torch.ones_like(asked)), asked), take(tokens, asked), asked)
 
 
 def ask(network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator) -> Asked:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from jepa_app.files.pictures import open_picture
 from jepa_app.studio.export import animation, png_settings, run_settings
-from jepa_app.studio.generating import Frame
+from jepa_app.studio.frames import Frame
 from jepa_app.studio.requests import MAX_SEED, GenerateRequest
 from jepa_app.studio.score_csv import score_csv, score_record
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
@@ -89,7 +89,7 @@ def run_generate(options: argparse.Namespace) -> None:
         _check_target(options.run_file, (".webp",))
     request = _request(options, options.prompt, options.seed)
     studio = _load(options)
-    record = _keep(studio, request, list(studio.generate(request)), options.out, options.run_file)
+    record = _keep(studio, request, list(studio.generating.frames(request)), options.out, options.run_file)
     _report(options, record, f"{record['file']}  seed {record['seed']}  {record['seconds']:.1f} s")
 
 
@@ -105,7 +105,7 @@ def run_score(options: argparse.Namespace) -> None:
     if options.picture is None or not options.captions:
         raise ValueError('give a picture and at least one caption: score apple.png "red apple" "blue car"')
     picture = open_picture(options.picture)
-    scores = [score_record(score) for score in _load(options).score(picture, options.captions)]
+    scores = [score_record(score) for score in _load(options).matching.score(picture, options.captions)]
     # never certain: the nearest to it that is said is 99.9 %
     lines = [f"{row['energy']:9.4f}  {min(row['probability'], 0.999):6.1%}  {row['caption']}" for row in scores]
     _report(options, scores, "\n".join(["   energy  probable  caption (lower energy is better)", *lines]))
@@ -130,7 +130,7 @@ def _generate_many(options: argparse.Namespace) -> None:
     with _writing(options.out_dir):
         options.out_dir.mkdir(parents=True, exist_ok=True)
     studio, records = _load(options), []
-    for number, group in groupby(studio.generate_each(requests), key=itemgetter(0)):
+    for number, group in groupby(studio.generating.each(requests), key=itemgetter(0)):
         request, frames = requests[number], [frame for _, frame in group]
         record = _keep(studio, request, frames, options.out_dir / f"{number:04d}.png", None)
         records.append(record)

@@ -63,7 +63,7 @@ def test_the_trace_tells_every_step(open_studio: OpenPage, studio: Studio) -> No
     trace = json.loads(data)
     assert name == "jepa-7.json"
     assert (trace["prompt"], trace["seed"], trace["steps"], trace["negative_prompt"]) == (PROMPT, 7, 6, "")
-    frames = list(studio.generate(REQUEST))
+    frames = list(studio.generating.frames(REQUEST))
     assert [step["index"] for step in trace["trace"]] == list(range(6))
     assert [step["revealed"] for step in trace["trace"]] == [list(frame.revealed) for frame in frames]
     seconds = [step["seconds"] for step in trace["trace"]]

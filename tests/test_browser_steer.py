@@ -235,7 +235,7 @@ def test_a_page_reloaded_in_the_middle_goes_on(open_studio: OpenPage, gate: Gate
 
 
 def test_lost_steps_are_fetched_again(open_studio: OpenPage, studio: Studio) -> None:
-    frames = list(studio.generate(GenerateRequest(prompt="red apple", steps=8, seed=79)))
+    frames = list(studio.generating.frames(GenerateRequest(prompt="red apple", steps=8, seed=79)))
     page = open_studio()
     page.evaluate(
         "delta => document.dispatchEvent(new CustomEvent('jepa:begin', { detail: { delta, around: [] } }))",
@@ -256,7 +256,7 @@ def test_those_who_wait_hear_how_many_are_ahead(
     engine = studio._engine
     with monkeypatch.context() as patch:
         patch.setattr(engine, "max_active", 0)  # nobody is let in
-        others = [studio.runs.submit(GenerateRequest(prompt="rose", steps=2, seed=80), client) for client in "ab"]
+        others = [studio.generating.submit(GenerateRequest(prompt="rose", steps=2, seed=80), client) for client in "ab"]
         page.fill("#prompt textarea", "red apple")
         page.click("#run")
         wait_for_status(page, "Waiting: 2 before yours")

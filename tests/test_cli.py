@@ -17,7 +17,8 @@ from PIL import Image
 from jepa_app.__main__ import main
 from jepa_app.studio.export import read_settings
 from jepa_app.studio.requests import GenerateRequest
-from jepa_app.studio.studio import Studio, score_csv
+from jepa_app.studio import score_csv
+from jepa_app.studio.studio import Studio
 from tests.studio_server import loaded
 
 ROOT = Path(__file__).parent.parent
@@ -138,7 +139,7 @@ def test_a_long_table_is_scored_in_parts(weights: str, tmp_path: Path, monkeypat
     assert main(["score", str(tmp_path / "1.png"), "caption 4", "--weights", weights]) == 0
     studio = loaded(Path(weights))
     for row in rows:
-        energy, _ = studio.score_matrix([Image.open(tmp_path / row["picture"])], [row["caption"]])
+        energy, _ = studio.matching.score_matrix([Image.open(tmp_path / row["picture"])], [row["caption"]])
         assert float(row["energy"]) == pytest.approx(energy[0][0], abs=5e-5)
 
 

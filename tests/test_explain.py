@@ -94,7 +94,7 @@ def test_the_studio_shows_the_lesson_of_its_own_run(tiny_weights: Path) -> None:
     request = GenerateRequest(prompt=PROMPT, negative_prompt="blue", steps=4, seed=5)
     *progress, lesson = studio.explain(request)
     assert isinstance(lesson, Lesson)
-    frames = list(studio.generate(request))
+    frames = list(studio.generating.frames(request))
     for step, frame in zip(lesson.steps, frames, strict=True):
         assert step.asked == frame.revealed
         assert same(step.picture, frame.image)
@@ -297,13 +297,13 @@ def test_what_cannot_be_told_is_refused(tiny_weights: Path, text_encoder: TextEn
 def test_lessons_take_turns_and_pictures_go_on(tiny_weights: Path) -> None:
     studio: Studio = loaded(tiny_weights)
     request = GenerateRequest(prompt="rose", steps=4, seed=3)
-    alone = list(studio.generate(request))[-1].image
+    alone = list(studio.generating.frames(request))[-1].image
     first = studio.explain(request)
     next(first)
     second: list[object] = []
     waiting = threading.Thread(target=lambda: second.extend(studio.explain(request)))
     waiting.start()
-    assert same(list(studio.generate(request))[-1].image, alone)
+    assert same(list(studio.generating.frames(request))[-1].image, alone)
     assert not second  # it waits while the first one is not closed
     first.close()
     waiting.join(60)

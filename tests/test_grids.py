@@ -82,7 +82,7 @@ def test_cells_come_as_they_are_made_and_equal_each_alone(tiny_weights: Path) ->
     grid = make_grid(BASE, "seed", "1-3", "steps", "2, 4")
     last = {}
     order = []
-    for number, frame in studio.generate_together([cell.request for cell in grid.cells]):
+    for number, frame in studio.generating.together([cell.request for cell in grid.cells]):
         last[number] = frame
         order.append(number)
     assert order != sorted(order)  # nobody waits for a whole picture of another
@@ -96,6 +96,6 @@ def test_cells_come_as_they_are_made_and_equal_each_alone(tiny_weights: Path) ->
 def test_a_wrong_request_among_many_drops_all(tiny_weights: Path) -> None:
     studio: Studio = loaded(tiny_weights)
     with pytest.raises(ValueError, match="steps is 40; allowed: 1 to 16"):
-        list(studio.generate_together([BASE, GenerateRequest(prompt="rose", steps=40)]))
-    assert len(list(studio.generate_together([BASE]))) == 3
-    assert list(studio.generate_together([])) == []
+        list(studio.generating.together([BASE, GenerateRequest(prompt="rose", steps=40)]))
+    assert len(list(studio.generating.together([BASE]))) == 3
+    assert list(studio.generating.together([])) == []

@@ -12,9 +12,9 @@ from PIL import Image
 
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.limits import MAX_CAPTIONS
-from jepa_app.studio.generating import Frame, Waiting, settings_of
+from jepa_app.studio.frames import Frame, Waiting
 from jepa_app.studio.jobs import Job, Jobs
-from jepa_app.studio.requests import MAX_SEED, Edit, GenerateRequest
+from jepa_app.studio.requests import MAX_SEED, Edit, GenerateRequest, settings_of
 from jepa_app.studio.studio import Choice, Studio
 from tests.studio_server import loaded
 
@@ -47,7 +47,7 @@ def test_a_transparent_picture_scores_the_same_by_every_way(studio: Studio) -> N
         [[table]], _ = studio.matching.score_matrix([picture], ["green square"])
         [pair] = studio.matching.score_pairs([picture], ["green square"], [(0, 0)])
         why = studio.matching.explain(picture, "green square").score.energy
-        begun, _ = studio.runs.keep_picture(picture)
+        begun, _ = studio.generating.keep_picture(picture)
         energies.append((one, table, pair.energy, why, np.asarray(begun.image).tobytes()))
     assert energies[0] == energies[1]
     assert energies[0][0] == pytest.approx(energies[0][1])
@@ -100,7 +100,7 @@ def test_the_limits_themselves_are_allowed() -> None:
 
 
 def test_frames_reveal_every_token_once(studio: Studio) -> None:
-    frames = list(studio.generate(GenerateRequest(prompt="red apple", steps=5, seed=3)))
+    frames = list(studio.generating.frames(GenerateRequest(prompt="red apple", steps=5, seed=3)))
     assert [(frame.index, frame.total) for frame in frames] == [(step, 5) for step in range(5)]
     assert sorted(position for frame in frames for position in frame.revealed) == list(range(16))
     assert all((frame.grid, frame.seed, frame.image.mode) == (4, 3, "RGB") for frame in frames)
@@ -108,7 +108,7 @@ def test_frames_reveal_every_token_once(studio: Studio) -> None:
 
 
 def test_tokens_once_shown_keep_their_pixels(studio: Studio) -> None:
-    frames = list(studio.generate(GenerateRequest(prompt="red apple", steps=4, seed=3)))
+    frames = list(studio.generating.frames(GenerateRequest(prompt="red apple", steps=4, seed=3)))
     for before, after in pairwise(frames):
         for position in before.revealed:
             left, top = position % 4 * 8, position // 4 * 8
@@ -126,7 +126,7 @@ def test_the_same_seed_gives_the_same_picture(studio: Studio) -> None:
 
 def test_without_a_seed_one_is_drawn_and_told(studio: Studio) -> None:
     request = GenerateRequest(prompt="red apple", steps=1)
-    first, second = next(studio.generate(request)), next(studio.generate(request))
+    first, second = next(studio.generating.frames(request)), next(studio.generating.frames(request))
     assert first.seed != second.seed
     again = studio.generate_image(GenerateRequest(prompt="red apple", steps=1, seed=first.seed))
     assert again.tobytes() == first.image.tobytes()
@@ -156,22 +156,25 @@ def test_a_prompt_of_too_many_tokens_is_refused(studio: Studio) -> None:
 def test_a_generation_lets_others_in_between_its_steps(studio: Studio) -> None:
     request = GenerateRequest(prompt="red apple", steps=4, seed=5)
     alone = studio.generate_image(request)
-    run, other = studio.generate(request), studio.generate(GenerateRequest(prompt="blue car", steps=4, seed=6))
+    run, other = (
+        studio.generating.frames(request),
+        studio.generating.frames(GenerateRequest(prompt="blue car", steps=4, seed=6)),
+    )
     frames = []
     for _ in range(4):
         frames.append(next(run))
         next(other)
-        studio.score(frames[-1].image, ["red apple"])
+        studio.matching.score(frames[-1].image, ["red apple"])
     assert frames[-1].image.tobytes() == alone.tobytes()
 
 
 def test_an_abandoned_run_leaves_the_studio_usable(studio: Studio) -> None:
-    run = studio.generate(GenerateRequest(prompt="red apple", steps=8, seed=5))
+    run = studio.generating.frames(GenerateRequest(prompt="red apple", steps=8, seed=5))
     next(run)
     run.close()
     assert next(run, None) is None
-    next(studio.generate(GenerateRequest(prompt="red apple", steps=8, seed=5)))  # never closed, never finished
-    assert studio.score(Image.new("RGB", (9, 9)), ["red apple"])
+    next(studio.generating.frames(GenerateRequest(prompt="red apple", steps=8, seed=5)))  # never closed, never finished
+    assert studio.matching.score(Image.new("RGB", (9, 9)), ["red apple"])
 
 
 def test_many_threads_get_their_own_pictures(studio: Studio) -> None:
@@ -197,7 +200,7 @@ def test_many_threads_get_their_own_pictures(studio: Studio) -> None:
 def test_scores_come_best_first(studio: Studio) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
     captions = ["red apple", "a blue car", "😀", "cat"]
-    scores = studio.score(noise, captions)
+    scores = studio.matching.score(noise, captions)
     assert sorted(score.caption for score in scores) == sorted(captions)
     assert [score.energy for score in scores] == sorted(score.energy for score in scores)
     assert all(0 <= score.probability <= 1 for score in scores)
@@ -206,10 +209,10 @@ def test_scores_come_best_first(studio: Studio) -> None:
 def test_a_matrix_agrees_with_its_single_scores(studio: Studio) -> None:
     pictures = [Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue")]
     captions = ["red apple", "sky"]
-    energy, probability = studio.score_matrix(pictures, captions)
+    energy, probability = studio.matching.score_matrix(pictures, captions)
     assert np.array(energy).shape == np.array(probability).shape == (3, 2)
     for row, picture in zip(energy, pictures, strict=True):
-        single = {score.caption: score.energy for score in studio.score(picture, captions)}
+        single = {score.caption: score.energy for score in studio.matching.score(picture, captions)}
         np.testing.assert_allclose(row, [single[caption] for caption in captions], atol=1e-4)
 
 
@@ -224,13 +227,16 @@ def test_a_matrix_agrees_with_its_single_scores(studio: Studio) -> None:
 )
 def test_wrong_captions_are_refused(studio: Studio, captions: list[str], told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        studio.score(Image.new("RGB", (8, 8)), captions)
+        studio.matching.score(Image.new("RGB", (8, 8)), captions)
 
 
 def test_an_explanation_tells_shares_of_errors(studio: Studio) -> None:
     picture = Image.effect_noise((40, 30), 60).convert("RGB")
     told = studio.matching.explain(picture, "red apple, flat")
-    whole, alone = studio.score(picture, ["red apple, flat"])[0], studio.score(picture, ["red apple,"])[0]
+    whole, alone = (
+        studio.matching.score(picture, ["red apple, flat"])[0],
+        studio.matching.score(picture, ["red apple,"])[0],
+    )
     assert told.words == ("red", "apple", "flat")
     assert told.score.energy == pytest.approx(whole.energy, abs=1e-4)
     assert told.gains[2] == pytest.approx(alone.energy - whole.energy, abs=1e-4)
@@ -247,7 +253,7 @@ def test_tables_give_their_turn_away_and_refuse_too_much(studio: Studio) -> None
     pictures = [Image.effect_noise((32, 32), 60).convert("RGB") for _ in range(3)]
     rows = studio.matching.score_table(pictures, ["red apple", "sky"])
     assert next(rows).energy == ()  # the captions come first
-    inner = studio.score(pictures[0], ["sky"])[0].energy  # and others are let in between
+    inner = studio.matching.score(pictures[0], ["sky"])[0].energy  # and others are let in between
     table = [row for part in rows for row in part.energy]
     assert table[0][1] == pytest.approx(inner, abs=1e-4)
     assert [len(row) for row in table] == [2, 2, 2]
@@ -258,7 +264,7 @@ def test_tables_give_their_turn_away_and_refuse_too_much(studio: Studio) -> None
 
 def test_a_matrix_without_pictures_is_refused(studio: Studio) -> None:
     with pytest.raises(ValueError, match="got 0 pictures"):
-        studio.score_matrix([], ["a"])
+        studio.matching.score_matrix([], ["a"])
 
 
 def test_info_tells_what_runs(studio: Studio, tiny_weights: Path) -> None:
@@ -288,7 +294,7 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
 
 
 def frames_of(studio: Studio, **request: Any) -> list[Frame]:
-    return list(studio.generate(GenerateRequest(**({"prompt": "red apple", "steps": 4, "seed": 3} | request))))
+    return list(studio.generating.frames(GenerateRequest(**({"prompt": "red apple", "steps": 4, "seed": 3} | request))))
 
 
 def test_a_run_goes_on_from_any_of_its_steps(studio: Studio) -> None:
@@ -341,7 +347,7 @@ def test_a_part_is_redone_with_the_ring_around_it(studio: Studio) -> None:
 def test_a_redone_run_holds_the_frames_before_it(studio: Studio) -> None:
     whole = frames_of(studio)
     rest = frames_of(studio, seed=8, edit=Edit(job=whole[0].job, step=3, redo=(0,)))
-    kept = studio.runs.kept_frames(rest[0].job)
+    kept = studio.generating.kept_frames(rest[0].job)
     assert [frame.index for frame in kept] == list(range(4 + len(rest)))
     assert [frame.image.tobytes() for frame in kept[:4]] == [frame.image.tobytes() for frame in whole]
     assert [frame.request.prompt for frame in kept if frame.request] == ["red apple"] * len(kept)
@@ -354,7 +360,7 @@ def test_a_redone_run_holds_the_frames_before_it(studio: Studio) -> None:
 
 def test_a_picture_from_outside_keeps_what_is_not_marked(studio: Studio) -> None:
     def redone(colour: str, **request: Any) -> np.ndarray:
-        begin, around = studio.runs.keep_picture(Image.new("RGBA", (50, 40), colour))
+        begin, around = studio.generating.keep_picture(Image.new("RGBA", (50, 40), colour))
         assert (begin.index, begin.total, begin.request, around) == (0, 1, None, ())
         rest = frames_of(studio, **request, edit=Edit(job=begin.job, step=0, redo=(15,)))
         assert {position for frame in rest for position in frame.revealed} == {10, 11, 14, 15}
@@ -368,7 +374,7 @@ def test_a_picture_from_outside_keeps_what_is_not_marked(studio: Studio) -> None
 
 def test_a_picture_with_room_around_it_is_outpainted(studio: Studio) -> None:
     (begin, around), (other, _) = (
-        studio.runs.keep_picture(Image.new("RGB", (60, 60), colour), with_room=True) for colour in ("red", "blue")
+        studio.generating.keep_picture(Image.new("RGB", (60, 60), colour), with_room=True) for colour in ("red", "blue")
     )
     assert set(range(16)) - set(around) == {5, 6, 9, 10}
     differ = (np.asarray(begin.image) != np.asarray(other.image)).any(axis=2)
@@ -394,14 +400,14 @@ def test_a_picture_with_room_around_it_is_outpainted(studio: Studio) -> None:
     ],
 )
 def test_wrong_edits_are_refused_in_words(studio: Studio, edit: dict[str, Any], told: str) -> None:
-    outside, _ = studio.runs.keep_picture(Image.new("RGB", (8, 8)))
+    outside, _ = studio.generating.keep_picture(Image.new("RGB", (8, 8)))
     named = edit | ({"job": outside.job} if edit["job"] == "outside" else {})
     with pytest.raises(ValueError, match=told):
         frames_of(studio, edit=Edit(**named))
 
 
 def test_a_step_that_was_not_reached_cannot_be_gone_on_from(studio: Studio) -> None:
-    run = studio.generate(GenerateRequest(prompt="red apple", steps=4, seed=3))
+    run = studio.generating.frames(GenerateRequest(prompt="red apple", steps=4, seed=3))
     first = next(run)
     run.close()
     with pytest.raises(ValueError, match="step 4 is not there; the run has 1 of 4 steps"):
@@ -411,7 +417,7 @@ def test_a_step_that_was_not_reached_cannot_be_gone_on_from(studio: Studio) -> N
 
 def test_frames_can_be_fetched_again_for_a_while(studio: Studio) -> None:
     whole = frames_of(studio)
-    again = studio.runs.kept_frames(whole[0].job)
+    again = studio.generating.kept_frames(whole[0].job)
     assert [(frame.index, frame.revealed) for frame in again] == [(frame.index, frame.revealed) for frame in whole]
     assert [frame.image.tobytes() for frame in again] == [frame.image.tobytes() for frame in whole]
     jobs = Jobs(2)
@@ -424,35 +430,35 @@ def test_frames_can_be_fetched_again_for_a_while(studio: Studio) -> None:
 
 def test_a_lost_run_is_resumed_as_it_was(studio: Studio) -> None:
     whole = frames_of(studio, seed=41)
-    run = studio.generate(GenerateRequest(prompt="red apple", steps=4, seed=41))
+    run = studio.generating.frames(GenerateRequest(prompt="red apple", steps=4, seed=41))
     first = next(run)
     run.close()
-    rest = list(studio.runs.resume(first.job))
+    rest = list(studio.generating.resume(first.job))
     frames = [frame for frame in rest if isinstance(frame, Frame)]
     assert [(frame.job, frame.index) for frame in frames] == [(first.job, index) for index in (1, 2, 3)]
     assert np.allclose(np.asarray(frames[-1].image, int), np.asarray(whole[-1].image, int), atol=2)
-    assert list(studio.runs.resume(first.job)) == []
-    assert len(studio.runs.kept_frames(first.job)) == 4
+    assert list(studio.generating.resume(first.job)) == []
+    assert len(studio.generating.kept_frames(first.job)) == 4
 
 
 def test_who_resumes_takes_the_run_over(studio: Studio) -> None:
-    first = studio.generate(GenerateRequest(prompt="red apple", steps=8, seed=42))
+    first = studio.generating.frames(GenerateRequest(prompt="red apple", steps=8, seed=42))
     job = next(first).job
-    rest = list(studio.runs.resume(job))
+    rest = list(studio.generating.resume(job))
     assert list(first) == []
-    kept = studio.runs.kept_frames(job)
+    kept = studio.generating.kept_frames(job)
     assert [frame.index for frame in kept] == list(range(8))
     assert len(rest) == 7
 
 
 def test_the_same_request_is_shown_again_from_memory(studio: Studio) -> None:
     request = GenerateRequest(prompt="red apple", steps=4, seed=43)
-    first = list(studio.runs.watch(request))
+    first = list(studio.generating.watch(request))
     steps: list[object] = []
     handle = studio._pipeline.network.denoiser.condition_in.register_forward_pre_hook(lambda *_: steps.append(1))
-    again = list(studio.runs.watch(request))
+    again = list(studio.generating.watch(request))
     assert not steps
-    list(studio.runs.watch(GenerateRequest(prompt="red apple", steps=4, seed=44)))
+    list(studio.generating.watch(GenerateRequest(prompt="red apple", steps=4, seed=44)))
     handle.remove()
     assert len(steps) == 4
     assert [frame.image for frame in again] == [frame.image for frame in first]
@@ -462,7 +468,7 @@ def test_the_same_request_is_shown_again_from_memory(studio: Studio) -> None:
 
 def test_the_prediction_of_a_step_is_a_whole_picture(studio: Studio) -> None:
     whole = frames_of(studio, seed=45)
-    predicted = [studio.runs.predicted(whole[0].job, index) for index in range(4)]
+    predicted = [studio.generating.predicted(whole[0].job, index) for index in range(4)]
     assert predicted[3] == whole[3].image
     for frame, picture in zip(whole[:3], predicted, strict=False):
         assert picture != whole[3].image
@@ -474,7 +480,7 @@ def test_the_prediction_of_a_step_is_a_whole_picture(studio: Studio) -> None:
             else:
                 assert picture.crop(box).tobytes() != frame.image.crop(box).tobytes()
     at_once = frames_of(studio, steps=1, seed=45)
-    begun = studio.runs.predicted(whole[0].job, 0)
+    begun = studio.generating.predicted(whole[0].job, 0)
     assert begun != at_once[0].image
 
 
@@ -484,9 +490,9 @@ def test_frames_are_matched_with_their_own_prompts(studio: Studio) -> None:
     scores = studio.match_frames(rest[0].job, [0, 3])
     assert [score.caption for score in scores] == ["red apple", "blue heart"]
     for score, picture in zip(scores, (whole[0].image, rest[-1].image), strict=True):
-        [alone] = studio.score(picture, [score.caption])
+        [alone] = studio.matching.score(picture, [score.caption])
         assert score.energy == pytest.approx(alone.energy, abs=1e-4)
-    outside, _ = studio.runs.keep_picture(Image.new("RGB", (8, 8)))
+    outside, _ = studio.generating.keep_picture(Image.new("RGB", (8, 8)))
     with pytest.raises(ValueError, match="no prompt to be matched with"):
         studio.match_frames(outside.job, [0])
 
@@ -496,7 +502,9 @@ def test_those_who_wait_are_told_how_many_are_ahead(studio: Studio, monkeypatch:
     engine, go = studio._engine, threading.Event()
     monkeypatch.setattr(engine, "max_active", 1)
     handle = studio._pipeline.network.denoiser.condition_in.register_forward_pre_hook(lambda *_: go.wait(60) and None)
-    runs = [studio.runs.watch(GenerateRequest(prompt="red apple", steps=2, seed=seed), seed) for seed in (51, 52, 53)]
+    runs = [
+        studio.generating.watch(GenerateRequest(prompt="red apple", steps=2, seed=seed), seed) for seed in (51, 52, 53)
+    ]
     try:
         news: list[Frame | Waiting] = []
         for run in runs:
@@ -524,7 +532,7 @@ def test_the_best_of_several_seeds_is_chosen_by_energy(studio: Studio) -> None:
     for frame, energy in zip(choice.frames, energies, strict=True):
         alone = studio.generate_image(GenerateRequest(prompt="red apple", steps=3, seed=frame.seed))
         assert np.allclose(np.asarray(frame.image, int), np.asarray(alone, int), atol=2)
-        assert studio.score(frame.image, ["red apple"])[0].energy == pytest.approx(energy, abs=1e-4)
+        assert studio.matching.score(frame.image, ["red apple"])[0].energy == pytest.approx(energy, abs=1e-4)
 
 
 @pytest.mark.parametrize("count", [0, 1, 17, 2.5, True, None])

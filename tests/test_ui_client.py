@@ -72,7 +72,7 @@ def test_generate_streams_one_small_delta_a_step(client: Client, studio: Studio)
     assert sorted(place for delta in deltas for place in delta["revealed"]) == list(range(16))
     assert all(len(str(delta)) < 20_000 for delta in deltas)
     assert all((delta["seed"], delta["grid"], delta["prompt"]) == (3, 4, "red apple") for delta in deltas)
-    frames = studio.generate(GenerateRequest(**APPLE))
+    frames = studio.generating.frames(GenerateRequest(**APPLE))
     for delta, frame in zip(deltas, frames, strict=True):
         assert picture_of(delta).tobytes() == frame.image.tobytes()
 
@@ -185,7 +185,7 @@ def test_score_matrix_scores_every_pair(client: Client, studio: Studio, tmp_path
         Image.new("RGB", (32, 32), colour).save(tmp_path / f"{colour}.png")
         pictures.append(handle_file(tmp_path / f"{colour}.png"))
     matrix = client.predict(pictures, "red apple\nsky", api_name="/score_matrix")
-    energy, _ = studio.score_matrix([Image.new("RGB", (32, 32), "red")], ["red apple", "sky"])
+    energy, _ = studio.matching.score_matrix([Image.new("RGB", (32, 32), "red")], ["red apple", "sky"])
     assert matrix["captions"] == ["red apple", "sky"]
     assert [len(row) for row in matrix["probability"]] == [2, 2, 2]
     assert matrix["energy"][0] == pytest.approx(energy[0], abs=1e-4)
@@ -219,7 +219,7 @@ def test_score_many_streams_a_table(client: Client, studio: Studio, tmp_path: Pa
     assert last["captions"] == ["red apple", "sky", "sea"]
     assert last["right"] == [[1, 2]]
     assert [problem["name"] for problem in last["problems"]] == ["bad.png"]
-    energy, _ = studio.score_matrix([Image.new("RGB", (32, 32), "green")], last["captions"])
+    energy, _ = studio.matching.score_matrix([Image.new("RGB", (32, 32), "green")], last["captions"])
     assert struct.unpack("<3f", b64decode(last["energies"][1])) == pytest.approx(energy[0], abs=1e-4)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from jepa_app.checkpoint import load_network, resolve_weights, save_network, verify_manifest, write_manifest
@@ -228,6 +229,17 @@ class JepaTPipeline:
         patch = self.image_tokenizer.config.patch_size
         known = known.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)  # (B, 1, S, S)
         return torch.lerp(torch.full_like(pixels, UNKNOWN_GREY), pixels, known)
+
+    def pictures(self, tokens: Tensor, known: Tensor) -> list[Image.Image]:
+        """Return what `decode` gives as PIL pictures.
+
+        Raises:
+            ValueError: the numbers ran out of range.
+        """
+        pixels = self.decode(tokens, known)
+        if not torch.isfinite(pixels).all():
+            raise ValueError("the picture ran out of the range of numbers; use less guidance or a lower temperature")
+        return to_pil(pixels)
 
     def __call__(
         self,

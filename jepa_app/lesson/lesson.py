@@ -3,7 +3,7 @@
 Letters in shapes: N image tokens, C token channels, W words, S picture side in pixels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass, replace
 
 import torch
@@ -90,8 +90,7 @@ def explain(
         ValueError: a prompt is empty or too long, there are more steps than tokens, the numbers ran out of range, or
             the network does not attend to the words after its predictor.
     """
-    network, process, number = pipeline.network, pipeline.denoising, settings.steps
-    if not network.config.fuse_after_predictor:
+    if not pipeline.network.config.fuse_after_predictor:
         raise ValueError(
             "these weights have fuse_after_predictor off, and a lesson shows just that; use weights that have it on"
         )
@@ -99,59 +98,92 @@ def explain(
         text=pipeline.encode_prompts([prompt]),
         negative=pipeline.encode_prompts([negative_prompt]) if negative_prompt else None,
     )
-    typed = typed_words(pipeline.text_encoder, prompt)
-    total = 4 * number  # pieces: the run, the run without guidance, finished pictures, looks
-    run = WatchedRun(network, process, words, settings, seed)
-    asked: list[tuple[int, ...]] = []
-    pictures: list[Image.Image] = []
-    for step in run.steps():
-        asked.append(tuple(step.revealed.tolist()))
-        pictures += _pictures(pipeline, step.tokens[None], step.known[None])
-        yield LessonProgress(done=len(pictures), total=total, picture=pictures[-1])
-    plain = pictures
-    if run.picture.is_guided:
-        plain = []
-        for step in WatchedRun(network, process, words, replace(settings, guidance=1.0), seed).steps():
-            plain += _pictures(pipeline, step.tokens[None], step.known[None])
-            yield LessonProgress(done=number + len(plain), total=total, picture=pictures[-1])
+    writing = _Writing(pipeline, words, typed_words(pipeline.text_encoder, prompt), settings, seed)
+    for part in (writing.run_it, writing.run_it_plainly, writing.finish_every_step, writing.look_at_every_step):
+        yield from part()
+    yield writing.lesson(prompt)
 
-    finished: list[Image.Image] = []
-    for first in range(0, number, AT_ONCE):
-        some = range(first, min(first + AT_ONCE, number))
-        tokens = finished_now(network, process, words, run, some)
-        finished += _pictures(pipeline, tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool))
-        yield LessonProgress(done=2 * number + len(finished), total=total, picture=pictures[-1])
 
-    steps: list[LessonStep] = []
-    for similarity, attention in _told(pipeline, words, typed, run.picture):
-        index = len(steps)
-        steps.append(
-            LessonStep(
-                asked=asked[index],
-                guidance=run.guidance[index],
-                picture=pictures[index],
-                plain=plain[index],
-                finished_now=finished[index],
-                foreseen=tuple(similarity.tolist()),
-                attention=_rows(attention),
+class _Writing:
+    """A lesson while it is written: four parts, each as many pieces of work as the run has steps."""
+
+    def __init__(
+        self, pipeline: JepaTPipeline, words: Words, typed: TypedWords, settings: SamplingSettings, seed: int
+    ) -> None:
+        self.pipeline, self.words, self.typed, self.settings, self.seed = pipeline, words, typed, settings, seed
+        self.run = self._watched(settings)
+        self.asked: list[tuple[int, ...]] = []
+        self.pictures: list[Image.Image] = []
+        self.plain: list[Image.Image] = []
+        self.finished: list[Image.Image] = []
+        self.steps: list[LessonStep] = []
+
+    def run_it(self) -> Iterator[LessonProgress]:
+        """The run itself."""
+        for step in self.run.steps():
+            self.asked.append(tuple(step.revealed.tolist()))
+            self.pictures += self.pipeline.pictures(step.tokens[None], step.known[None])
+            yield self._progress(0, self.pictures)
+
+    def run_it_plainly(self) -> Iterator[LessonProgress]:
+        """The same run without guidance; where there is none, it is the same run."""
+        if not self.run.picture.is_guided:
+            self.plain = self.pictures
+            return
+        for step in self._watched(replace(self.settings, guidance=1.0)).steps():
+            self.plain += self.pipeline.pictures(step.tokens[None], step.known[None])
+            yield self._progress(1, self.plain)
+
+    def finish_every_step(self) -> Iterator[LessonProgress]:
+        """What each step would have made if it had been the last."""
+        network, number = self.pipeline.network, self.settings.steps
+        for first in range(0, number, AT_ONCE):
+            some = range(first, min(first + AT_ONCE, number))
+            tokens = finished_now(network, self.pipeline.denoising, self.words, self.run, some)
+            self.finished += self.pipeline.pictures(tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool))
+            yield self._progress(2, self.finished)
+
+    def look_at_every_step(self) -> Iterator[LessonProgress]:
+        """How well each step foresaw the features, and which words it read."""
+        for similarity, attention in _told(self.pipeline, self.words, self.typed, self.run.picture):
+            index = len(self.steps)
+            self.steps.append(
+                LessonStep(
+                    asked=self.asked[index],
+                    guidance=self.run.guidance[index],
+                    picture=self.pictures[index],
+                    plain=self.plain[index],
+                    finished_now=self.finished[index],
+                    foreseen=tuple(similarity.tolist()),
+                    attention=_rows(attention),
+                )
             )
-        )
-        yield LessonProgress(done=3 * number + len(steps), total=total, picture=pictures[-1])
+            yield self._progress(3, self.steps)
 
-    is_flow, tokens = network.config.denoising == "flow", run.picture.tokens
-    yield Lesson(
-        prompt=prompt,
-        seed=seed,
-        settings=settings,
-        grid=pipeline.grid,
-        tokens=_rows(tokens),
-        words=typed.words,
-        heads=network.config.fusion_heads,
-        steps=tuple(steps),
-        times=(*process.times(settings.denoising_steps), 1.0 if is_flow else 0.0),
-        noisy=tuple(_tiles(pipeline, state, tokens) for state in run.states),
-        guesses=tuple(_tiles(pipeline, answer, tokens) for answer in run.answers) if is_flow else (),
-    )
+    def lesson(self, prompt: str) -> Lesson:
+        """The whole lesson, once all parts are done."""
+        config, tokens = self.pipeline.network.config, self.run.picture.tokens
+        is_flow = config.denoising == "flow"
+        return Lesson(
+            prompt=prompt,
+            seed=self.seed,
+            settings=self.settings,
+            grid=self.pipeline.grid,
+            tokens=_rows(tokens),
+            words=self.typed.words,
+            heads=config.fusion_heads,
+            steps=tuple(self.steps),
+            times=(*self.pipeline.denoising.times(self.settings.denoising_steps), 1.0 if is_flow else 0.0),
+            noisy=tuple(_tiles(self.pipeline, state, tokens) for state in self.run.states),
+            guesses=tuple(_tiles(self.pipeline, answer, tokens) for answer in self.run.answers) if is_flow else (),
+        )
+
+    def _watched(self, settings: SamplingSettings) -> WatchedRun:
+        return WatchedRun(self.pipeline.network, self.pipeline.denoising, self.words, settings, self.seed)
+
+    def _progress(self, part: int, pieces: Sized) -> LessonProgress:
+        number = self.settings.steps
+        return LessonProgress(done=part * number + len(pieces), total=4 * number, picture=self.pictures[-1])
 
 
 def _told(
@@ -167,18 +199,6 @@ def _told(
             similarity[positions] = foreseen(network, look, target).cpu()
             attention[positions] = typed.merge(look.shares.float().cpu())
         yield similarity.clone(), attention.clone()
-
-
-def _pictures(pipeline: JepaTPipeline, tokens: Tensor, known: Tensor) -> list[Image.Image]:
-    """Tokens (B, N, C) as pictures; known (B, N).
-
-    Raises:
-        ValueError: they ran out of the range of numbers.
-    """
-    pixels = pipeline.decode(tokens, known)
-    if not torch.isfinite(pixels).all():
-        raise ValueError("the picture ran out of the range of numbers; use less guidance or a lower temperature")
-    return to_pil(pixels)
 
 
 def _tiles(pipeline: JepaTPipeline, state: Tensor, clean: Tensor) -> Image.Image:

@@ -3,67 +3,50 @@
 Letters in shapes: S picture side in pixels.
 """
 
-import secrets
+import itertools
 import time
+from collections import deque
 from collections.abc import Generator, Hashable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from queue import SimpleQueue
 
 import torch
 from PIL import Image
 
 from jepa_app.generation.engine import Engine
 from jepa_app.generation.picture import Shown, TokenStep
-from jepa_app.generation.settings import SamplingSettings
 from jepa_app.generation.waiting import EngineRequest, Inbox, Run
-from jepa_app.pixels import to_pil, to_pixels
-from jepa_app.studio.jobs import Job, Jobs, margin, margin_width, whole
-from jepa_app.studio.requests import MAX_SEED, GenerateRequest
+from jepa_app.pixels import to_pixels
+from jepa_app.studio.edits import margin, margin_width, whole
+from jepa_app.studio.frames import Frame, Waiting
+from jepa_app.studio.jobs import Job, Jobs
+from jepa_app.studio.requests import GenerateRequest, seed_of, settings_of
 
 SECONDS_BETWEEN_NEWS = 1.0  # to those who wait
 
 
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """The picture after one step.
-
-    `job` names the run; `index` counts from 0 to `total` - 1, the frames of the runs that it goes on from included;
-    `revealed` are the row-major positions of the tokens that this step made known, on a board of `grid` x `grid`
-    tokens, and `born` tells of each position which frame revealed its token, -1 where none is known; `seconds` have
-    passed since the run began. `request` was asked for, with the seed that was drawn; None of a picture from outside.
-    """
-
-    job: str
-    index: int
-    total: int
-    image: Image.Image
-    revealed: tuple[int, ...]
-    born: tuple[int, ...]
-    grid: int
-    request: GenerateRequest | None
-    seconds: float
-
-    @property
-    def seed(self) -> int:
-        """The seed of the run, 0 of a picture from outside."""
-        return 0 if self.request is None or self.request.seed is None else self.request.seed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """A run that was not let in yet: `ahead` others come first, in about `seconds` (None: not known)."""
-
-    ahead: int
-    seconds: float | None
-
-
-class Runs:
-    """All runs of an engine, each kept as a job."""
+class Generating:
+    """All pictures in the making of an engine, each run kept as a job."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._pipeline = engine.pipeline
         self._jobs = Jobs()
+
+    def frames(self, request: GenerateRequest, client: Hashable = None) -> Generator[Frame, None, None]:
+        """Yield the growing picture, one frame a step; closing the iterator ends the work before the next step.
+
+        Requests of one `client` wait for one another, those of different clients take turns.
+
+        Raises:
+            ValueError: the prompt has more tokens than the text encoder reads, the numbers ran out of range, or too
+                many requests wait.
+        """
+        with closing(self.follow(*self.submit(request, client), time.perf_counter())) as frames:
+            for frame in frames:
+                if isinstance(frame, Frame):
+                    yield frame
 
     def watch(self, request: GenerateRequest, client: Hashable = None) -> Generator[Frame | Waiting, None, None]:
         """Yield the frames of a request, and every second before the first how long it will take.
@@ -77,10 +60,62 @@ class Runs:
         if known is None:
             yield from self.follow(*self.submit(request, client), time.perf_counter())
             return
-        job = self._jobs.keep(replace(known, name=Job().name, moments=list(known.moments), run=None))
+        job = self._jobs.keep(replace(known, name=Job().name, kept=list(known.kept), run=None))
         first = 0 if request.edit is None else request.edit.step + 1
         for index in range(first, job.total):
             yield self.frame(job, index)
+
+    def each(self, requests: Sequence[GenerateRequest]) -> Generator[tuple[int, Frame], None, None]:
+        """Yield (number of the request, frame) of one request after the other, while all are being worked on.
+
+        Raises:
+            ValueError: as `frames`.
+        """
+        runs: deque[tuple[int, Job, Run, float]] = deque()
+        rest = enumerate(requests)
+        try:
+            while True:
+                for number, request in itertools.islice(rest, self._engine.max_active - len(runs)):
+                    runs.append((number, *self.submit(request, None), time.perf_counter()))
+                if not runs:
+                    return
+                number, job, run, started = runs[0]
+                for frame in self.follow(job, run, started):
+                    if isinstance(frame, Frame):
+                        yield number, frame
+                runs.popleft()
+        finally:
+            for _, _, run, _ in runs:
+                run.cancel()
+
+    def together(
+        self, requests: Sequence[GenerateRequest], client: Hashable = None
+    ) -> Generator[tuple[int, Frame], None, None]:
+        """Yield (number of the request, frame) as the frames come; closing the iterator ends all.
+
+        Raises:
+            ValueError: as `frames`; the others are then dropped too.
+        """
+        inbox: Inbox = SimpleQueue()
+        started, runs = time.perf_counter(), dict[Run, tuple[int, Job]]()
+        try:
+            for number, request in enumerate(requests):
+                job, run = self.submit(request, client, inbox)
+                runs[run] = number, job
+            left = len(runs)
+            while left:
+                run, step = inbox.get()
+                if isinstance(step, Exception):
+                    raise step
+                number, job = runs[run]
+                if step is None:
+                    left -= 1
+                    continue
+                job.add(step, time.perf_counter() - started)
+                yield number, self.frame(job, len(job.kept) - 1)
+        finally:
+            for run in runs:
+                run.cancel()
 
     def resume(self, name: str, client: Hashable = None) -> Generator[Frame | Waiting, None, None]:
         """Go on with a kept run that was stopped or lost, and yield the frames it does not have yet.
@@ -100,7 +135,7 @@ class Runs:
             ValueError: the run is forgotten.
         """
         job = self._jobs.get(name)
-        number = len(job.moments)
+        number = len(job.kept)
         return [self.frame(job, index) for index in steps or range(number) if index < number]
 
     def kept_frame(self, name: str, index: int) -> Frame:
@@ -110,7 +145,7 @@ class Runs:
             ValueError: the run is forgotten or has not come to that frame.
         """
         job = self._jobs.get(name)
-        job.moment(index)  # refuses what is not there
+        job.step_at(index)  # refuses what is not there
         return self.frame(job, index)
 
     def keep_picture(self, picture: Image.Image, *, with_room: bool = False) -> tuple[Frame, tuple[int, ...]]:
@@ -139,13 +174,13 @@ class Runs:
             ValueError: the run is forgotten or has not come to that frame.
         """
         job = self._jobs.get(name)
-        moment = job.moment(index)
-        if moment.request is None or bool(moment.step.known.all()):
+        last = job.step_at(index)
+        if last.request is None or bool(last.step.known.all()):
             return self.frame(job, index).image
-        at_once = replace(moment.request, steps=1, edit=None)
-        run = self.enter(Job(request=at_once, shown=Shown(moment.step.tokens, moment.step.known)), None, client)
+        at_once = replace(last.request, steps=1, edit=None)
+        run = self.enter(Job(request=at_once, shown=Shown(last.step.tokens, last.step.known)), None, client)
         [step] = run
-        return to_picture(self._pipeline.decode(step.tokens[None], step.known[None]))
+        return self._pipeline.pictures(step.tokens[None], step.known[None])[0]
 
     def submit(self, request: GenerateRequest, client: Hashable, inbox: Inbox | None = None) -> tuple[Job, Run]:
         """Draw the seed, keep the run as a job and hand it to the engine.
@@ -163,7 +198,7 @@ class Runs:
     def _seed_for(self, request: GenerateRequest) -> int:
         """A fresh seed; a run that goes on keeps its own."""
         edit = request.edit
-        before = None if edit is None or edit.redo else self._jobs.get(edit.job).moment(edit.step).request
+        before = None if edit is None or edit.redo else self._jobs.get(edit.job).step_at(edit.step).request
         return seed_of(before or request)
 
     def enter(self, job: Job, after: TokenStep | None, client: Hashable, inbox: Inbox | None = None) -> Run:
@@ -195,40 +230,21 @@ class Runs:
                 if step is not None:
                     is_waiting = False
                     job.add(step, time.perf_counter() - started)
-                    yield self.frame(job, len(job.moments) - 1)
+                    yield self.frame(job, len(job.kept) - 1)
                 elif is_waiting:
                     yield Waiting(ahead=run.num_ahead, seconds=run.expected_wait)
 
     def frame(self, job: Job, index: int) -> Frame:
         """Return a frame that a job has."""
-        moment = job.moments[index]
+        kept = job.kept[index]
         return Frame(
             job=job.name,
             index=index,
             total=job.total,
-            image=to_picture(self._pipeline.decode(moment.step.tokens[None], moment.step.known[None])),
-            revealed=tuple(moment.step.revealed.tolist()),
-            born=moment.born,
+            image=self._pipeline.pictures(kept.step.tokens[None], kept.step.known[None])[0],
+            revealed=tuple(kept.step.revealed.tolist()),
+            born=kept.born,
             grid=self._pipeline.grid,
-            request=moment.request,
-            seconds=moment.seconds,
+            request=kept.request,
+            seconds=kept.seconds,
         )
-
-
-def settings_of(request: GenerateRequest) -> SamplingSettings:
-    """Return how a request is to be sampled."""
-    return SamplingSettings(
-        steps=request.steps, guidance=float(request.guidance), temperature=float(request.temperature)
-    )
-
-
-def seed_of(request: GenerateRequest) -> int:
-    """Return a request's seed, a fresh one if it names none."""
-    return secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-
-
-def to_picture(pixels: torch.Tensor) -> Image.Image:
-    """Pixels (1, 3, S, S) in [-1, 1] as an RGB picture."""
-    if not torch.isfinite(pixels).all():
-        raise ValueError("the picture ran out of the range of numbers; use less guidance or a lower temperature")
-    return to_pil(pixels)[0]

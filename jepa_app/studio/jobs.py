@@ -1,19 +1,13 @@
-"""Runs that are kept for a while, and pictures that begin with one: after some step, or with a part to be redone.
-
-Letters in shapes: N image tokens, C token channels.
-"""
+"""Runs that are kept for a while, so that a visitor can come back to one or go on from any of its steps."""
 
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
 
 from jepa_app.generation.picture import Shown, TokenStep
 from jepa_app.generation.waiting import Run
+from jepa_app.studio.edits import on_board, with_ring, without
 from jepa_app.studio.requests import MAX_FRAMES, GenerateRequest
 
 KEPT_JOBS = 64
@@ -21,7 +15,7 @@ UNKNOWN = -1
 
 
 @dataclass(frozen=True)
-class Moment:
+class KeptStep:
     """One kept step.
 
     Attributes:
@@ -45,7 +39,7 @@ class Job:
         request: what was asked for, with the seed that was drawn; None of a picture from outside.
         shown: what its own plan began with; None is an empty picture.
         offset: the frame of its plan's first step.
-        moments: the frames so far.
+        kept: the steps so far, one a frame.
         total: frames that there will be.
         run: the engine's run that adds to it now.
     """
@@ -54,43 +48,43 @@ class Job:
     request: GenerateRequest | None = None
     shown: Shown | None = None
     offset: int = 0
-    moments: list[Moment] = field(default_factory=list)
+    kept: list[KeptStep] = field(default_factory=list)
     total: int = 0
     run: Run | None = None
 
     @property
     def is_done(self) -> bool:
         """Whether all its frames are there."""
-        return 0 < self.total == len(self.moments)
+        return 0 < self.total == len(self.kept)
 
     @property
     def last_step(self) -> TokenStep | None:
         """The last step of its own plan; None before the first."""
-        return self.moments[-1].step if len(self.moments) > self.offset else None
+        return self.kept[-1].step if len(self.kept) > self.offset else None
 
-    def moment(self, frame: int) -> Moment:
+    def step_at(self, frame: int) -> KeptStep:
         """Return a frame, counted from 0.
 
         Raises:
             ValueError: the run has not come to that frame.
         """
-        if not 0 <= frame < len(self.moments):
-            raise ValueError(f"step {frame + 1} is not there; the run has {len(self.moments)} of {self.total} steps")
-        return self.moments[frame]
+        if not 0 <= frame < len(self.kept):
+            raise ValueError(f"step {frame + 1} is not there; the run has {len(self.kept)} of {self.total} steps")
+        return self.kept[frame]
 
-    def add(self, step: TokenStep, seconds: float) -> Moment:
+    def add(self, step: TokenStep, seconds: float) -> KeptStep:
         """Keep a step and return it as a frame."""
         known = step.known.tolist()
-        before = self.moments[-1].born if self.moments else (UNKNOWN,) * len(known)
+        before = self.kept[-1].born if self.kept else (UNKNOWN,) * len(known)
         fresh = set(step.revealed.tolist())
-        index = len(self.moments)
+        index = len(self.kept)
         born = tuple(
             index if position in fresh else before[position] if is_known else UNKNOWN
             for position, is_known in enumerate(known)
         )
-        self.moments.append(Moment(step, self.request, born, seconds))
+        self.kept.append(KeptStep(step, self.request, born, seconds))
         self.total = self.offset + step.total
-        return self.moments[-1]
+        return self.kept[-1]
 
 
 class Jobs:
@@ -142,70 +136,18 @@ class Jobs:
         if edit is None:
             return Job(request=request), None
         source = self.get(edit.job)
-        moment = source.moment(edit.step)
-        before = source.moments[: edit.step + 1]
+        last = source.step_at(edit.step)
+        before = source.kept[: edit.step + 1]
         if len(before) + request.steps > MAX_FRAMES:
             raise ValueError(f"the run would have {len(before) + request.steps} steps; allowed: {MAX_FRAMES}")
-        if not edit.redo and edit.step >= source.offset and _same_plan(request, moment.request):
-            job = Job(request=request, shown=source.shown, offset=source.offset, moments=before, total=source.total)
-            return job, moment.step
+        if not edit.redo and edit.step >= source.offset and _same_plan(request, last.request):
+            job = Job(request=request, shown=source.shown, offset=source.offset, kept=before, total=source.total)
+            return job, last.step
         redo = with_ring(edit.redo, grid) if edit.ring else on_board(edit.redo, grid)
-        shown = Shown(moment.step.tokens, without(moment.step.known, redo))
+        shown = Shown(last.step.tokens, without(last.step.known, redo))
         total = len(before) + request.steps  # as long as the plan is not made
-        return Job(request=request, shown=shown, offset=len(before), moments=before, total=total), None
+        return Job(request=request, shown=shown, offset=len(before), kept=before, total=total), None
 
 
 def _same_plan(request: GenerateRequest, before: GenerateRequest | None) -> bool:
     return before is not None and (request.seed, request.steps) == (before.seed, before.steps)
-
-
-def on_board(positions: Sequence[int], grid: int) -> tuple[int, ...]:
-    """Return the positions if all are on a board of grid x grid tokens.
-
-    Raises:
-        ValueError: one is not.
-    """
-    outside = [position for position in positions if not 0 <= position < grid * grid]
-    if outside:
-        raise ValueError(f"position {outside[0]} is not on the picture; allowed: 0 to {grid * grid - 1}, row by row")
-    return tuple(sorted(set(positions)))
-
-
-def with_ring(positions: Sequence[int], grid: int) -> tuple[int, ...]:
-    """Return positions on a board of grid x grid tokens and the ring of their neighbours.
-
-    A hole is filled better when its border is redone too: what was there has been fitted to the old inside.
-
-    Raises:
-        ValueError: a position is not on the board.
-    """
-    near = {
-        (position // grid + down, position % grid + right)
-        for position in on_board(positions, grid)
-        for down in (-1, 0, 1)
-        for right in (-1, 0, 1)
-    }
-    return tuple(sorted(row * grid + column for row, column in near if 0 <= row < grid and 0 <= column < grid))
-
-
-def margin_width(grid: int) -> int:
-    """Return how many tokens are left free on each side of a picture that is to be outpainted."""
-    return max(1, grid // 4)
-
-
-def margin(grid: int) -> tuple[int, ...]:
-    """Return the positions around the middle of a board: what a picture that is to be outpainted leaves free."""
-    width = margin_width(grid)
-    inside = range(width, grid - width)
-    return tuple(place for place in range(grid * grid) if place // grid not in inside or place % grid not in inside)
-
-
-def without(known: Tensor, redo: Sequence[int]) -> Tensor:
-    """Return the mask known (N,) with the positions to redo taken out."""
-    return known.index_fill(0, torch.tensor(list(redo), dtype=torch.long, device=known.device), False)
-
-
-def whole(tokens: Tensor) -> TokenStep:
-    """Return the tokens (N, C) of a picture from outside as a step that revealed them all."""
-    number = len(tokens)
-    return TokenStep(0, 1, tokens, torch.ones(number, dtype=torch.bool), torch.arange(number))

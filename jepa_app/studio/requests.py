@@ -1,5 +1,6 @@
 """What may be asked of the studio: requests that check themselves."""
 
+import secrets
 from dataclasses import dataclass
 
 from jepa_app.generation.settings import GUIDANCE, STEPS, TEMPERATURE, SamplingSettings
@@ -63,6 +64,18 @@ class GenerateRequest:
         _check_real("temperature", self.temperature, *TEMPERATURE)
         if self.seed is not None:
             _check_whole("seed", self.seed, 0, MAX_SEED)
+
+
+def settings_of(request: GenerateRequest) -> SamplingSettings:
+    """Return how a request is to be sampled."""
+    return SamplingSettings(
+        steps=request.steps, guidance=float(request.guidance), temperature=float(request.temperature)
+    )
+
+
+def seed_of(request: GenerateRequest) -> int:
+    """Return a request's seed, a fresh one if it names none."""
+    return secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
 
 
 def _check_whole(name: str, value: object, low: int, high: int) -> None:

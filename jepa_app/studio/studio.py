@@ -1,17 +1,13 @@
 """All that the page and the command line may call: requests in, small frozen results out."""
 
-import itertools
 import json
 import platform
 import threading
-import time
-from collections import deque
 from collections.abc import Generator, Hashable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -20,15 +16,14 @@ from transformers.utils import logging as transformers_logging
 
 from jepa_app.generation.engine import Engine
 from jepa_app.generation.pipeline import JepaTPipeline
-from jepa_app.generation.waiting import Inbox, Run
 from jepa_app.lesson.lesson import Lesson, LessonProgress, explain
 from jepa_app.matching.scoring import Scorer
 from jepa_app.studio.export import PARAMETERS, run_settings
-from jepa_app.studio.generating import Frame, Runs, seed_of, settings_of
-from jepa_app.studio.jobs import Job
+from jepa_app.studio.frames import Frame
+from jepa_app.studio.generating import Generating
 from jepa_app.studio.matches import CaptionScore as CaptionScore
 from jepa_app.studio.matches import Matching
-from jepa_app.studio.requests import MAX_SEED, GenerateRequest
+from jepa_app.studio.requests import MAX_SEED, GenerateRequest, seed_of, settings_of
 from jepa_app.styles import STYLES
 
 MAX_CHOICE = 16
@@ -44,14 +39,14 @@ class Choice:
 
 
 class Studio:
-    """The two models: all pictures in the making share the engine's forward passes; `matching` has the scores."""
+    """The two models: `generating` makes pictures, `matching` scores them; here is what takes both or tells of both."""
 
     def __init__(self, engine: Engine, scorer: Scorer, weights: Path | str) -> None:
         self._engine = engine
         self._pipeline = engine.pipeline
         self._weights = str(weights)
         self.matching = Matching(scorer)
-        self.runs = Runs(engine)
+        self.generating = Generating(engine)
         self._explaining = threading.Lock()
 
     @classmethod
@@ -67,27 +62,13 @@ class Studio:
         engine.tune()
         return cls(engine, Scorer.from_pretrained(weights, device=chosen), weights)
 
-    def generate(self, request: GenerateRequest, client: Hashable = None) -> Generator[Frame, None, None]:
-        """Yield the growing picture, one frame a step; closing the iterator ends the work before the next step.
-
-        Requests of one `client` wait for one another, those of different clients take turns.
-
-        Raises:
-            ValueError: the prompt has more tokens than the text encoder reads, the numbers ran out of range, or too
-                many requests wait.
-        """
-        with closing(self.runs.follow(*self.runs.submit(request, client), time.perf_counter())) as frames:
-            for frame in frames:
-                if isinstance(frame, Frame):
-                    yield frame
-
     def match_frames(self, name: str, indices: Sequence[int]) -> list[CaptionScore]:
         """Score frames of a run against their own prompts.
 
         Raises:
             ValueError: the run is forgotten, has not come to a frame, or is a picture from outside.
         """
-        frames = [self.runs.kept_frame(name, index) for index in indices]
+        frames = [self.generating.kept_frame(name, index) for index in indices]
         captions = [None if frame.request is None else frame.request.prompt.strip() for frame in frames]
         prompts = list(dict.fromkeys(caption for caption in captions if caption is not None))
         if not prompts or None in captions:
@@ -99,72 +80,20 @@ class Studio:
             for row, column in enumerate(columns)
         ]
 
-    def generate_each(self, requests: Sequence[GenerateRequest]) -> Generator[tuple[int, Frame], None, None]:
-        """Yield (number of the request, frame) of one request after the other, while all are being worked on.
-
-        Raises:
-            ValueError: as `generate`.
-        """
-        runs: deque[tuple[int, Job, Run, float]] = deque()
-        rest = enumerate(requests)
-        try:
-            while True:
-                for number, request in itertools.islice(rest, self._engine.max_active - len(runs)):
-                    runs.append((number, *self.runs.submit(request, None), time.perf_counter()))
-                if not runs:
-                    return
-                number, job, run, started = runs[0]
-                for frame in self.runs.follow(job, run, started):
-                    if isinstance(frame, Frame):
-                        yield number, frame
-                runs.popleft()
-        finally:
-            for _, _, run, _ in runs:
-                run.cancel()
-
-    def generate_together(
-        self, requests: Sequence[GenerateRequest], client: Hashable = None
-    ) -> Generator[tuple[int, Frame], None, None]:
-        """Yield (number of the request, frame) as the frames come; closing the iterator ends all.
-
-        Raises:
-            ValueError: as `generate`; the others are then dropped too.
-        """
-        inbox: Inbox = SimpleQueue()
-        started, runs = time.perf_counter(), dict[Run, tuple[int, Job]]()
-        try:
-            for number, request in enumerate(requests):
-                job, run = self.runs.submit(request, client, inbox)
-                runs[run] = number, job
-            left = len(runs)
-            while left:
-                run, step = inbox.get()
-                if isinstance(step, Exception):
-                    raise step
-                number, job = runs[run]
-                if step is None:
-                    left -= 1
-                    continue
-                job.add(step, time.perf_counter() - started)
-                yield number, self.runs.frame(job, len(job.moments) - 1)
-        finally:
-            for run in runs:
-                run.cancel()
-
     def best_of(
         self, request: GenerateRequest, count: int, client: Hashable = None
     ) -> Generator[Frame | Choice, None, None]:
         """Make pictures of consecutive seeds together, yield the frames of the first and at last the choice among all.
 
         Raises:
-            ValueError: as `generate`, or there are fewer than 2 or more than 16 pictures.
+            ValueError: as `Generating.frames`, or there are fewer than 2 or more than 16 pictures.
         """
         if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= MAX_CHOICE:
             raise ValueError(f"best of is {count!r}; allowed: a whole number from 2 to {MAX_CHOICE}")
         first = seed_of(request)
         requests = [replace(request, seed=(first + number) % (MAX_SEED + 1)) for number in range(count)]
         last: dict[int, Frame] = {}
-        with closing(self.generate_together(requests, client)) as frames:
+        with closing(self.generating.together(requests, client)) as frames:
             for number, frame in frames:
                 last[number] = frame
                 if number == 0:
@@ -182,7 +111,7 @@ class Studio:
 
     def generate_image(self, request: GenerateRequest) -> Image.Image:
         """Run a request to its end and return the finished picture, with its settings for whoever saves it as PNG."""
-        *_, last = self.generate(request)
+        *_, last = self.generating.frames(request)
         assert last.request is not None
         last.image.info[PARAMETERS] = json.dumps(run_settings(last.request, last.seed, self._weights))
         return last.image
@@ -193,7 +122,7 @@ class Studio:
         The network is only read, so pictures go on being made meanwhile.
 
         Raises:
-            ValueError: the request begins with a picture, or as `generate`.
+            ValueError: the request begins with a picture, or as `Generating.frames`.
         """
         if request.edit is not None:
             raise ValueError("a lesson tells a picture from its first token on; leave the edit out")
@@ -205,16 +134,6 @@ class Studio:
                 settings=settings_of(request),
                 seed=seed_of(request),
             )
-
-    def score(self, picture: Image.Image, captions: Sequence[str]) -> list[CaptionScore]:
-        """As `Matching.score`."""
-        return self.matching.score(picture, captions)
-
-    def score_matrix(
-        self, pictures: Sequence[Image.Image], captions: Sequence[str]
-    ) -> tuple[list[list[float]], list[list[float]]]:
-        """As `Matching.score_matrix`."""
-        return self.matching.score_matrix(pictures, captions)
 
     def info(self) -> dict[str, Any]:
         """What runs here: weights, device, attention backend, picture size, styles and versions."""

@@ -37,25 +37,25 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab(texts.GENERATE_TAB, id="generate"):
                 work = GenerateWork(
-                    watch=on_gpu(studio.runs.watch),
-                    resume=on_gpu(studio.runs.resume),
+                    watch=on_gpu(studio.generating.watch),
+                    resume=on_gpu(studio.generating.resume),
                     best_of=on_gpu(studio.best_of),
                     image=on_gpu(studio.generate_image),
-                    keep_picture=on_gpu(studio.runs.keep_picture),
+                    keep_picture=on_gpu(studio.generating.keep_picture),
                     kept=KeptRuns(
-                        frames=on_gpu(studio.runs.kept_frames),
-                        predicted=on_gpu(studio.runs.predicted),
+                        frames=on_gpu(studio.generating.kept_frames),
+                        predicted=on_gpu(studio.generating.predicted),
                         match=on_gpu(studio.match_frames),
                     ),
                 )
                 player = build_generate_tab(work, facts["styles"], facts["tokens"], facts["weights"])
             with gr.Tab(texts.COMPARE_TAB, id="compare"):
-                build_compare_tab(on_gpu(studio.generate_together))
+                build_compare_tab(on_gpu(studio.generating.together))
             with gr.Tab(texts.MATCH_TAB, id="match"):
                 match = build_match_tab(
                     MatchWork(
-                        rank=on_gpu(studio.score),
-                        score_pairs=on_gpu(studio.score_matrix),
+                        rank=on_gpu(studio.matching.score),
+                        score_pairs=on_gpu(studio.matching.score_matrix),
                         explain=on_gpu(studio.matching.explain),
                         many=ManyWork(
                             score_table=on_gpu(studio.matching.score_table),

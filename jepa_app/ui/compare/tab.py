@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from jepa_app.studio.generating import Frame
+from jepa_app.studio.frames import Frame
 from jepa_app.studio.grids import AXES, NONE, Cell, Grid, make_grid
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.ui import texts

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from jepa_app.studio.generating import Frame, Waiting
+from jepa_app.studio.frames import Frame, Waiting
 from jepa_app.studio.requests import Edit, GenerateRequest
 from jepa_app.studio.studio import Choice
 from jepa_app.ui.errors import shown_to_user
@@ -56,11 +56,17 @@ class GenerateWork:
     kept: KeptRuns
 
 
-def wire_runs(
-    work: GenerateWork, weights: str, controls: GenerateControls, player: gr.HTML, run: gr.Button, stop: gr.Button
-) -> None:
-    """The streams: a new run, one that begins with a kept one, one that was lost; and what ends them."""
+@dataclass(frozen=True, kw_only=True)
+class _Handlers:
+    """What the tab's events call; their names, arguments and docstrings are those of the endpoints."""
 
+    generate: Callable[..., Iterator[dict[str, Any]]]
+    edit: Callable[..., Iterator[dict[str, Any]]]
+    resume: Callable[..., Iterator[dict[str, Any]]]
+    generate_image: Callable[..., Image.Image]
+
+
+def _handlers(work: GenerateWork, weights: str) -> _Handlers:
     @no_tool
     def generate(
         visitor: gr.Request,
@@ -131,6 +137,14 @@ def wire_runs(
         with shown_to_user():
             return work.image(_request(prompt, negative_prompt, steps, guidance, temperature, seed))
 
+    return _Handlers(generate=generate, edit=edit, resume=resume, generate_image=generate_image)
+
+
+def wire_runs(
+    work: GenerateWork, weights: str, controls: GenerateControls, player: gr.HTML, run: gr.Button, stop: gr.Button
+) -> None:
+    """The streams: a new run, one that begins with a kept one, one that was lost; and what ends them."""
+    handlers = _handlers(work, weights)
     inputs = controls.all()
     streaming: dict[str, Any] = {
         "outputs": [player],
@@ -143,15 +157,15 @@ def wire_runs(
     for goes_on in (player.edit, player.resume):
         goes_on(None, outputs=[stop], js=START, api_visibility="private")
     running = [
-        gr.on(asked, generate, inputs=[*inputs, controls.best_of], api_name="generate", **streaming),
-        player.edit(edit, inputs=[player, *inputs], js=START_OF_EDIT, api_name="edit", **streaming),
-        player.resume(resume, inputs=[player], js="(last) => [last.job]", api_name="resume", **streaming),
+        gr.on(asked, handlers.generate, inputs=[*inputs, controls.best_of], api_name="generate", **streaming),
+        player.edit(handlers.edit, inputs=[player, *inputs], js=START_OF_EDIT, api_name="edit", **streaming),
+        player.resume(handlers.resume, inputs=[player], js="(last) => [last.job]", api_name="resume", **streaming),
     ]
     for stream in running:
         at_end(stream, END, [stop])
     stop.click(None, cancels=running, api_visibility="private")
     gr.Button(visible=False).click(
-        generate_image,
+        handlers.generate_image,
         inputs=inputs,
         outputs=[gr.Image(visible=False, format="png")],
         preprocess=False,

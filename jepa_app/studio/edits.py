@@ -1,0 +1,63 @@
+"""Which tokens of a picture are kept and which are made anew, when a picture begins with another one.
+
+Letters in shapes: N image tokens, C token channels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from jepa_app.generation.picture import TokenStep
+
+
+def on_board(positions: Sequence[int], grid: int) -> tuple[int, ...]:
+    """Return the positions if all are on a board of grid x grid tokens.
+
+    Raises:
+        ValueError: one is not.
+    """
+    outside = [position for position in positions if not 0 <= position < grid * grid]
+    if outside:
+        raise ValueError(f"position {outside[0]} is not on the picture; allowed: 0 to {grid * grid - 1}, row by row")
+    return tuple(sorted(set(positions)))
+
+
+def with_ring(positions: Sequence[int], grid: int) -> tuple[int, ...]:
+    """Return positions on a board of grid x grid tokens and the ring of their neighbours.
+
+    A hole is filled better when its border is redone too: what was there has been fitted to the old inside.
+
+    Raises:
+        ValueError: a position is not on the board.
+    """
+    near = {
+        (position // grid + down, position % grid + right)
+        for position in on_board(positions, grid)
+        for down in (-1, 0, 1)
+        for right in (-1, 0, 1)
+    }
+    return tuple(sorted(row * grid + column for row, column in near if 0 <= row < grid and 0 <= column < grid))
+
+
+def margin_width(grid: int) -> int:
+    """Return how many tokens are left free on each side of a picture that is to be outpainted."""
+    return max(1, grid // 4)
+
+
+def margin(grid: int) -> tuple[int, ...]:
+    """Return the positions around the middle of a board: what a picture that is to be outpainted leaves free."""
+    width = margin_width(grid)
+    inside = range(width, grid - width)
+    return tuple(place for place in range(grid * grid) if place // grid not in inside or place % grid not in inside)
+
+
+def without(known: Tensor, redo: Sequence[int]) -> Tensor:
+    """Return the mask known (N,) with the positions to redo taken out."""
+    return known.index_fill(0, torch.tensor(list(redo), dtype=torch.long, device=known.device), False)
+
+
+def whole(tokens: Tensor) -> TokenStep:
+    """Return the tokens (N, C) of a picture from outside as a step that revealed them all."""
+    number = len(tokens)
+    return TokenStep(0, 1, tokens, torch.ones(number, dtype=torch.bool), torch.arange(number))

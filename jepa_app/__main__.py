@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jepa_app.files.pictures import open_picture
+from jepa_app.limits import text_lines
 from jepa_app.studio.export import animation, png_settings, run_settings
 from jepa_app.studio.frames import Frame
 from jepa_app.studio.requests import MAX_SEED, GenerateRequest
@@ -120,7 +121,7 @@ def run_info(options: argparse.Namespace) -> None:
 def _generate_many(options: argparse.Namespace) -> None:
     if options.out is not None or options.run_file is not None or options.out_dir is None:
         raise ValueError("--prompts writes into a folder: give --out-dir DIR, without --out and --run")
-    prompts = [line.strip() for line in _read_text(options.prompts).splitlines() if line.strip()]
+    prompts = text_lines(_read_text(options.prompts))
     if not prompts:
         raise ValueError(f"{options.prompts} holds no prompt; write one a line")
     requests = []

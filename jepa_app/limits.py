@@ -1,10 +1,20 @@
 """How many words, pictures and captions one call may hold: every door checks the same numbers."""
 
+import re
 from collections.abc import Sequence
 
 MAX_PROMPT_CHARACTERS = 1_000
 MAX_CAPTIONS = 20
 MAX_TABLE_SIDE = 1_000  # pictures, and captions, of one table
+
+
+def text_lines(text: str | None) -> list[str]:
+    """The prompts or captions in a text with one a line; blank lines do not count, a box never touched holds None.
+
+    Lines end with a newline and nothing else: U+2028 and its like are part of what was typed.
+    """
+    lines = re.split(r"\r\n|\r|\n", text or "")
+    return [line.strip() for line in lines if line.strip()]
 
 
 def check_captions(captions: Sequence[str]) -> None:

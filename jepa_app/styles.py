@@ -1,5 +1,6 @@
 """The picture styles of the bundled corpus: the words people type for them, their licences and their attribution."""
 
+import re
 from dataclasses import dataclass
 
 
@@ -112,3 +113,15 @@ def style_words(style_id: str) -> str:
     """The words for a style in a caption or prompt; a style this table does not know is called by its id."""
     style = STYLES.get(style_id)
     return style.words if style else style_id
+
+
+STYLE_AT_END = (
+    r",?\s*\b(" + "|".join(sorted((one.words for one in STYLES.values()), key=len, reverse=True)) + r") style\s*$"
+)
+"""Finds the style that a prompt names at its end, in any case; Python and JavaScript read the expression alike."""
+
+
+def in_style(prompt: str, words: str) -> str:
+    """A prompt that names the style of these words at its end, in place of any that it named there; "" for none."""
+    bare = re.sub(STYLE_AT_END, "", prompt, flags=re.IGNORECASE).strip()
+    return ", ".join(part for part in (bare, f"{words} style" if words else "") if part)

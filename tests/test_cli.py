@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from jepa_app.__main__ import main
+from jepa_app.studio import score_csv
 from jepa_app.studio.export import read_settings
 from jepa_app.studio.requests import GenerateRequest
-from jepa_app.studio import score_csv
 from jepa_app.studio.studio import Studio
 from tests.studio_server import loaded
 

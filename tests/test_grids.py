@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from jepa_app.studio.grids import MAX_CELLS, NONE, axis_values, in_style, make_grid
+from jepa_app.studio.grids import MAX_CELLS, NONE, axis_values, make_grid
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio
+from jepa_app.styles import in_style
 from tests.studio_server import loaded
 
 BASE = GenerateRequest(prompt="red apple, noto style", steps=3, seed=5)
@@ -75,6 +76,7 @@ def test_cells_stand_row_by_row_and_share_what_no_axis_changes() -> None:
 )
 def test_a_style_takes_the_place_of_another(prompt: str, expected: str) -> None:
     assert in_style(prompt, "noto") == expected
+    assert in_style(expected, "") == expected.removesuffix("noto style").rstrip(", ")
 
 
 def test_cells_come_as_they_are_made_and_equal_each_alone(tiny_weights: Path) -> None:

@@ -14,10 +14,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from jepa_app.limits import text_lines
 from jepa_app.studio.export import read_settings
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio
-from jepa_app.ui.match.tab import caption_lines
 from jepa_app.ui.texts import RANKING, VERDICTS, verdict
 from tests.studio_server import PATIENCE, Gate, loaded, served
 
@@ -234,8 +234,9 @@ def test_score_many_reads_no_file_of_the_server(client: Client, tmp_path: Path) 
 
 
 def test_captions_are_the_lines_that_say_something() -> None:
-    assert caption_lines(" red apple \n\n\tblue car\r\n") == ["red apple", "blue car"]
-    assert caption_lines(None) == []
+    assert text_lines(" red apple \n\n\tblue car\r\n") == ["red apple", "blue car"]
+    assert text_lines(None) == []
+    assert text_lines("a rose\u2028and a cat\x0bon a\x1cmat") == ["a rose\u2028and a cat\x0bon a\x1cmat"]  # one caption
 
 
 def test_every_probability_has_its_words() -> None:

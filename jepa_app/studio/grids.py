@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jepa_app.limits import text_lines
 from jepa_app.studio.requests import MAX_SEED, GenerateRequest
-from jepa_app.styles import STYLES
+from jepa_app.styles import STYLES, in_style
 
 MAX_CELLS = 36
 AXES = ("prompt", "style", "seed", "steps", "guidance", "temperature")
@@ -78,8 +79,7 @@ def axis_values(axis: str, text: str) -> list[Any]:
         return [None]
     if axis not in AXES:
         raise ValueError(f"axis is {axis!r}; allowed: {', '.join((*AXES, NONE))}")
-    parts = text.splitlines() if axis == "prompt" else re.split(r"[,;\n]", text)
-    words = [part.strip() for part in parts if part.strip()]
+    words = text_lines(text if axis == "prompt" else re.sub(r"[,;]", "\n", text))
     if not words:
         raise ValueError(f"there are no values for {axis}; write some, one a line")
     if axis == "prompt":
@@ -100,13 +100,6 @@ def changed(request: GenerateRequest, axis: str, value: Any) -> GenerateRequest:
     if axis == "style":
         return replace(request, prompt=in_style(request.prompt, value))
     return replace(request, **{axis: value})
-
-
-def in_style(prompt: str, style: str) -> str:
-    """Return the prompt with this style instead of the one that it names at its end, if any."""
-    names = "|".join(sorted((re.escape(one.words) for one in STYLES.values()), key=len, reverse=True))
-    bare = re.sub(rf",?\s*\b(?:{names}) style\s*$", "", prompt, flags=re.IGNORECASE).strip()
-    return f"{bare}, {style} style" if bare else f"{style} style"
 
 
 def _numbers(axis: str, word: str) -> Sequence[float]:

@@ -8,6 +8,7 @@ import gradio as gr
 from PIL import Image
 
 from jepa_app.files.pictures import open_base64
+from jepa_app.limits import text_lines
 from jepa_app.studio.studio import Studio
 from jepa_app.ui import language, texts
 from jepa_app.ui.compare.tab import build_compare_tab
@@ -17,7 +18,7 @@ from jepa_app.ui.generate.runs import GenerateWork
 from jepa_app.ui.generate.tab import build_generate_tab
 from jepa_app.ui.learn.tab import build_learn_tab
 from jepa_app.ui.match.many import ManyWork
-from jepa_app.ui.match.tab import ONE, MatchTab, MatchWork, build_match_tab, caption_lines
+from jepa_app.ui.match.tab import ONE, MatchTab, MatchWork, build_match_tab
 from jepa_app.ui.player.player import KeptRuns
 from jepa_app.ui.theme import studio_theme
 from jepa_app.ui.tidying import tidying
@@ -100,7 +101,7 @@ def _wire_handover(player: gr.HTML, match: MatchTab, tabs: gr.Tabs) -> None:
             if not isinstance(last, dict) or not isinstance(last.get("frame"), str):
                 raise ValueError("there is no picture yet; generate one first")
             prompt = last["prompt"]
-            others = [line for line in caption_lines(captions) if line != prompt]
+            others = [line for line in text_lines(captions) if line != prompt]
             picture, lines = open_base64(last["frame"]), "\n".join([prompt, *others])
             return picture, lines, gr.Tabs(selected=ONE), gr.Tabs(selected="match")
 

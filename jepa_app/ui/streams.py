@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from gradio.blocks import Block
 from gradio.events import Dependency
 
+_SET_STOP = "() => ({ __type__: 'update', interactive: %s })"
+RUNNING, READY = _SET_STOP % "true", _SET_STOP % "false"  # what makes a Stop button follow its stream
+
 
 def at_end(stream: Dependency, js: str, outputs: Sequence[Block] | None = None) -> None:
     """Run a script in the browser when a stream has ended: finished, stopped or failed."""

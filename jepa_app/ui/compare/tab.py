@@ -14,12 +14,10 @@ from jepa_app.ui import texts
 from jepa_app.ui.encoding import png
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
-from jepa_app.ui.streams import at_end
+from jepa_app.ui.streams import READY, RUNNING, at_end
 from jepa_app.ui.tools import no_tool
 
 SECONDS_BETWEEN = 0.1  # deltas; what comes in between goes together
-SET_STOP = "() => ({ __type__: 'update', interactive: %s })"
-RUNNING, READY = SET_STOP % "true", SET_STOP % "false"
 
 MakeMany = Callable[[Sequence[GenerateRequest], Hashable], Generator[tuple[int, Frame], None, None]]
 

@@ -7,6 +7,7 @@ import gradio as gr
 
 from jepa_app.generation.settings import GUIDANCE, STEPS, TEMPERATURE
 from jepa_app.studio.requests import GenerateRequest
+from jepa_app.styles import STYLE_AT_END
 from jepa_app.ui import texts
 from jepa_app.ui.generate.recall import make_history, make_recall, wire_recall
 from jepa_app.ui.generate.runs import GenerateControls, GenerateWork, wire_runs
@@ -15,11 +16,12 @@ from jepa_app.ui.player.player import make_player
 BEST_OF = (4, 9, 16)
 DEFAULTS = GenerateRequest(prompt="-")
 
-ADD_STYLE = """(style, prompt) => {
-  const bare = prompt.replace(/,?\\s*(%s) style\\s*$/i, '').trim();
-  return !style ? bare : bare ? `${bare}, ${style} style` : `${style} style`;
-}"""
-FIND_STYLE = """(prompt) => (prompt.match(/(?:^|[,\\s])(%s) style\\s*$/i) ?? ['', ''])[1].toLowerCase()"""
+# As `in_style` does it, in the browser.
+ADD_STYLE = f"""(style, prompt) => {{
+  const bare = prompt.replace(/{STYLE_AT_END}/i, '').trim();
+  return !style ? bare : bare ? `${{bare}}, ${{style}} style` : `${{style}} style`;
+}}"""
+FIND_STYLE = f"""(prompt) => (prompt.match(/{STYLE_AT_END}/i) ?? ['', ''])[1].toLowerCase()"""
 
 
 def build_generate_tab(work: GenerateWork, styles: Sequence[str], num_tokens: int, weights: str) -> gr.HTML:
@@ -39,7 +41,7 @@ def build_generate_tab(work: GenerateWork, styles: Sequence[str], num_tokens: in
             recall = make_recall(max_steps, work.keep_picture, weights)
         history = make_history()
 
-    _wire_words(prompt, style, examples, styles)
+    _wire_words(prompt, style, examples)
     _wire_seed(player, controls.seed, dice)
     wire_recall(recall, history, player, controls.all(), negative)
     wire_runs(work, weights, controls, player, run, stop)
@@ -127,11 +129,10 @@ def _settings(prompt: gr.Textbox, max_steps: int) -> tuple[GenerateControls, gr.
     return controls, dice, negative
 
 
-def _wire_words(prompt: gr.Textbox, style: gr.Radio, examples: list[gr.Button], styles: Sequence[str]) -> None:
+def _wire_words(prompt: gr.Textbox, style: gr.Radio, examples: list[gr.Button]) -> None:
     """Chips and examples write into the prompt, and the prompt moves the chip; all in the browser."""
-    pattern = "|".join(styles)
-    style.input(None, [style, prompt], [prompt], js=ADD_STYLE % pattern, api_visibility="private")
-    prompt.change(None, [prompt], [style], js=FIND_STYLE % pattern, api_visibility="private")
+    style.input(None, [style, prompt], [prompt], js=ADD_STYLE, api_visibility="private")
+    prompt.change(None, [prompt], [style], js=FIND_STYLE, api_visibility="private")
     for button, example in zip(examples, texts.EXAMPLES, strict=True):
         button.click(None, outputs=[prompt], js=f"() => {json.dumps(example)}", api_visibility="private")
 

@@ -13,12 +13,13 @@ import gradio as gr
 from PIL import Image
 
 from jepa_app.files.intake import Intake, read_uploads
+from jepa_app.limits import text_lines
 from jepa_app.studio.matches import TableRows
 from jepa_app.ui import texts
 from jepa_app.ui.encoding import jpeg
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
-from jepa_app.ui.streams import at_end
+from jepa_app.ui.streams import READY, RUNNING, at_end
 from jepa_app.ui.tools import no_tool
 from jepa_app.ui.uploads import uploaded
 
@@ -26,8 +27,6 @@ TABLE_QUEUE = "tables"  # beside the queue of single scores, which long tables a
 SECONDS_BETWEEN = 0.2  # deltas; what comes in between goes together
 THUMB_SIDE = 48
 QUICK_FROM, QUICK_BEST = 10_000, 20  # pairs from which on a quick look is worth it, and what it leaves of each row
-SET_STOP = "() => ({ __type__: 'update', interactive: %s })"
-RUNNING, READY = SET_STOP % "true", SET_STOP % "false"
 # Tells the table that the run is over, also when it was stopped or failed.
 TELL_TABLE = "() => { document.dispatchEvent(new CustomEvent('jepa:table-end')); return " + READY[6:] + "; }"
 
@@ -77,7 +76,7 @@ def build_many(work: ManyWork) -> None:
         NaN stands for pairs that a quick look left out.
         """
         with shown_to_user():
-            lines = [line.strip() for line in (captions or "").splitlines() if line.strip()]
+            lines = text_lines(captions)
             yield from deltas(work, [_path_and_name(upload) for upload in files or []], lines, quick)
 
     run.click(None, outputs=[stop], js=RUNNING, api_visibility="private")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from jepa_app.files.fetching import fetch
 from jepa_app.files.pictures import open_base64, open_picture
+from jepa_app.limits import text_lines
 from jepa_app.studio.studio import CaptionScore
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
@@ -92,7 +93,7 @@ def _wire_one(
             open_upload(picture)
 
     def ranked(picture: Image.Image, captions: str | None) -> list[dict[str, Any]]:
-        scores = work.rank(picture, caption_lines(captions))
+        scores = work.rank(picture, text_lines(captions))
         return [asdict(each) | {"words": texts.verdict(each.probability)} for each in scores]
 
     def rank(picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
@@ -115,7 +116,7 @@ def _wire_one(
     def score_matrix(pictures: list[Upload] | None, captions: str | None) -> dict[str, Any]:
         """Score every picture against every caption (one a line): M rows of K energies and probabilities."""
         with shown_to_user():
-            lines = caption_lines(captions)
+            lines = text_lines(captions)
             energy, probability = work.score_pairs([open_upload(picture) for picture in pictures or []], lines)
             return {"captions": lines, "energy": energy, "probability": probability}
 
@@ -169,8 +170,3 @@ def own_file(address: str) -> Path | None:
     An agent that has had a picture made sends its address back, and from here that address may not be public.
     """
     return in_cache(unquote(urlsplit(address).path.partition(OWN_FILE)[2]))
-
-
-def caption_lines(text: str | None) -> list[str]:
-    """The captions in a text with one a line; blank lines do not count, and a box never touched holds None."""
-    return [line.strip() for line in (text or "").splitlines() if line.strip()]

@@ -11,8 +11,6 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-MATRIX = 512  # side of the matrices whose product is timed
-
 
 def seconds_of(work: Callable[[], object], repeats: int) -> float:
     """Return the shortest time that a piece of work took, after one call that does not count."""
@@ -23,12 +21,6 @@ def seconds_of(work: Callable[[], object], repeats: int) -> float:
         work()
         times.append(time.perf_counter() - began)
     return min(times)
-
-
-def matrix_rate(dtype: torch.dtype, size: int = MATRIX) -> float:
-    """Return the operations a second (multiplications and additions) of square matrix products on the CPU."""
-    left, right = (torch.ones(size, size, dtype=dtype) for _ in range(2))
-    return 2 * size**3 / seconds_of(lambda: left @ right, repeats=3)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from jepa_app.compute import matrix_rate
 from tests.benchmarks import attention, matching, page, serving
-from tests.benchmarks.measure import in_turn, operations, ratio
+from tests.benchmarks.measure import in_turn, matrix_rate, operations, ratio
 
 ROOT = Path(__file__).parent.parent
 

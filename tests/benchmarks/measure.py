@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from jepa_app.compute import seconds_of
+
 Work = Callable[[], object]
+MATRIX = 512  # side of the matrices whose product is timed
 
 
 def seconds(work: Work) -> float:
@@ -74,3 +77,9 @@ def report(
         for key, value in values.items():
             print(f"  {key:<40} {value:.4g}" if isinstance(value, float) else f"  {key:<40} {value}")
     return 0
+
+
+def matrix_rate(dtype: torch.dtype, size: int = MATRIX) -> float:
+    """Return the operations a second (multiplications and additions) of square matrix products on the CPU."""
+    left, right = (torch.ones(size, size, dtype=dtype) for _ in range(2))
+    return 2 * size**3 / seconds_of(lambda: left @ right, repeats=3)

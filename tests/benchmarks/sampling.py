@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jepa_app.compute import matrix_rate
 from jepa_app.generation.engine import Engine
 from jepa_app.generation.picture import Picture
 from jepa_app.generation.pipeline import JepaTPipeline
@@ -28,7 +27,7 @@ from jepa_app.generation.settings import SamplingSettings
 from jepa_app.generation.waiting import EngineRequest
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.pixels import to_pil
-from tests.benchmarks.measure import Work, in_turn, operations, ratio, report, seconds
+from tests.benchmarks.measure import Work, in_turn, matrix_rate, operations, ratio, report, seconds
 from tests.benchmarks.published import PUBLISHED_DENOISING_STEPS, plain_network, published_sample
 
 PROMPT = "red apple, twemoji style"

@@ -1,6 +1,7 @@
-"""The README's section for programs does what it shows: every snippet runs word for word against a served studio."""
+"""The snippets of the Markdown files do what they show: each runs word for word, most against a served studio."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,14 +18,15 @@ import pytest
 from PIL import Image
 
 from tests.browser import PATIENCE_MS
+from tests.documents import DOCUMENTS, ROOT, blocks
 from tests.studio_server import PATIENCE, Gate
+from training.data.folders import read_folder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.filterwarnings("default")  # the server's own libraries warn in this process
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-SECTION = README.partition("\n## For programs\n")[2].partition("\n## ")[0]
+SECTION = DOCUMENTS["jepa_app/README.md"].partition("\n## For programs\n")[2].partition("\n## ")[0]
 ADDRESS = "http://127.0.0.1:7860/"
 NODE = ["node", "--input-type=module", "-e"]
 needs_node = pytest.mark.skipif(
@@ -39,14 +41,17 @@ def address(server: tuple[str, Gate]) -> str:
 
 def snippet(language: str, address: str) -> str:
     """The section's one block of a language, with the address of the studio that is served here."""
-    [block] = re.findall(rf"^```{language}\n(.*?)^```", SECTION, flags=re.DOTALL | re.MULTILINE)
+    [block] = blocks(SECTION, language)
     assert block.count(ADDRESS) == 1
     return block.replace(ADDRESS, address)
 
 
 def attempt(command: list[str], text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a snippet in a folder of its own."""
-    return subprocess.run([*command, text], check=False, cwd=folder, capture_output=True, text=True, timeout=PATIENCE)
+    ours = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    return subprocess.run(
+        [*command, text], check=False, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, env=ours
+    )
 
 
 def run(command: list[str], text: str, folder: Path) -> list[str]:
@@ -60,6 +65,42 @@ def size(picture: Path) -> tuple[str | None, tuple[int, int]]:
     with Image.open(picture) as opened:
         opened.load()
         return opened.format, opened.size
+
+
+def test_every_snippet_is_run_here() -> None:
+    """A new one needs a test of its own."""
+    counts = {
+        (name, language): len(blocks(text, language))
+        for name, text in DOCUMENTS.items()
+        for language in ("python", "js", "json")
+    }
+    assert {place: count for place, count in counts.items() if count} == {
+        ("README.md", "python"): 1,
+        ("jepa_app/README.md", "python"): 1,
+        ("jepa_app/README.md", "js"): 1,
+        ("jepa_app/README.md", "json"): 1,
+        ("training/README.md", "json"): 2,
+    }
+
+
+def test_python_without_a_server(tiny_weights: Path, tmp_path: Path) -> None:
+    [block] = blocks(DOCUMENTS["README.md"], "python")
+    (tmp_path / "weights").symlink_to(tiny_weights, target_is_directory=True)
+    printed = "\n".join(run([sys.executable, "-W", "ignore", "-c"], block, tmp_path))
+    assert size(tmp_path / "apple.png") == ("PNG", (32, 32))
+    assert re.fullmatch(r"tensor\(\[\[\S+, +\S+\]\]\) tensor\(\[\[\S+, +\S+\]\]\)", printed)
+
+
+@pytest.mark.parametrize(("which", "table"), [(0, "metadata.jsonl"), (1, "captions.jsonl")])
+def test_the_lines_of_captioned_folders_are_read(which: int, table: str, tmp_path: Path) -> None:
+    line = json.loads(blocks(DOCUMENTS["training/README.md"], "json")[which])
+    picture = tmp_path / line.get("file_name", line.get("file"))
+    picture.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (8, 8)).save(picture)
+    (tmp_path / table).write_text(json.dumps(line) + "\n", encoding="utf-8")
+    [row] = read_folder(tmp_path).rows
+    assert (row.label, row.group) == (line.get("text", line.get("label")), line["group"])
+    assert (row.style, list(row.tags)) == (line.get("style", ""), line.get("tags", []))
 
 
 def test_python(address: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Screenshots and a recorded run of the studio: python -m tests.screenshots --out DIR [--weights DIR|ID].
 
-DIR/run.webp shows the player at every step of one run, as a visitor sees it; the README shows it and one screenshot.
+DIR/run.webp shows the player at every step of one run, as a visitor sees it; README.md shows it, and
+jepa_app/README.md one screenshot.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Command line that draws what the README shows: `python -m training.studies.gallery WEIGHTS --out DIR`.
+"""Command line that draws the pictures of training/RESULTS.md: `python -m training.studies.gallery WEIGHTS --out DIR`.
 
 `grid.png` holds 12 everyday prompts in 5 styles, `strip.png` six steps of one run. Seeds are fixed, nothing is picked.
 """

@@ -1,8 +1,15 @@
 // Stands before the script of every component that has words: fills them in, and reads and writes what the browser keeps.
 // studioLanguage comes from language.js.
 const words = (key, values = {}) => props.words[studioLanguage][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
-for (const node of element.querySelectorAll('[data-text]')) node.textContent = words(node.dataset.text);
-for (const node of element.querySelectorAll('[data-label]')) node.setAttribute('aria-label', words(node.dataset.label));
+for (const empty of element.querySelectorAll('[data-text]')) empty.textContent = words(empty.dataset.text);
+for (const silent of element.querySelectorAll('[data-label]')) silent.setAttribute('aria-label', words(silent.dataset.label));
+
+function node(tag, name, text) {
+  const made = document.createElement(tag);
+  if (name) made.className = name;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
 
 // How well a picture fits, in words.
 const verdict = (probability) => words(props.verdicts.find(([threshold]) => probability >= threshold)[1]);
@@ -15,9 +22,9 @@ const stored = (key) => { try { return localStorage.getItem(key); } catch { retu
 const store = (key, value) => { try { localStorage.setItem(key, value); return true; } catch { return false; } };
 
 // What a function of the server answers; a mistake, or that it cannot be reached, comes as { error }.
-async function answerOf(ask, asked) {
+async function answerOf(serverFunction, request) {
   try {
-    return (await ask(asked)) ?? { error: words('unreachable') };
+    return (await serverFunction(request)) ?? { error: words('unreachable') };
   } catch {
     return { error: words('unreachable') };
   }

@@ -5,20 +5,14 @@ const status = root.querySelector('.grid-status');
 const FIELDS = ['row', 'column', 'prompt', 'seed', 'steps', 'guidance', 'temperature', 'seconds'];
 let plan = null, cells = [];
 
-function node(tag, text) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
 function begin(grid) {
   plan = grid;
   cells = grid.rows.map(() => new Array(grid.columns.length).fill(null));
   const head = node('tr');
-  head.append(node('td'), ...grid.columns.map((text) => Object.assign(node('th', text), { scope: 'col' })));
+  head.append(node('td'), ...grid.columns.map((text) => Object.assign(node('th', '', text), { scope: 'col' })));
   const body = grid.rows.map((text) => {
     const line = node('tr');
-    line.append(Object.assign(node('th', text), { scope: 'row' }));
+    line.append(Object.assign(node('th', '', text), { scope: 'row' }));
     grid.columns.forEach(() => line.append(node('td')));
     return line;
   });

@@ -9,8 +9,8 @@ const isKept = (item) => typeof item?.frame === 'string' && typeof item.settings
   && Array.isArray(item.born) && item.born.length === item.grid ** 2;
 const load = () => {
   try {
-    const items = JSON.parse(stored(KEY) ?? '[]');
-    return Array.isArray(items) ? items.filter(isKept).slice(0, MOST) : [];
+    const found = JSON.parse(stored(KEY) ?? '[]');
+    return Array.isArray(found) ? found.filter(isKept).slice(0, MOST) : [];
   } catch {
     return [];
   }

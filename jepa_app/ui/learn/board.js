@@ -53,8 +53,8 @@ function makeBoard(host) {
       if (values) button.style.setProperty('--heat', heat);
       button.setAttribute('aria-checked', String(chosen));
       button.tabIndex = chosen ? 0 : -1;
-      const named = words(values ? 'tile_value' : 'tile_plain', { ...place(position), value: values && say(value) });
-      button.setAttribute('aria-label', named);
+      const label = words(values ? 'tile_value' : 'tile_plain', { ...place(position), value: values && say(value) });
+      button.setAttribute('aria-label', label);
       button.title = values ? say(value) : '';
     });
     if (values) legend(caption, say(least), say(most));

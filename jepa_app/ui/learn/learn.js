@@ -13,13 +13,6 @@ let before = 'empty'; // what was shown when a run was asked for
 
 const boards = Object.fromEntries([...root.querySelectorAll('[data-board]')].map((host) => [host.dataset.board, makeBoard(host)]));
 
-function node(tag, name, text) {
-  const made = document.createElement(tag);
-  made.className = name;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
 const nameOfWord = (one) => (one.kind === 'word' ? one.text : words('word_' + one.kind));
 const nameOfStage = (index) => (index === 0 ? words('stage_noise') : index === lesson.times.length - 1
   ? words('stage_clean') : words('stage_time', { time: lesson.times[index].toFixed(2) }));
@@ -146,9 +139,9 @@ function drawTokens() {
 
 function drawContext() {
   const last = lesson.pictures[total - 1];
-  const at = (known) => ({ step: step + 1, known });
-  boards.before.show({ picture: lesson.pictures[Math.max(0, step - 1)], caption: words('board_before', at(knownBefore(step))), cover: 'now', ring: true });
-  boards.after.show({ picture: step === total - 1 ? last : lesson.pictures[step], caption: words('board_after', at(knownBefore(step + 1))), cover: 'later', ring: true });
+  const facts = (known) => ({ step: step + 1, known });
+  boards.before.show({ picture: lesson.pictures[Math.max(0, step - 1)], caption: words('board_before', facts(knownBefore(step))), cover: 'now', ring: true });
+  boards.after.show({ picture: step === total - 1 ? last : lesson.pictures[step], caption: words('board_after', facts(knownBefore(step + 1))), cover: 'later', ring: true });
   [...part('counts').children].forEach((bar, at) => { bar.className = at === step ? 'now' : ''; });
 }
 

@@ -10,13 +10,6 @@ let right = new Map();    // picture -> set of captions
 let order = 'given', chosen = 0;
 let drawnRows = 0, drawnAt = 0;
 
-function node(tag, name, text) {
-  const made = document.createElement(tag);
-  if (name) made.className = name;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
 function unpacked(text) {
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   return new Float32Array(bytes.buffer);

@@ -2,13 +2,6 @@
 const root = element.querySelector('.ranking');
 const list = root.querySelector('.ranking-list');
 
-function node(tag, name, text) {
-  const made = document.createElement(tag);
-  made.className = name;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
 // A share of the reference pairs as whole percent: at least so many, and never all.
 const percentOf = (share) => String(Math.min(99, Math.floor(share * 100)));
 

@@ -8,18 +8,11 @@ let told = null;          // its explanation
 let word = null, patch = null; // what is chosen: one of the two, or none
 let answers = new Map();  // caption -> explanation, for one picture
 
-function node(tag, name, text) {
-  const made = document.createElement(tag);
-  made.className = name;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
 const percentOf = (share) => {
   const percent = Math.abs(share) * 100;
   return percent >= 10 ? percent.toFixed(0) : percent >= 0.1 ? percent.toFixed(1) : '<0.1';
 };
-const least = (values) => Math.min(...values), most = (values) => Math.max(...values);
+const most = (values) => Math.max(...values);
 const placeOf = (values, value) => values.indexOf(value);
 const rowAndColumn = (at) => ({ row: Math.floor(at / told.grid) + 1, column: at % told.grid + 1 });
 const place = (at) => words('place', rowAndColumn(at)), placeFirst = (at) => words('place_first', rowAndColumn(at));
@@ -44,10 +37,10 @@ function sentence() {
     const match = words('say_match', { without: probable(told.probabilities[word]), percent: probable(told.probability) });
     return where + (studioLanguage === 'zh' ? '' : ' ') + match;
   }
-  const text = told.words[ranked(told.gains)[0]];
-  if (peak <= 0) return words('say_nothing', { word: text });
+  const first = told.words[ranked(told.gains)[0]];
+  if (peak <= 0) return words('say_nothing', { word: first });
   const count = told.patches.filter((share) => share > 0).length;
-  return words('say_whole', { count, all: told.patches.length, place: place(at), percent: percentOf(peak), word: text });
+  return words('say_whole', { count, all: told.patches.length, place: place(at), percent: percentOf(peak), word: first });
 }
 
 function drawPatches() {

@@ -35,10 +35,10 @@ function crc32(bytes) { // of the PNG standard
 function withSettings(png, settings) {
   const json = JSON.stringify(settings).replace(/[^ -~]/g, (unit) => '\\u' + unit.charCodeAt(0).toString(16).padStart(4, '0'));
   const body = new TextEncoder().encode('tEXtparameters\0' + json);
-  const chunk = new Uint8Array(body.length + 8), view = new DataView(chunk.buffer);
-  view.setUint32(0, body.length - 4); // the length counts no type
+  const chunk = new Uint8Array(body.length + 8), numbers = new DataView(chunk.buffer);
+  numbers.setUint32(0, body.length - 4); // the length counts no type
   chunk.set(body, 4);
-  view.setUint32(body.length + 4, crc32(body));
+  numbers.setUint32(body.length + 4, crc32(body));
   return new Blob([png.slice(0, PNG_HEADER), chunk, png.slice(PNG_HEADER)], { type: 'image/png' });
 }
 

@@ -11,9 +11,9 @@ const isPainting = () => marked !== null;
 const isWhole = (step) => momentOf(step).born.every((born) => born !== Infinity);
 
 function startsFrom(delta) {
-  const before = asked && asked.job === run?.job && delta.i === asked.step + 1 ? moments.slice(0, delta.i) : [];
+  const kept = asked && asked.job === run?.job && delta.i === asked.step + 1 ? moments.slice(0, delta.i) : [];
   asked = null;
-  return before;
+  return kept;
 }
 
 function ask(redo) {

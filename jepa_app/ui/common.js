@@ -1,5 +1,5 @@
-// Stands before the script of every component that has words: fills them in, and reads and writes what the browser keeps.
-// studioLanguage comes from language.js.
+// Joined in front of the script of every component. It fills in the words of the page, and reads and writes what the
+// browser keeps. studioLanguage comes from language.js.
 const words = (key, values = {}) => props.words[studioLanguage][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 for (const empty of element.querySelectorAll('[data-text]')) empty.textContent = words(empty.dataset.text);
 for (const silent of element.querySelectorAll('[data-label]')) silent.setAttribute('aria-label', words(silent.dataset.label));
@@ -14,14 +14,14 @@ function node(tag, name, text) {
 // How well a picture fits, in words.
 const verdict = (probability) => words(props.verdicts.find(([threshold]) => probability >= threshold)[1]);
 
-// A probability as whole percent that never claims to be certain.
+// A probability as a whole percentage that never claims certainty.
 const probable = (probability) => probability >= 0.995 ? '>99' : probability < 0.005 ? '<1' : String(Math.round(probability * 100));
 
-// The browser's memory may be full or switched off; then what is chosen lasts for this visit only.
+// The browser's storage may be full or switched off. A choice then lasts for this visit only.
 const stored = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
 const store = (key, value) => { try { localStorage.setItem(key, value); return true; } catch { return false; } };
 
-// What a function of the server answers; a mistake, or that it cannot be reached, comes as { error }.
+// The answer of a function of the server. It is { error } if the request was wrong or the server cannot be reached.
 async function answerOf(serverFunction, request) {
   try {
     return (await serverFunction(request)) ?? { error: words('unreachable') };

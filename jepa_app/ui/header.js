@@ -1,4 +1,4 @@
-// The light and dark switch; the choice is kept for the next visit.
+// The switch between light and dark. The browser keeps the choice for the next visit.
 const KEY = 'jepa-studio-mode';
 const body = document.body;
 const chosen = stored(KEY);

@@ -1,7 +1,7 @@
-// In the page's head: Gradio waits for it before it builds the page from window.gradio_config.
+// Runs in the page's head, before Gradio builds the page from window.gradio_config.
 const studioLanguage = /^zh\b/i.test(navigator.language) ? 'zh' : 'en';
 
-// Gradio names the browser's language here, also where the page has no words in it.
+// Gradio sets `lang` to the browser's language, even if the page has no words in that language. This sets it right.
 const nameLanguage = () => {
   const name = studioLanguage === 'zh' ? 'zh-CN' : 'en';
   if (document.documentElement.lang !== name) document.documentElement.lang = name;

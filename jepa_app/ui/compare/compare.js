@@ -1,4 +1,4 @@
-// Draws the grid and fills its cells as they come. Text from users only ever goes through textContent and canvas text.
+// Draws the grid and fills its cells as they arrive. Text from users only ever goes through textContent and canvas text.
 const root = element.querySelector('.grid-of-pictures');
 const table = root.querySelector('.grid-table');
 const status = root.querySelector('.grid-status');
@@ -49,7 +49,7 @@ function save(blob, file) {
 
 function csv() {
   const quote = (value) => {
-    const text = String(value);  // a leading = + - @ would be run as a formula by a spreadsheet
+    const text = String(value);  // a spreadsheet would run text that starts with = + - @ as a formula
     const safe = typeof value === 'string' && /^[=+\-@\t\r]/.test(text) ? "'" + text : text;
     return /[",\n\r]/.test(safe) ? '"' + safe.replaceAll('"', '""') + '"' : safe;
   };

@@ -1,9 +1,9 @@
-// The last finished runs, kept by this browser alone: a thumbnail each, with its settings. Nothing is sent anywhere.
+// The last finished runs: a thumbnail and the settings of each. Only this browser keeps them; nothing is sent anywhere.
 const KEY = 'jepa-studio-history';
 const MOST = 12, MAX_CHARACTERS = 60_000, SMALL_SIDE = 160;
 const root = element.querySelector('.history');
 const strip = element.querySelector('.history-strip');
-let isBusy = false; // while a run is on, the stage belongs to it
+let isBusy = false; // during a run the stage belongs to that run
 
 const isKept = (item) => typeof item?.frame === 'string' && typeof item.settings?.prompt === 'string'
   && Array.isArray(item.born) && item.born.length === item.grid ** 2;
@@ -17,7 +17,7 @@ const load = () => {
 };
 let items = load();
 
-function save() { // what does not fit is dropped, the oldest first
+function save() { // drops the oldest ones until the rest fits
   for (let count = items.length; count > 0; count -= 1) {
     if (store(KEY, JSON.stringify(items.slice(0, count)))) return;
   }
@@ -46,7 +46,7 @@ function draw() {
   strip.replaceChildren(...items.map(entry));
 }
 
-async function small(url) { // large pictures would fill the browser's memory
+async function small(url) { // large pictures would fill the browser's storage
   if (url.length <= MAX_CHARACTERS) return url;
   const image = new Image();
   image.src = url;
@@ -63,7 +63,7 @@ document.addEventListener('jepa:finished', async (event) => {
   const url = await small(frame);
   const kept = { still: true, job: 'kept-' + job, i: n - 1, n, prompt, seed, settings, grid, seconds, born, revealed: [], type: 'image/png' };
   if (stored(KEY) !== null) items = load(); // another tab may have added some
-  const isOther = (item) => JSON.stringify(item.settings) !== JSON.stringify(settings); // or it is the same picture again
+  const isOther = (item) => JSON.stringify(item.settings) !== JSON.stringify(settings); // the same settings give the same picture again
   items = [{ ...kept, frame: url.slice(url.indexOf(',') + 1) }, ...items.filter(isOther)].slice(0, MOST);
   save();
   draw();

@@ -1,5 +1,5 @@
-// Settings that come from a picture or from the page's address, and the link that carries them away. The server checks
-// what comes in; `fill` then writes it into the controls. Nothing here starts a run.
+// Reads settings from a picture or from the page's address, and writes them into a link. The server checks what comes
+// in, and `fill` then writes it into the controls. Nothing here starts a run.
 const note = element.querySelector('.recall-note');
 const zone = element.querySelector('.from-picture');
 const chooser = zone.querySelector('input');
@@ -22,7 +22,7 @@ async function bytesAsText(file) {
   return url.slice(url.indexOf(',') + 1);
 }
 
-async function send(ask, file, more = {}) { // the server's answer, or null after saying what was wrong
+async function send(ask, file, more = {}) { // the server's answer, or null if something was wrong, which it then shows
   if (!file) return null;
   if (file.size > MAX_MB * 2 ** 20) { tell(words('too_large', { name: file.name, most: MAX_MB })); return null; }
   const answer = await answerOf(ask, { name: file.name, data: await bytesAsText(file), ...more });
@@ -37,7 +37,7 @@ async function readPicture(file) {
   tell(words('filled', { name: file.name }));
 }
 
-// A picture to begin with goes to the player, where the part to be made anew is painted over.
+// A picture to begin with goes to the player. There the visitor paints over the part that is to be made anew.
 let beginning = null;
 async function beginWith(file, room) {
   beginning = file;
@@ -52,11 +52,11 @@ opener.addEventListener('change', () => {
   opener.value = '';
 });
 document.addEventListener('jepa:room', () => beginWith(beginning, true));
-document.addEventListener('jepa:restore', (event) => fill(event.detail)); // of a run that the page comes back to
+document.addEventListener('jepa:restore', (event) => fill(event.detail)); // the settings of a run that the page returns to
 
 chooser.addEventListener('change', () => {
   readPicture(chooser.files[0]);
-  chooser.value = ''; // the same file may be chosen again
+  chooser.value = ''; // so that the same file can be chosen again
 });
 for (const kind of ['dragenter', 'dragover']) {
   zone.addEventListener(kind, (event) => { event.preventDefault(); zone.classList.add('over'); });
@@ -68,11 +68,11 @@ zone.addEventListener('drop', (event) => {
 });
 
 element.querySelector('.copy-link').addEventListener('click', () => trigger('link'));
-document.addEventListener('jepa:link', async (event) => { // the tab answers with what its controls hold
+document.addEventListener('jepa:link', async (event) => { // the tab answers with the values of its controls
   const [last, ...values] = event.detail;
   const settings = Object.fromEntries(KEYS.map((key, place) => [key, values[place]]));
   const isShown = last?.settings && KEYS.every((key) => key === 'seed' || last.settings[key] === (settings[key] ?? ''));
-  settings.seed ??= isShown ? last.seed : null; // a link to what is seen shows the same picture
+  settings.seed ??= isShown ? last.seed : null; // so that a link to the visible picture leads to the same picture
   const link = new URL(location.href);
   link.hash = '';
   for (const key of KEYS) {
@@ -83,7 +83,7 @@ document.addEventListener('jepa:link', async (event) => { // the tab answers wit
   try {
     await navigator.clipboard.writeText(link.href);
     tell(words('link_copied'));
-  } catch { // without https there is no clipboard
+  } catch { // there is no clipboard without https
     tell(words('link_in_address'));
   }
 });
@@ -93,7 +93,7 @@ async function openLink() {
   if (!KEYS.some((key) => key in asked)) return;
   const answer = await answerOf(server.read_link, asked);
   if (answer.error) { tell(answer.error); return; }
-  const isReady = () => document.querySelector('#seed input')?.value === ''; // the page has emptied it
+  const isReady = () => document.querySelector('#seed input')?.value === ''; // the page has cleared it
   for (let waits = 0; waits < 60 && !isReady(); waits += 1) await new Promise((resolve) => { setTimeout(resolve, 50); });
   if (Object.keys(answer.settings).length) fill(answer.settings);
   const names = answer.ignored.join(', ');

@@ -1,5 +1,5 @@
-// Boards of tiles, single tiles and the line chart of a lesson. Every board is one radio group: choosing a tile on any of
-// them, by pointer or arrow keys, chooses it on all.
+// Boards of tiles, single tiles and the line chart of a lesson. Every board is a radio group. A tile that is chosen on
+// one board, with the pointer or the arrow keys, is chosen on all of them.
 const SVG = 'http://www.w3.org/2000/svg';
 
 function makeBoard(host) {
@@ -33,8 +33,8 @@ function makeBoard(host) {
     group.children[tile].focus({ preventScroll: true });
   });
 
-  // cover: 'now' hides what this step and later ones draw, 'later' only the later ones; ring marks those of this step;
-  // values colour the tiles between least and most; early, given and pale tell which tiles are shown so.
+  // cover: 'now' hides the tiles of this step and of later ones, 'later' only those of later ones. ring marks the tiles
+  // of this step. values colour the tiles between least and most. early, given and pale tell which tiles get that look.
   function show({ picture: source, caption: text, cover, ring, lines, crisp, given, pale, values, least, most, say, early }) {
     caption.textContent = text;
     picture.hidden = !source;
@@ -71,7 +71,7 @@ function legend(caption, least, most) {
   caption.append(scale);
 }
 
-const sheets = new Map(); // data URL -> picture, of the lesson that is shown
+const sheets = new Map(); // data URL -> picture, for the current lesson
 
 function sheet(source) {
   if (!sheets.has(source)) {
@@ -86,7 +86,7 @@ function sheet(source) {
 async function drawTile(canvas, source, position, grid) {
   canvas.dataset.position = position;
   const picture = await sheet(source);
-  if (canvas.dataset.position !== String(position)) return; // another was chosen meanwhile
+  if (canvas.dataset.position !== String(position)) return; // the visitor has chosen another tile meanwhile
   const side = picture.naturalWidth / grid;
   canvas.width = canvas.height = side;
   canvas.getContext('2d').drawImage(picture, position % grid * side, Math.floor(position / grid) * side, side, side, 0, 0, side, side);
@@ -98,7 +98,7 @@ function shape(name, attributes) {
   return made;
 }
 
-// Lines of values in thousandths over the steps; the current step is marked.
+// Draws lines of values, in thousandths, over the steps and marks the current step.
 function drawChart(host, lines, now, steps) {
   const width = 320, height = 150, left = 34, right = 8, top = 8, bottom = 22;
   const lowest = Math.floor(Math.min(...lines.flatMap((line) => line.values)) / 100) * 100;

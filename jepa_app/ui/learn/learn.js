@@ -1,5 +1,5 @@
-// Shows a lesson: seven stops that share one step and one tile. The boards are in board.js; numbers come from the
-// lesson alone. Text from users only ever goes through textContent and attributes.
+// Shows a lesson: seven stops that share one step and one tile. The boards are in board.js. All numbers come from the
+// lesson. Text from users only ever goes through textContent and attributes.
 const root = element.querySelector('.learn');
 const part = (name, within = root) => within.querySelector('.' + name);
 const percent = (thousandths) => (thousandths / 10).toFixed(thousandths < 100 ? 1 : 0);
@@ -9,7 +9,7 @@ let lesson = null;
 let bornAt = [];      // token position -> the step that drew it, counted from 0
 let total = 0, count = 0;
 let step = 0, tile = 0, word = 0, stage = 0;
-let before = 'empty'; // what was shown when a run was asked for
+let before = 'empty'; // what was visible when a run was requested
 
 const boards = Object.fromEntries([...root.querySelectorAll('[data-board]')].map((host) => [host.dataset.board, makeBoard(host)]));
 
@@ -35,7 +35,7 @@ function begin(made) {
   draw();
 }
 
-function drawOnce() { // what neither the step nor the tile changes
+function drawOnce() { // everything that depends neither on the step nor on the tile
   part('step-slider').max = Math.max(total, 2);
   part('step-slider').disabled = total === 1;
   part('of-run').textContent = words('of_run', lesson);
@@ -210,7 +210,7 @@ const reading = new IntersectionObserver((entries) => {
     if (isIntersecting) button.setAttribute('aria-current', 'true');
     else button.removeAttribute('aria-current');
   }
-}, { rootMargin: '-45% 0px -55% 0px' }); // the stop across the middle of the window is the one being read
+}, { rootMargin: '-45% 0px -55% 0px' }); // the stop near the middle of the window counts as the one being read
 for (const chapter of root.querySelectorAll('.chapter')) reading.observe(chapter);
 
 function turn(state) {
@@ -248,7 +248,7 @@ document.addEventListener('jepa:lesson', (event) => {
     part('making-bar').value = 0;
     part('making-phase').textContent = part('aloud').textContent = words('waiting');
     turn('making');
-  } else if (root.dataset.state === 'making') { // it failed; what was there is shown again
+  } else if (root.dataset.state === 'making') { // it failed, so the page shows again what was there before
     part('aloud').textContent = '';
     turn(before);
   }

@@ -1,12 +1,12 @@
-// Collects the rows of a table as they come, draws a window of it, and writes it all as CSV. The names of files and the
-// captions are users' text: they only ever go through textContent and attributes.
+// Collects the rows of a table as they arrive, draws part of it and writes all of it as CSV. File names and captions
+// come from users and only ever go through textContent and attributes.
 const root = element.querySelector('.many');
 const part = (name) => root.querySelector('.many-' + name);
 const MOST_ROWS = 50, MOST_COLUMNS = 50, REDRAW_MS = 400;
 const ORDERS = ['given', 'best', 'doubtful', 'caption'];
 let table = null;         // the latest value
-let energies = [], probabilities = []; // Float32Array for each row so far
-let right = new Map();    // picture -> set of captions
+let energies = [], probabilities = []; // one Float32Array for each row so far
+let right = new Map();    // picture -> set of its captions
 let order = 'given', chosen = 0;
 let drawnRows = 0, drawnAt = 0;
 
@@ -39,7 +39,8 @@ function drawProblems(problems) {
 
 const bestOf = (row) => energies[row].reduce((best, energy, at) => energy < energies[row][best] || !(energies[row][best] <= Infinity) ? at : best, 0);
 
-// How often what belongs together comes first: of these lists of energies, each with the places that are right.
+// The share of lists in which a right answer comes first, or among the first five. Each list holds the energies and the
+// places of its right answers.
 function recalls(lists) {
   const ranks = lists.map(({ values, places }) => {
     const own = Math.min(...places.map((at) => (Number.isNaN(values[at]) ? Infinity : values[at])));
@@ -52,7 +53,7 @@ function recalls(lists) {
 function drawFigures() {
   const lines = [];
   const isOver = ['done', 'stopped'].includes(root.dataset.state) || table.stage === 'done';
-  const scored = isOver ? [...right].filter(([picture]) => energies[picture]) : []; // shares of some rows would mislead
+  const scored = isOver ? [...right].filter(([picture]) => energies[picture]) : []; // shares of only some rows would mislead
   if (scored.length) lines.push(words('recall', recalls(scored.map(([picture, captions]) => ({ values: energies[picture], places: [...captions] })))));
   if (scored.length && table.stage === 'done' && !table.best) {
     const owners = new Map();
@@ -76,7 +77,7 @@ function orderedRows() {
   return rows.sort((one, other) => keys[one] - keys[other] || one - other);
 }
 
-// Of many captions the table shows the chosen one, then those that are best for its pictures, and then the first.
+// If there are too many captions, the table shows the chosen one, then the best one of each picture, then the first ones.
 function shownColumns(rows) {
   const all = table.captions.map((_, column) => column);
   if (all.length <= MOST_COLUMNS) return all;
@@ -144,7 +145,7 @@ function draw() {
 }
 
 function csv() {
-  const quote = (text) => { // a leading = + - @ would be run as a formula by a spreadsheet
+  const quote = (text) => { // a spreadsheet would run text that starts with = + - @ as a formula
     const safe = /^[=+\-@\t\r]/.test(text) ? "'" + text : text;
     return /[",\n\r]/.test(safe) ? '"' + safe.replaceAll('"', '""') + '"' : safe;
   };
@@ -152,7 +153,7 @@ function csv() {
   const lines = energies.map((row, picture) => captions.map((caption, column) => {
     const facts = Number.isNaN(row[column]) ? ',' : `${row[column].toFixed(6)},${probabilities[picture][column].toFixed(6)}`;
     return `${quote(table.names[picture])},${caption},${facts}\r\n`;
-  }).join('')); // a piece for each picture: a million lines would be too long for one string
+  }).join('')); // one string for each picture, because a million lines would be too long for one
   return new Blob(['picture,caption,energy,probability\r\n', ...lines], { type: 'text/csv' });
 }
 
@@ -185,13 +186,13 @@ watch('value', () => {
     energies.push(unpacked(value.energies[row]));
     probabilities.push(unpacked(value.probabilities[row]));
   }
-  const isWindowFull = order === 'given' && drawnRows === MOST_ROWS; // later rows change nothing that is seen
+  const isWindowFull = order === 'given' && drawnRows === MOST_ROWS; // later rows change nothing that is visible
   const isDue = !drawnRows || (!isWindowFull && performance.now() - drawnAt > REDRAW_MS);
   if (energies.length && (isDue || value.stage === 'done')) draw();
   say();
 });
 
-document.addEventListener('jepa:table-end', () => { // stopped, or broken off by a mistake that is told elsewhere
+document.addEventListener('jepa:table-end', () => { // stopped, or ended by an error that is shown elsewhere
   if (!table || root.dataset.state === 'done' || root.dataset.state === 'stopped') return;
   part('progress').hidden = true;
   root.dataset.state = 'stopped';

@@ -1,8 +1,9 @@
-// Draws the ranked captions; choosing one tells why.js. Captions are users' text: they only ever go through textContent.
+// Draws the ranked captions. A choice among them goes to why.js. Captions come from users and only ever go through
+// textContent.
 const root = element.querySelector('.ranking');
 const list = root.querySelector('.ranking-list');
 
-// A share of the reference pairs as whole percent: at least so many, and never all.
+// A share of the reference pairs as a whole percentage, rounded down and never 100.
 const percentOf = (share) => String(Math.min(99, Math.floor(share * 100)));
 
 function standing({ better_than_wrong: wrong, better_than_right: right }) {

@@ -1,12 +1,12 @@
-// Explains one pair: a word shows the parts it helps to predict, a part the words that help there. Users' text only ever
-// goes through textContent.
+// Explains one pair. A chosen word shows which parts of the picture it helps to predict; a chosen part shows which words
+// help there. Text from users only ever goes through textContent.
 const root = element.querySelector('.why');
 const part = (name) => root.querySelector('.why-' + name);
 const patches = part('patches'), chips = part('chips'), list = part('list');
 let pair = null;          // the chosen row of the ranking
-let told = null;          // its explanation
-let word = null, patch = null; // what is chosen: one of the two, or none
-let answers = new Map();  // caption -> explanation, for one picture
+let told = null;          // the explanation of that pair
+let word = null, patch = null; // at most one of the two is chosen
+let answers = new Map();  // caption -> explanation, for the current picture
 
 const percentOf = (share) => {
   const percent = Math.abs(share) * 100;
@@ -19,9 +19,9 @@ const place = (at) => words('place', rowAndColumn(at)), placeFirst = (at) => wor
 const ranked = (values) => values.map((_, at) => at).sort((one, other) => values[other] - values[one]);
 const givenAt = (at) => told.word_patches.map((row) => row[at]);
 
-// What the parts show: what the chosen word, or the whole caption, takes from their error.
+// For each part: by how much the chosen word, or the whole caption, reduces its error.
 const shown = () => word === null ? told.patches : told.word_patches[word];
-// Words share one scale, so that a word which hardly matters looks like it.
+// All words share one scale, so that a word that hardly matters looks faint.
 const scale = () => word === null ? told.patches : told.word_patches.flat();
 
 function sentence() {
@@ -47,7 +47,7 @@ function drawPatches() {
   const deepest = most(scale().map(Math.abs)) || 1;
   [...patches.children].forEach((button, at) => {
     const share = shown()[at];
-    button.style.setProperty('--heat', ((Math.abs(share) / deepest) ** 0.6).toFixed(3)); // what is faint stays visible
+    button.style.setProperty('--heat', ((Math.abs(share) / deepest) ** 0.6).toFixed(3)); // small values stay visible
     button.dataset.sign = share >= 0 ? 'helps' : 'hinders';
     button.setAttribute('aria-pressed', at === patch);
     const all = told.patches[at];
@@ -154,7 +154,7 @@ async function explain(chosen) {
     root.dataset.state = 'asking';
     part('said').textContent = words('asking');
     const answer = await answerOf(server.explain, { picture: chosen.picture, caption: chosen.caption });
-    if (pair !== chosen) return; // another was chosen meanwhile
+    if (pair !== chosen) return; // the visitor has chosen another one meanwhile
     if (answer.error) { root.hidden = false; root.dataset.state = 'failed'; part('said').textContent = answer.error; return; }
     answers.set(chosen.caption, answer);
   }

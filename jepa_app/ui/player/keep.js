@@ -1,9 +1,9 @@
-// The last part of player.js, in the same scope: what a visitor takes away. Pictures and the trace are made here, in
-// the browser; animations by one call of the server, which gets the frames back and keeps nothing.
+// The last part of player.js, in the same scope: what a visitor can download. The browser makes pictures and the trace
+// itself. For an animation it sends the frames to the server, which encodes them and keeps nothing.
 const keepSettings = part('keep-settings').querySelector('input');
 const exportMenu = part('export');
 const KEEP_KEY = 'jepa-studio-keep-settings';
-const PNG_HEADER = 33; // bytes of the signature and the first chunk, after which text may stand
+const PNG_HEADER = 33; // bytes of the signature and the first chunk; text may follow them
 
 keepSettings.checked = stored(KEEP_KEY) !== 'no';
 keepSettings.addEventListener('change', () => store(KEEP_KEY, keepSettings.checked ? 'yes' : 'no'));
@@ -22,7 +22,7 @@ document.addEventListener('click', (event) => { if (!exportMenu.contains(event.t
 const stem = (step) => 'jepa-' + run.seed + (step < total - 1 ? '-step-' + String(step + 1).padStart(2, '0') : '');
 const bytesOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 
-function crc32(bytes) { // of the PNG standard
+function crc32(bytes) { // as in the PNG standard
   let crc = -1;
   for (const byte of bytes) {
     crc ^= byte;
@@ -31,18 +31,18 @@ function crc32(bytes) { // of the PNG standard
   return ~crc >>> 0;
 }
 
-// A copy of a PNG with a text chunk; its JSON is ASCII, since the chunk is Latin-1.
+// A copy of a PNG with the settings in a text chunk. Such a chunk is Latin-1, so the JSON is written in ASCII.
 function withSettings(png, settings) {
   const json = JSON.stringify(settings).replace(/[^ -~]/g, (unit) => '\\u' + unit.charCodeAt(0).toString(16).padStart(4, '0'));
   const body = new TextEncoder().encode('tEXtparameters\0' + json);
   const chunk = new Uint8Array(body.length + 8), numbers = new DataView(chunk.buffer);
-  numbers.setUint32(0, body.length - 4); // the length counts no type
+  numbers.setUint32(0, body.length - 4); // the length does not count the type
   chunk.set(body, 4);
   numbers.setUint32(body.length + 4, crc32(body));
   return new Blob([png.slice(0, PNG_HEADER), chunk, png.slice(PNG_HEADER)], { type: 'image/png' });
 }
 
-// The shown picture as PNG; a step that came as JPEG is drawn again.
+// The visible picture as PNG. A step that came as JPEG is drawn again.
 function shownPng() {
   let source = momentOf(shown).source;
   if (!source.startsWith('data:image/png')) {

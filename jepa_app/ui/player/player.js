@@ -1,29 +1,29 @@
-// Collects the deltas of one generation and shows any step of it. Runs inside Gradio's js_on_load, which provides
-// element, trigger, props, server and watch. Text from users only ever goes through textContent and attributes.
-// steer.js, watch.js and keep.js follow in the same scope.
+// Collects the deltas of one run and shows any step of it. Gradio's js_on_load provides element, trigger, props, server
+// and watch. Text from users only ever goes through textContent and attributes. steer.js, watch.js and keep.js follow in
+// the same scope.
 const root = element.querySelector('.player');
 const part = (name) => root.querySelector('.' + name);
 const picture = part('picture'), tiles = part('tiles'), timeline = part('timeline'), play = part('play');
 const speed = part('speed');
 const views = [...part('views').children];
 const MAX_REPLAY_MS = 2400, FRAME_MS = 120, ANNOUNCE_MS = 250;
-const KEPT = 'kept-'; // before the job of a run from the history
-const MOST_NUMBERS = 16; // tiles a side up to which the order is written into them
+const KEPT = 'kept-'; // stands before the job of a run from the history
+const MOST_NUMBERS = 16; // with more tiles on a side, they carry no numbers
 
-let run = null;       // the last delta of the shown run: job, prompt, seed, settings, grid, ...
+let run = null;       // the last delta of the visible run: job, prompt, seed, settings, grid, ...
 let total = 0;
-let moments = [];     // step -> { source, born, delta }, born: token position -> the step that revealed it; holes where lost
+let moments = [];     // step -> { source, born, delta }, with holes for lost steps; born: token position -> the step that revealed it
 let shown = -1;
 let latest = -1;
 let timer = null;
 let announcing = null;
 let view = 'unmasking';
-let before = {};      // the run that was shown when the current one was asked for, and its latest step
+let before = {};      // the run that was visible when the current one was requested, and its latest step
 
 const isRunning = () => root.dataset.run === 'on';
 const say = (text) => { part('status').textContent = text; };
 
-// What a screen reader says: a step once the user rests on it, the end of a run; never every streamed frame.
+// What a screen reader says: a step as soon as the user stays on it, and the end of a run, but not every frame.
 function announce(text, wait = 0) {
   clearTimeout(announcing);
   announcing = setTimeout(() => { part('announcer').textContent = text; }, wait);
@@ -32,11 +32,11 @@ function announce(text, wait = 0) {
 function begin(delta) {
   pause();
   stopPainting();
-  moments = startsFrom(delta); // a run that goes on from the shown one keeps its steps
+  moments = startsFrom(delta); // a run that continues the visible one keeps its steps
   shown = latest = moments.length - 1;
   drawBoard(delta.grid);
   root.dataset.state = 'shown';
-  root.toggleAttribute('data-still', Boolean(delta.still)); // of a run from the history only the last picture is there
+  root.toggleAttribute('data-still', Boolean(delta.still)); // the history keeps only the last picture of a run
   picture.hidden = part('about').hidden = false;
   timeline.disabled = play.disabled = Boolean(delta.still);
   forget();
@@ -64,7 +64,7 @@ function accept(delta) {
   remember();
   if (delta.still) {
     say(words('kept'));
-    rejoin(delta.job.slice(KEPT.length), false, delta.job); // the server may still have its steps
+    rejoin(delta.job.slice(KEPT.length), false, delta.job); // the server may still have the other steps
   }
   if (delta.i < total - 1 && isRunning()) say(words('running', { step: delta.i + 1, total }));
 }
@@ -78,7 +78,7 @@ function finish(delta) {
   document.dispatchEvent(new CustomEvent('jepa:finished', { detail: { ...delta, frame: moments[delta.i].source } }));
 }
 
-function momentOf(step) { // of a step that was lost, the last one before it
+function momentOf(step) { // for a lost step, the last step before it
   while (step > 0 && !moments[step]) step -= 1;
   return moments[step] ?? moments[latest];
 }
@@ -105,7 +105,7 @@ function show(step) {
   if (view === 'predicted') predict(shown);
 }
 
-function scrub(step) { // the user moves; `show` alone is the stream or the replay
+function scrub(step) { // a move by the user; the stream and the replay call `show` directly
   if (latest < 0 || timeline.disabled) return;
   pause();
   show(step);
@@ -121,7 +121,7 @@ const drawTile = {
 
 function drawTokens() {
   const born = momentOf(shown).born;
-  const drawn = view === 'order' ? momentOf(latest).born : born; // the order tells of later steps too
+  const drawn = view === 'order' ? momentOf(latest).born : born; // the order shows later steps too
   const known = born.filter((step) => step <= shown).length;
   const fresh = born.filter((step) => step === shown).length;
   drawn.forEach((step, position) => {
@@ -182,8 +182,8 @@ root.addEventListener('keydown', (event) => {
   const at = event.target;
   if (!act || event.ctrlKey || event.metaKey || event.altKey || at.matches('select')) return;
   const isPressed = at.matches('button, a, summary, input[type=checkbox]');
-  if (isPressed && (event.key === ' ' || event.key === 'Enter')) return; // they are pressed by it
-  if (at === timeline && event.key !== ' ' && event.key !== 'm') return; // the range input moves by itself
+  if (isPressed && (event.key === ' ' || event.key === 'Enter')) return; // the browser presses the control
+  if (at === timeline && event.key !== ' ' && event.key !== 'm') return; // the browser moves the slider
   event.preventDefault();
   act();
 });
@@ -197,21 +197,21 @@ watch('value', () => {
   const wasRunning = isRunning();
   accept(delta);
   if (wasRunning && delta.i === total - 1) {
-    if (delta.of && !delta.choice) say(words('choosing', { count: delta.of })); // the others are still being made
+    if (delta.of && !delta.choice) say(words('choosing', { count: delta.of })); // the server is still making the others
     else finish(delta);
   }
   lookAround();
 });
 
-function bringIntoView() { // on a phone the stage may lie below the fold
+function bringIntoView() { // on a phone the stage may lie below the visible part of the page
   const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
   root.scrollIntoView({ block: 'nearest', behavior: calm ? 'auto' : 'smooth' });
 }
 
-// The Generate tab tells when a run starts, and when it has ended: finished, stopped or failed.
+// The Generate tab reports when a run starts and when it has ended, whether it finished, was stopped or failed.
 document.addEventListener('jepa:run', (event) => {
   const wasRunning = isRunning();
-  if (event.detail === 'start' && wasRunning) return; // Gradio ignores the second press too
+  if (event.detail === 'start' && wasRunning) return; // Gradio also ignores a second press
   root.dataset.run = event.detail === 'start' ? 'on' : 'off';
   if (event.detail === 'start') {
     before = { job: run?.job, latest };
@@ -219,7 +219,7 @@ document.addEventListener('jepa:run', (event) => {
     say(words('waiting'));
     bringIntoView();
   } else if (wasRunning) {
-    const hasMoved = run?.job !== before.job || latest > before.latest; // or the run was refused, and an older one is shown
+    const hasMoved = run?.job !== before.job || latest > before.latest; // if not, the run was refused and an older one is visible
     const partial = hasMoved && latest >= 0 && latest < total - 1;
     say(partial ? words('stopped', { step: latest + 1, total }) : '');
     announce(part('status').textContent);

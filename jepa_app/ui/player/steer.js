@@ -1,11 +1,11 @@
-// The second part of player.js, in the same scope: going on from a step, and redoing a part that is painted over.
-// Both ask the server for a run that begins with a kept one; the steps before it stay on the timeline.
+// The second part of player.js, in the same scope. A visitor can continue from any step, or paint over a part and have
+// it redone. Both ask the server for a run that begins with a kept one. The earlier steps stay on the timeline.
 const paint = part('paint'), stage = part('stage');
-let asked = null;        // what the run in the making begins with: { job, step }
-let marked = null;       // positions painted over; null while nobody paints
-let ring = true;         // whether the tokens around the marked ones are redone too
-let cursor = 0;          // the position that the keyboard is at
-let brush = null;        // whether the pointer marks or wipes; null while it is up
+let asked = null;        // what the requested run begins with: { job, step }
+let marked = null;       // the painted positions; null if nobody is painting
+let ring = true;         // whether the tokens next to the marked ones are redone too
+let cursor = 0;          // the position of the keyboard's cursor
+let brush = null;        // true: the pointer marks; false: it erases; null: it is up
 
 const isPainting = () => marked !== null;
 const isWhole = (step) => momentOf(step).born.every((born) => born !== Infinity);
@@ -60,7 +60,7 @@ function near(position) { // whether a marked position is next to this one
 
 function drawMarks() {
   [...tiles.children].forEach((tile, position) => {
-    const isUnknown = momentOf(shown).born[position] === Infinity; // is made in any case
+    const isUnknown = momentOf(shown).born[position] === Infinity; // will be made in any case
     tile.className = isUnknown ? 'unknown' : marked.has(position) ? 'marked' : ring && near(position) ? 'ring' : '';
     tile.classList.toggle('cursor', position === cursor && brush === null);
   });
@@ -134,7 +134,7 @@ part('paint-clear').addEventListener('click', () => { marked.clear(); ring = tru
 part('paint-leave').addEventListener('click', () => { stopPainting(); part('redo').focus(); });
 part('paint-room').addEventListener('click', () => document.dispatchEvent(new CustomEvent('jepa:room')));
 
-// A picture from outside that the server has taken in, to begin with: it is a run of one step.
+// The server has taken in a picture from outside to begin with. It counts as a run of one step.
 document.addEventListener('jepa:begin', (event) => {
   if (isRunning()) return;
   const { delta, around } = event.detail;

@@ -1,10 +1,10 @@
-// The third part of player.js, in the same scope: what is fetched from the run that the server keeps. Steps that were
-// lost on the way, the prediction of a step, the energies, and a whole run after a reload or a broken connection.
+// The third part of player.js, in the same scope. It fetches what the server keeps of a run: steps that were lost on the
+// way, the prediction of a step, the energies, and the whole run after a reload or a broken connection.
 const RUN_KEY = 'jepa-studio-run';
 const MOST_TRIES = 3, RETRY_MS = 1500;
 let isFetching = false, isPredicting = false, isMatching = false;
-let hasMatch = true;     // false for a run that has no prompt, or whose energies could not be had
-let wasStopped = false;  // by the button, so the run is not to come back
+let hasMatch = true;     // false for a run without a prompt, or if its energies could not be fetched
+let wasStopped = false;  // with the button, so the run must not come back
 let tries = 0, latestOfTry = -1;
 
 function forget() {
@@ -13,11 +13,11 @@ function forget() {
   drawFit();
 }
 
-function remember() { // for this tab only, so that two tabs do not take each other's run
+function remember() { // for this tab only, so that two tabs do not take each other's runs
   try {
     const isOn = isRunning() && latest < total - 1;
     if (!run.still && run.prompt) sessionStorage.setItem(RUN_KEY, JSON.stringify({ job: run.job, isOn }));
-  } catch { /* the browser's memory is off */ }
+  } catch { /* the browser's storage is off */ }
 }
 
 function sayWaiting({ ahead, seconds }) {
@@ -26,7 +26,7 @@ function sayWaiting({ ahead, seconds }) {
   else say(words('queued_for', { ahead, seconds: Math.max(1, Math.round(seconds)) }));
 }
 
-// After every step: fetch what is missing, and the energies when there is time.
+// After every step: fetch missing steps and the energies of new ones.
 function lookAround() {
   if (run.still) return;
   fetchMissing();
@@ -57,7 +57,7 @@ async function predict(step) {
   isPredicting = false;
   if (answer.error) { if (run.job === job) say(answer.error); return; }
   moment.predicted = answer.source;
-  if (view === 'predicted' && run.job === job) show(shown); // which asks for the step that is shown by now
+  if (view === 'predicted' && run.job === job) show(shown); // this asks for the prediction of the step that is visible by now
 }
 
 async function matchSteps() {
@@ -72,10 +72,10 @@ async function matchSteps() {
   if (answer.error) return;
   steps.forEach((step, place) => { moments[step].score = answer.scores[place]; });
   drawFit();
-  matchSteps(); // of the steps that came meanwhile
+  matchSteps(); // for the steps that arrived meanwhile
 }
 
-function drawFit() { // the curve of the energy over the timeline, and the shown step's in words
+function drawFit() { // the curve of the energies over the timeline, and the energy of the visible step in words
   const points = moments.flatMap((moment, step) => (moment?.score ? [[step, moment.score.energy]] : []));
   root.toggleAttribute('data-curve', points.length > 1);
   const score = moments[shown]?.score;
@@ -84,7 +84,7 @@ function drawFit() { // the curve of the energy over the timeline, and the shown
   if (points.length < 2) return;
   const energies = [0, ...points.map(([, energy]) => energy)];
   const low = Math.min(...energies), high = Math.max(...energies), span = high - low || 1;
-  const down = (energy) => (8 + (84 * (high - energy)) / span).toFixed(2); // high energies at the top
+  const down = (energy) => (8 + (84 * (high - energy)) / span).toFixed(2); // high energies are at the top
   const right = (step) => (total > 1 ? (100 * step) / (total - 1) : 0).toFixed(2);
   part('curve-line').setAttribute('d', points.map(([step, energy], place) => (place ? 'L' : 'M') + right(step) + ' ' + down(energy)).join(''));
   part('curve-zero').setAttribute('y1', down(0));
@@ -92,7 +92,7 @@ function drawFit() { // the curve of the energy over the timeline, and the shown
   part('curve-dot').setAttribute('d', score ? 'M' + right(shown) + ' ' + down(score.energy) + 'h0' : '');
 }
 
-// Best of several: a button for each, which brings the whole run to the stage.
+// Best of several: each picture is a button that brings its whole run to the stage.
 const candidates = part('candidates');
 let choice = [];
 
@@ -119,7 +119,7 @@ function pressCandidate() {
   [...candidates.children].forEach((button, place) => button.setAttribute('aria-pressed', String(choice[place].job === run?.job)));
 }
 
-// A run that ended without its last step, though nobody stopped it: the connection broke, or the phone slept.
+// A run ended before its last step although nobody stopped it: the connection broke, or the phone went to sleep.
 function comeBack() {
   if (wasStopped) { wasStopped = false; return; }
   tries = latest > latestOfTry ? 1 : tries + 1;
@@ -132,7 +132,7 @@ function comeBack() {
   else setTimeout(again, RETRY_MS);
 }
 
-// Fetch what the server has of a run; what it does not have yet, it goes on to make.
+// Fetches the steps that the server has of a run. If isOn, the server then makes the remaining ones.
 async function rejoin(job, isOn, shownJob = job, told = words(shownJob === job ? 'welcome_back' : 'from_history')) {
   const answer = await answerOf(server.missing, { job, steps: [] });
   if (answer.error || !answer.deltas.length || isRunning() || (run && run.job !== shownJob)) return false;
@@ -154,11 +154,11 @@ document.addEventListener('jepa:run', (event) => { if (event.detail === 'start')
 
 (function afterReload() {
   let kept = null;
-  try { kept = JSON.parse(sessionStorage.getItem(RUN_KEY) ?? 'null'); } catch { /* nothing is kept */ }
-  if (typeof kept?.job !== 'string' || new URLSearchParams(location.search).has('prompt')) return; // a link goes first
+  try { kept = JSON.parse(sessionStorage.getItem(RUN_KEY) ?? 'null'); } catch { /* the browser kept nothing */ }
+  if (typeof kept?.job !== 'string' || new URLSearchParams(location.search).has('prompt')) return; // a link has priority
   rejoin(kept.job, kept.isOn === true).then((isBack) => {
     if (!isBack || !run.settings) return;
-    const { seed, ...settings } = run.settings; // the next run shall draw a seed of its own
+    const { seed, ...settings } = run.settings; // the next run is to draw its own seed
     document.dispatchEvent(new CustomEvent('jepa:restore', { detail: settings }));
   });
 })();

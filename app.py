@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
-# Gradio would keep 10,000 events and sum them all up after each one, for a dashboard that this page does not show.
+# By default Gradio keeps 10,000 events and sums them up after each one, for a dashboard that this page does not show.
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 
-try:  # on a ZeroGPU Space this has to come before torch; elsewhere the package is not installed
+try:  # on a ZeroGPU Space this must be imported before torch; elsewhere the package is not installed
     import spaces
 except ImportError:
     spaces = None
@@ -20,13 +20,15 @@ from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 from jepa_app.ui.page import build_page, serving_options
 
 Work = TypeVar("Work", bound=Callable[..., Any])
-GPU_SECONDS = 30  # what a ZeroGPU Space sets aside for one picture of at most 64 steps
+GPU_SECONDS = 30  # reserved on a ZeroGPU Space for one picture of at most 64 steps
 
 
 def main() -> int:
     """Load the weights, build the page and serve it until interrupted."""
     parser = argparse.ArgumentParser(description="The JEPA studio in the browser.")
-    parser.add_argument("--weights", default=DEFAULT_WEIGHTS, help="weights folder or hub id (default: the bundled)")
+    parser.add_argument(
+        "--weights", default=DEFAULT_WEIGHTS, help="weights folder or hub id (default: the bundled weights)"
+    )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for the whole network)")
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     parser.add_argument("--share", action="store_true", help="open a public link through gradio.live")
@@ -39,14 +41,14 @@ def main() -> int:
     page = build_page(studio, on_gpu)
     try:
         page.launch(server_name=options.host, server_port=options.port, share=options.share, **serving_options())
-    except OSError as taken:  # the port is in use, or the host is not this machine's
+    except OSError as taken:  # the port is in use, or the host is not an address of this machine
         print("error:", " ".join(str(taken).split()), file=sys.stderr)
         return 2
     return 0
 
 
 def on_gpu(work: Work) -> Work:
-    """Let a callable borrow the GPU of a ZeroGPU Space; anywhere else it stays as it is."""
+    """Let a callable borrow the GPU of a ZeroGPU Space; anywhere else return it unchanged."""
     return spaces.GPU(duration=GPU_SECONDS)(work) if spaces else work
 
 

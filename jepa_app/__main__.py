@@ -1,4 +1,4 @@
-"""The command line: `python -m jepa_app generate|score|info`, the same code as the studio."""
+"""The command line, `python -m jepa_app generate|score|info`; it runs the same code as the studio."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ from jepa_app.studio.requests import MAX_SEED, GenerateRequest
 from jepa_app.studio.score_csv import score_csv, score_record
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 
-MISTAKE = 2  # exit status of a user's mistake; 1 is any other failure
+MISTAKE = 2  # exit status for a user's mistake; 1 stands for any other failure
 PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -26,12 +26,12 @@ class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
-        """Print the mistake in one line and leave with status 2."""
+        """Print the mistake on one line and exit with status 2."""
         self.exit(MISTAKE, f"error: {message}; see {self.prog} --help\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 2 a user's mistake (told in one line)."""
+    """Run one command and return its exit status: 0 for success, 2 for a user's mistake (reported on one line)."""
     options = build_parser().parse_args(arguments)
     try:
         options.run(options)
@@ -46,45 +46,47 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m jepa_app", description="Pictures from words, and words for pictures.")
     commands = parser.add_subparsers(required=True, metavar="generate|score|info", parser_class=OneLineParser)
     shared = OneLineParser(add_help=False)
-    shared.add_argument("--weights", default=DEFAULT_WEIGHTS, help="weights folder or hub id (default: the bundled)")
+    shared.add_argument(
+        "--weights", default=DEFAULT_WEIGHTS, help="weights folder or hub id (default: the bundled weights)"
+    )
     shared.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    shared.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    shared.add_argument("--json", action="store_true", help="print a single JSON document")
 
     usual = GenerateRequest
-    generate = commands.add_parser("generate", parents=[shared], help="a picture from a prompt")
+    generate = commands.add_parser("generate", parents=[shared], help="make a picture from a prompt")
     generate.set_defaults(run=run_generate)
-    generate.add_argument("prompt", nargs="?", help='what to see, for example "red apple, noto style"')
-    generate.add_argument("--out", type=Path, help="picture to write: .png, .jpg or .webp")
-    generate.add_argument("--prompts", type=Path, help="text file with one prompt a line, instead of PROMPT")
+    generate.add_argument("prompt", nargs="?", help='what the picture should show, for example "red apple, noto style"')
+    generate.add_argument("--out", type=Path, help="picture file to write: .png, .jpg or .webp")
+    generate.add_argument("--prompts", type=Path, help="text file with one prompt per line, instead of PROMPT")
     generate.add_argument("--out-dir", type=Path, help="folder for 0000.png, 0001.png, ... and run.json")
     generate.add_argument("--run", dest="run_file", type=Path, help="also write all steps as an animated .webp")
-    generate.add_argument("--negative-prompt", default="", help="what to keep out")
+    generate.add_argument("--negative-prompt", default="", help="what the picture should not show")
     generate.add_argument("--steps", type=int, default=usual.steps, help="1 to 64 (default: %(default)s)")
     generate.add_argument("--guidance", type=float, default=usual.guidance, help="0 to 20 (default: %(default)g)")
     generate.add_argument("--temperature", type=float, default=usual.temperature, help="0 to 2 (default: %(default)g)")
     generate.add_argument("--seed", type=int, help="with --prompts, picture k uses seed + k (default: random)")
 
-    score = commands.add_parser("score", parents=[shared], help="how well captions fit a picture")
+    score = commands.add_parser("score", parents=[shared], help="score how well captions fit a picture")
     score.set_defaults(run=run_score)
     score.add_argument("picture", nargs="?", type=Path, help="picture file")
-    score.add_argument("captions", nargs="*", metavar="caption", help="words to compare")
-    score.add_argument("--csv", type=Path, help="table with the columns picture, caption, instead of PICTURE")
-    score.add_argument("--out", type=Path, help="table to write: picture, caption, energy, probability")
+    score.add_argument("captions", nargs="*", metavar="caption", help="caption to score")
+    score.add_argument("--csv", type=Path, help="CSV table with the columns picture and caption, instead of PICTURE")
+    score.add_argument("--out", type=Path, help="CSV table to write: picture, caption, energy, probability")
 
-    info = commands.add_parser("info", parents=[shared], help="weights, device, attention backend, versions")
+    info = commands.add_parser("info", parents=[shared], help="show weights, device, attention backend and versions")
     info.set_defaults(run=run_info)
     return parser
 
 
 def run_generate(options: argparse.Namespace) -> None:
-    """`generate`: one prompt to --out, or a file of prompts to --out-dir."""
+    """`generate`: write one prompt's picture to --out, or the pictures of a file of prompts to --out-dir."""
     if (options.prompt is None) == (options.prompts is None):
         raise ValueError('give either a prompt ("red apple, noto style") or --prompts FILE')
     if options.prompts is not None:
         _generate_many(options)
         return
     if options.out is None:
-        raise ValueError("--out is missing; name the picture to write, for example --out apple.png")
+        raise ValueError("--out is missing; name the picture file to write, for example --out apple.png")
     _check_target(options.out, PICTURE_TYPES)
     if options.run_file is not None:
         _check_target(options.run_file, (".webp",))
@@ -95,39 +97,39 @@ def run_generate(options: argparse.Namespace) -> None:
 
 
 def run_score(options: argparse.Namespace) -> None:
-    """`score`: captions for one picture, or a table of pairs."""
+    """`score`: score captions for one picture, or a table of pairs."""
     if options.csv is not None:
         if options.picture is not None or options.out is None:
-            raise ValueError("--csv takes the pairs from a table: give --csv PAIRS --out SCORES, and no picture")
+            raise ValueError("--csv reads the pairs from a table: give --csv PAIRS --out SCORES, and no picture")
         _score_table(options)
         return
     if options.out is not None:
-        raise ValueError("--out belongs to --csv; for one picture redirect the output of --json")
+        raise ValueError("--out works only with --csv; for one picture, redirect the output of --json to a file")
     if options.picture is None or not options.captions:
         raise ValueError('give a picture and at least one caption: score apple.png "red apple" "blue car"')
     picture = open_picture(options.picture)
     scores = [score_record(score) for score in _load(options).matching.score(picture, options.captions)]
-    # never certain: the nearest to it that is said is 99.9 %
+    # never shown as certain: at most 99.9 %
     lines = [f"{row['energy']:9.4f}  {min(row['probability'], 0.999):6.1%}  {row['caption']}" for row in scores]
     _report(options, scores, "\n".join(["   energy  probable  caption (lower energy is better)", *lines]))
 
 
 def run_info(options: argparse.Namespace) -> None:
-    """`info`: what would run here."""
+    """`info`: what runs on this machine."""
     facts = _load(options).info()
     _report(options, facts, "\n".join(f"{name:<11} {_plain(value)}" for name, value in facts.items()))
 
 
 def _generate_many(options: argparse.Namespace) -> None:
     if options.out is not None or options.run_file is not None or options.out_dir is None:
-        raise ValueError("--prompts writes into a folder: give --out-dir DIR, without --out and --run")
+        raise ValueError("--prompts writes into a folder: give --out-dir DIR, and leave out --out and --run")
     prompts = text_lines(_read_text(options.prompts))
     if not prompts:
-        raise ValueError(f"{options.prompts} holds no prompt; write one a line")
+        raise ValueError(f"{options.prompts} contains no prompts; write one per line")
     requests = []
     for number, prompt in enumerate(prompts):
         seed = None if options.seed is None else (options.seed + number) % (MAX_SEED + 1)
-        requests.append(_request(options, prompt, seed))  # all are checked before the first is run
+        requests.append(_request(options, prompt, seed))  # all are checked before the first one runs
     with _writing(options.out_dir):
         options.out_dir.mkdir(parents=True, exist_ok=True)
     studio, records = _load(options), []
@@ -135,7 +137,7 @@ def _generate_many(options: argparse.Namespace) -> None:
         request, frames = requests[number], [frame for _, frame in group]
         record = _keep(studio, request, frames, options.out_dir / f"{number:04d}.png", None)
         records.append(record)
-        with _writing(options.out_dir):  # after every picture, so that a broken run keeps its record
+        with _writing(options.out_dir):  # after every picture, so that an interrupted run keeps its record
             (options.out_dir / "run.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
         print(f"{number + 1}/{len(requests)}  {record['file']}  {request.prompt}", file=sys.stderr)
     _report(options, records, f"{len(records)} pictures and run.json in {options.out_dir}")
@@ -166,14 +168,14 @@ def _keep(
 
 
 def _score_table(options: argparse.Namespace) -> None:
-    """Score a table of pairs; rows that cannot be scored are told and left out.
+    """Score a table of pairs; rows that cannot be scored are reported and left out.
 
     Raises:
         ValueError: the table cannot be read, or some rows were left out.
     """
     _check_target(options.out, (".csv",))
     if not options.csv.is_file():
-        raise ValueError(f"no text file at {options.csv}; check the path")
+        raise ValueError(f"there is no text file at {options.csv}; check the path")
     records: list[dict[str, Any]] = []
     written = left_out = 0
     with _writing(options.out):
@@ -181,28 +183,28 @@ def _score_table(options: argparse.Namespace) -> None:
             for problem in part.problems:
                 print(f"error: {problem.name}: {' '.join(problem.reason.split())}", file=sys.stderr)
             written, left_out = written + len(part.rows), left_out + len(part.problems)
-            if options.json:  # a long table is kept for nothing else
+            if options.json:  # nothing else needs a long table in memory
                 records += part.rows
     _report(options, records, f"{written} pairs in {options.out}")
     if left_out:
-        raise ValueError(f"{left_out} of {written + left_out} rows were left out; the others are in {options.out}")
+        raise ValueError(f"{left_out} of {written + left_out} rows were left out; the other rows are in {options.out}")
 
 
 def _read_text(path: Path) -> str:
     if not path.is_file():
-        raise ValueError(f"no text file at {path}; check the path")
+        raise ValueError(f"there is no text file at {path}; check the path")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as wrong:
-        raise ValueError(f"{path} is no UTF-8 text ({wrong.reason}); save it as UTF-8") from wrong
+        raise ValueError(f"{path} is not UTF-8 text ({wrong.reason}); save it as UTF-8") from wrong
 
 
 def _check_target(path: Path, endings: tuple[str, ...]) -> None:
-    """Refuse a file that cannot be written, before any work is done for it."""
+    """Refuse a file that cannot be written, before any work is done."""
     if path.suffix.lower() not in endings:
         raise ValueError(f"{path} must end in {' or '.join(endings)}")
     if not path.parent.is_dir():
-        raise ValueError(f"the folder {path.parent} does not exist; make it first")
+        raise ValueError(f"the folder {path.parent} does not exist; create it first")
 
 
 @contextmanager
@@ -235,7 +237,7 @@ def _plain(value: Any) -> str:
 
 
 def _report(options: argparse.Namespace, document: Any, text: str) -> None:
-    """Print the result: with --json one document and nothing else, otherwise plain text."""
+    """Print the result: a single document with --json, plain text otherwise."""
     print(json.dumps(document, indent=1) if options.json else text)
 
 

@@ -1,24 +1,24 @@
-"""How many words, pictures and captions one call may hold: every door checks the same numbers."""
+"""How many words, pictures and captions one call may contain; page, API and command line share these limits."""
 
 import re
 from collections.abc import Sequence
 
 MAX_PROMPT_CHARACTERS = 1_000
 MAX_CAPTIONS = 20
-MAX_TABLE_SIDE = 1_000  # pictures, and captions, of one table
+MAX_TABLE_SIDE = 1_000  # pictures in one table, and captions in one table
 
 
 def text_lines(text: str | None) -> list[str]:
-    """The prompts or captions in a text with one a line; blank lines do not count, a box never touched holds None.
+    """Return the prompts or captions of a text with one per line; blank lines do not count.
 
-    Lines end with a newline and nothing else: U+2028 and its like are part of what was typed.
+    A text box that was never touched holds None. Only newlines end a line: U+2028 and the like are part of the text.
     """
     lines = re.split(r"\r\n|\r|\n", text or "")
     return [line.strip() for line in lines if line.strip()]
 
 
 def check_captions(captions: Sequence[str]) -> None:
-    """Refuse no captions, more than 20, and captions that are empty or too long.
+    """Refuse an empty list, more than 20 captions, and captions that are empty or too long.
 
     Raises:
         ValueError: the message names the caption and the limit.
@@ -33,13 +33,13 @@ def check_words(name: str, text: object) -> None:
     """Refuse text that is missing, blank, too long or not Unicode; any language and emoji are fine.
 
     Raises:
-        ValueError: the message begins with `name`.
+        ValueError: the message starts with `name`.
     """
     if not isinstance(text, str):
-        raise ValueError(f"{name} is {type(text).__name__}; it must be text")
+        raise ValueError(f"{name} is of type {type(text).__name__}; it must be text")
     if not text.strip():
-        raise ValueError(f'{name} is empty; say in a few words what to see, for example "red apple, noto style"')
+        raise ValueError(f'{name} is empty; describe the picture in a few words, for example "red apple, noto style"')
     if len(text) > MAX_PROMPT_CHARACTERS:
         raise ValueError(f"{name} has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are allowed")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError(f"{name} holds half a character (a lone surrogate); type it again as proper Unicode text")
+        raise ValueError(f"{name} contains half a character (a lone surrogate); type it again as valid Unicode text")

@@ -1,4 +1,4 @@
-"""The picture styles of the bundled corpus: the words people type for them, their licences and their attribution."""
+"""The picture styles of the bundled corpus: the words that people type for them, their licences and attributions."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 class Style:
     """One open emoji design.
 
-    `words` is what a prompt says ("fluent 3d" in "red apple, fluent 3d style"). Styles that share a `design` are
+    `words` is how a prompt names it ("fluent 3d" in "red apple, fluent 3d style"). Styles that share a `design` are
     near copies of each other and are held out together.
     """
 
@@ -104,13 +104,13 @@ STYLES: dict[str, Style] = {
 
 
 def design_of(style_id: str) -> str:
-    """The design that a style belongs to; a style this table does not know is its own design."""
+    """Return the design that a style belongs to; a style missing from this table is its own design."""
     style = STYLES.get(style_id)
     return style.design if style else style_id
 
 
 def style_words(style_id: str) -> str:
-    """The words for a style in a caption or prompt; a style this table does not know is called by its id."""
+    """Return the words for a style in a caption or prompt; a style missing from this table is called by its id."""
     style = STYLES.get(style_id)
     return style.words if style else style_id
 
@@ -118,10 +118,10 @@ def style_words(style_id: str) -> str:
 STYLE_AT_END = (
     r",?\s*\b(" + "|".join(sorted((one.words for one in STYLES.values()), key=len, reverse=True)) + r") style\s*$"
 )
-"""Finds the style that a prompt names at its end, in any case; Python and JavaScript read the expression alike."""
+"""Matches the style named at the end of a prompt, ignoring case; the expression works in Python and JavaScript."""
 
 
 def in_style(prompt: str, words: str) -> str:
-    """A prompt that names the style of these words at its end, in place of any that it named there; "" for none."""
+    """Return the prompt with the style of these words at its end, replacing any style named there; "" removes it."""
     bare = re.sub(STYLE_AT_END, "", prompt, flags=re.IGNORECASE).strip()
     return ", ".join(part for part in (bare, f"{words} style" if words else "") if part)

@@ -191,9 +191,9 @@ def test_a_bad_upload_is_told_and_captions_are_kept(open_studio: OpenPage, tmp_p
     page.get_by_role("tab", name="Match").click()
     page.fill("#captions textarea", "red apple\nblue car")
     page.set_input_files("#match-picture input[type=file]", tmp_path / "notes.png")
-    page.get_by_text("notes.png is no picture that can be read").first.wait_for()
+    page.get_by_text("notes.png is not a readable picture").first.wait_for()
     page.click("#rank")
-    page.get_by_text("notes.png is no picture that can be read").nth(1).wait_for()
+    page.get_by_text("notes.png is not a readable picture").nth(1).wait_for()
     assert page.input_value("#captions textarea") == "red apple\nblue car"
     assert page.locator(".match").count() == 0
 

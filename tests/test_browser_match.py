@@ -242,8 +242,8 @@ def test_many_pairs_fill_a_table_and_bad_files_are_named(
     page.click(".many-problems summary")
     told = page.inner_text(".many-problems ul")
     for words in (
-        "set/notes.png: is no picture",
-        "../up.png: has a path that leads out",
+        "set/notes.png: is not a readable picture",
+        "../up.png: has a path that points outside",
         "<img src=x onerror=alert(1)>.zip: is an archive inside",
         "row 7: the picture 'none.png'",
     ):

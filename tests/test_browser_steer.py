@@ -141,7 +141,8 @@ def test_a_picture_from_outside_is_begun_with(open_studio: OpenPage) -> None:
     wait_for_status(page, "Finished")
     assert np.array_equal(pixels(page)[8:24, 8:24], inside)
     page.set_input_files(".begin-with input", {"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"})
-    page.wait_for_function("document.querySelector('.recall-note').textContent.includes('no.png is no picture')")
+    refused = "no.png is not a readable picture"
+    page.wait_for_function(f"document.querySelector('.recall-note').textContent.includes('{refused}')")
 
 
 def test_the_prediction_of_a_step_is_shown(open_studio: OpenPage) -> None:

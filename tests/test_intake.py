@@ -101,18 +101,18 @@ def test_bad_files_in_the_middle_of_an_archive_are_named(tmp_path: Path) -> None
     assert intake.names == ("a.png", "z.png")
     told = reasons(intake)
     for each, words in {
-        "notes.png": "is no picture that can be read",
+        "notes.png": "is not a readable picture",
         "cut.png": "is damaged",
         "huge.png": "at most 50,000,000 are read",
-        "../up.png": "leads out of the archive",
-        "/etc/passwd": "leads out of the archive",
+        "../up.png": "points outside the archive",
+        "/etc/passwd": "points outside the archive",
         "inner.zip": "only one level is opened",
         "secret.png": "is encrypted",
         "broken.png": "is damaged inside the archive",
         "link.png": "is a link",
     }.items():
         assert words in told[each], each
-    assert any("leads out" in reason for each, reason in told.items() if each.endswith("x.png"))
+    assert any("points outside" in reason for each, reason in told.items() if each.endswith("x.png"))
     assert len(told) == 10
 
 
@@ -161,7 +161,7 @@ def test_a_bomb_is_never_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_what_is_no_archive_is_named_and_the_rest_goes_on(tmp_path: Path, data: bytes) -> None:
     intake = taken([write(tmp_path, "bad.zip", data), write(tmp_path, "a.png", png())])
     assert intake.names == ("a.png",)
-    assert reasons(intake)["bad.zip"].startswith(("is no zip archive", "lists too many"))
+    assert reasons(intake)["bad.zip"].startswith(("is not a readable zip archive", "lists too many"))
 
 
 def test_bad_rows_and_captions_are_named(tmp_path: Path) -> None:
@@ -175,8 +175,8 @@ def test_bad_rows_and_captions_are_named(tmp_path: Path) -> None:
     assert "'none.png' is not among the files" in told["pairs.csv row 3"]
     assert "lacks a picture or a caption" in told["pairs.csv row 4"]
     assert "1,001 characters" in told["pairs.csv row 5"]
-    assert "needs a first line 'picture,caption'" in told["other.csv"]
-    assert "is no UTF-8 text" in told["latin.txt"]
+    assert "its first line must be 'picture,caption'" in told["other.csv"]
+    assert "is not UTF-8 text" in told["latin.txt"]
 
 
 def test_pictures_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_pictures_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> N
     assert intake.right == ((1, 0),)
     assert "pairs.csv row 3" in reasons(intake)
     again = taken([write(tmp_path, "a.png", png()), write(tmp_path, "a.png", png())])
-    assert reasons(again) == {"a.png": "another picture of this name came before it"}
+    assert reasons(again) == {"a.png": "has the same name as an earlier picture; rename one of them"}
 
 
 def test_too_much_is_cut_off_and_told(tmp_path: Path) -> None:
@@ -206,5 +206,5 @@ def test_nothing_to_score_is_a_mistake(tmp_path: Path) -> None:
         list(read_uploads([], ["sky"], 16, check))
     with pytest.raises(ValueError, match="no caption to score"):
         list(read_uploads([write(tmp_path, "a.png", png())], [], 16, check))
-    with pytest.raises(ValueError, match=r"no picture to score \(a.png: is no picture"):
+    with pytest.raises(ValueError, match=r"no picture to score \(a.png: is not a readable picture"):
         list(read_uploads([write(tmp_path, "a.png", b"text")], ["sky"], 16, check))

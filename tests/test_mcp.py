@@ -107,8 +107,8 @@ def test_a_score_takes_an_address_a_data_url_and_base64(tools: Tools) -> None:
         ("generate_image", {}, "'prompt' is a required property"),
         ("score", {"picture": "", "captions": "apple"}, "no picture yet"),
         ("score", {"picture": "/home/me/apple.png", "captions": "apple"}, "send the bytes of a picture file as base64"),
-        ("score", {"picture": "bm8gcGljdHVyZQ==", "captions": "apple"}, "the picture is no picture that can be read"),
-        ("score", {"picture": "http://127.0.0.1:1/a.png", "captions": "apple"}, "127.0.0.1 is no public address"),
+        ("score", {"picture": "bm8gcGljdHVyZQ==", "captions": "apple"}, "the picture is not a readable picture"),
+        ("score", {"picture": "http://127.0.0.1:1/a.png", "captions": "apple"}, "127.0.0.1 is not a public address"),
         ("score", {"picture": "https://none.invalid/a.png", "captions": "apple"}, "none.invalid/a.png cannot be read"),
     ],
 )
@@ -127,7 +127,7 @@ def test_an_address_leads_to_no_other_file_of_the_server(
     for path in (tmp_path / "secret.png", f"{cache}/../../../..{tmp_path}/secret.png"):
         answer = tools.call("score", picture=f"{server[0]}gradio_api/file={path}", captions="red")
         assert answer.isError
-        assert "no public address" in said(answer)
+        assert "is not a public address" in said(answer)
 
 
 def test_scoring_leaves_no_file(tools: Tools) -> None:

@@ -105,13 +105,13 @@ def test_base64_opens_with_and_without_its_header() -> None:
     ("data", "told"),
     [
         (b"", "empty"),
-        (b"just some words, no picture", "no picture that can be read; allowed: PNG"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "no picture that can be read"),
+        (b"just some words, no picture", "is not a readable picture; allowed: PNG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "is not a readable picture"),
         (encoded(Image.effect_noise((64, 64), 50))[:900], "damaged"),
         (encoded(Image.effect_noise((64, 64), 50), "JPEG")[:700], "damaged"),
         (encoded(Image.effect_noise((64, 64), 50), "GIF")[:1500], "damaged"),
-        (encoded(Image.effect_noise((64, 64), 50), "WEBP")[:500], "(damaged|no picture)"),
-        (encoded(Image.new("RGB", (9, 9)))[:20], "(damaged|no picture)"),
+        (encoded(Image.effect_noise((64, 64), 50), "WEBP")[:500], "(damaged|is not a readable picture)"),
+        (encoded(Image.new("RGB", (9, 9)))[:20], "(damaged|is not a readable picture)"),
         (png_that_claims(40, 40), "damaged"),
     ],
 )
@@ -148,10 +148,10 @@ def test_a_large_file_is_refused_unread(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_missing_files_and_folders_are_told(tmp_path: Path) -> None:
     for path in (tmp_path / "none.png", tmp_path):
-        with pytest.raises(ValueError, match="no picture file"):
+        with pytest.raises(ValueError, match="there is no picture file at"):
             open_picture(path)
 
 
 def test_text_that_is_no_base64_is_told() -> None:
-    with pytest.raises(ValueError, match="no base64"):
+    with pytest.raises(ValueError, match="is not base64 text"):
         open_base64("<not base64>")

@@ -106,8 +106,8 @@ def test_without_a_seed_every_run_draws_one(client: Client) -> None:
         ({"temperature": True}, "temperature is True"),
         ({"seed": 2**31}, "seed is 2147483648"),
         ({"seed": "seven"}, "seed is 'seven'"),
-        ({"prompt": ["a", "list"]}, "prompt is list"),
-        ({"negative_prompt": 5}, "negative prompt is int"),
+        ({"prompt": ["a", "list"]}, "prompt is of type list"),
+        ({"negative_prompt": 5}, "negative prompt is of type int"),
     ],
 )
 def test_mistakes_are_told_in_words(client: Client, endpoint: str, values: dict[str, Any], told: str) -> None:
@@ -167,7 +167,7 @@ def test_score_refuses_bad_pictures_and_captions(client: Client, tmp_path: Path)
     text.write_text("no picture")
     cut.write_bytes(good.read_bytes()[:800])
     for picture, captions, told in (
-        (text, "apple", "text.png is no picture that can be read"),
+        (text, "apple", "text.png is not a readable picture"),
         (cut, "apple", "cut.png is damaged"),
         (good, " \n ", "got 0 captions"),
         (good, "apple\n" * 21, "got 21 captions"),

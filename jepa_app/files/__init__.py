@@ -1,1 +1,1 @@
-"""Pictures, archives and tables from outside: the one door for each, where kind, size and damage are checked."""
+"""Pictures, archives and tables from outside: one entrance for each, where format, size and integrity are checked."""

@@ -1,4 +1,4 @@
-"""Pictures from the network: only from public addresses, at most so large, and never as files."""
+"""Pictures from the network: only from public addresses, within a size limit, and never stored as files."""
 
 import ipaddress
 import socket
@@ -11,16 +11,16 @@ import httpx
 from jepa_app.files.pictures import MAX_BYTES
 
 MAX_REDIRECTS = 5
-SECONDS, SECONDS_OF_SILENCE = 30.0, 10.0  # others wait for their scores meanwhile
+SECONDS, SECONDS_OF_SILENCE = 30.0, 10.0  # other visitors wait for their scores in the meantime
 
 
 def fetch(address: str) -> bytes:
-    """Return what an http or https address answers with.
+    """Return the body that an http or https address responds with.
 
-    The name is looked up once and that very number is asked, so a name cannot lead into this machine's own network.
+    The host name is resolved once and that IP address is used, so a name cannot lead into this machine's own network.
 
     Raises:
-        ValueError: the address is not public or does not answer with a file of at most 64 MB.
+        ValueError: the address is not public, or does not respond with a file of at most 64 MB.
     """
     try:
         for _ in range(1 + MAX_REDIRECTS):
@@ -29,26 +29,28 @@ def fetch(address: str) -> bytes:
                 return body
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as failure:
         raise ValueError(f"{address} cannot be read ({failure}); send the picture itself as base64") from failure
-    raise ValueError(f"{address} leads on and on; send the address that the picture really has")
+    raise ValueError(
+        f"{address} redirects too many times; at most {MAX_REDIRECTS} redirects are followed: send the final address"
+    )
 
 
 def _ask(url: httpx.URL) -> tuple[bytes | None, str]:
-    """The body, or None and the address that it leads to."""
+    """Return the body and its address, or None and the address that it redirects to."""
     if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"{url} is no address of a picture; allowed: http://... and https://...")
+        raise ValueError(f"{url} is not the address of a picture; allowed: http://... and https://...")
     until = time.monotonic() + SECONDS
     with httpx.Client(timeout=SECONDS_OF_SILENCE, trust_env=False) as client:
         by_number = client.build_request(
             "GET",
             url.copy_with(host=_public_number(url)),
             headers={"Host": url.netloc.decode("ascii"), "User-Agent": "jepa-studio"},
-            extensions={"sni_hostname": url.host},  # the certificate is that of the name, not of the number
+            extensions={"sni_hostname": url.host},  # the certificate belongs to the name, not to the IP address
         )
         with closing(client.send(by_number, stream=True)) as answer:
             if answer.has_redirect_location:
                 return None, urljoin(str(url), answer.headers["location"])
             if answer.status_code != httpx.codes.OK:
-                raise ValueError(f"{url} answers {answer.status_code} {answer.reason_phrase}; check the address")
+                raise ValueError(f"{url} responds with {answer.status_code} {answer.reason_phrase}; check the address")
             body = bytearray()
             for part in answer.iter_bytes():
                 body += part
@@ -62,10 +64,10 @@ def _ask(url: httpx.URL) -> tuple[bytes | None, str]:
 def _public_number(url: httpx.URL) -> str:
     port = url.port or (443 if url.scheme == "https" else 80)
     numbers = {str(found[4][0]) for found in socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)}
-    for number in sorted(numbers, key=lambda number: ":" in number):  # the older form first: not all reach the newer
+    for number in sorted(numbers, key=lambda number: ":" in number):  # IPv4 first: not every network has IPv6
         if is_public(number):
             return number
-    raise ValueError(f"{url.host} is no public address; send the picture itself as base64")
+    raise ValueError(f"{url.host} is not a public address; send the picture itself as base64")
 
 
 def is_public(number: str) -> bool:

@@ -1,7 +1,7 @@
-"""Pictures and captions by the dozen, from uploads: picture files, zip archives, tables of pairs, lists of captions.
+"""Many pictures and captions from uploads: picture files, zip archives, tables of pairs, lists of captions.
 
-What cannot be read is left out and named; the rest goes on. Pictures are reduced as they are read, one at a time, so
-that a thousand photographs take no more memory than a thousand small squares.
+What cannot be read is left out and reported; the rest is used. Pictures are scaled down as they are read, one at a
+time, so a thousand photographs take no more memory than a thousand small squares.
 """
 
 import csv
@@ -19,9 +19,9 @@ from jepa_app.limits import MAX_TABLE_SIDE
 from jepa_app.pixels import central_square
 
 MAX_TABLE_BYTES = 16 * 2**20
-MAX_PROBLEMS = 200  # named; the rest is counted
+MAX_PROBLEMS = 200  # that are named; the rest are only counted
 FORMULA = ("=", "+", "-", "@")
-DELIMITERS = ",;\t"  # spreadsheets of many countries write semicolons
+DELIMITERS = ",;\t"  # in many countries spreadsheets write semicolons
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Reading:
-    """How far the reading has come: files done, of how many."""
+    """How far the reading has got: files read, and files in all."""
 
     done: int
     total: int
@@ -42,9 +42,9 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Intake:
-    """What is to be scored: M pictures, each a square of the asked side, and L captions that all differ.
+    """What is to be scored: M pictures, each a square of the requested side, and L distinct captions.
 
-    `right` holds the pairs (picture, caption), counted from 0, that a table says belong together.
+    `right` holds the pairs (picture, caption), counted from 0, that belong together according to a table.
     """
 
     names: tuple[str, ...]
@@ -56,11 +56,11 @@ class Intake:
 
 @dataclass
 class _Collected:
-    """What was found so far; `rows` are (where, folder, picture, caption) of tables."""
+    """What has been found so far; `rows` are (where, folder, picture, caption) from tables."""
 
     check_caption: Callable[[str], None]
     pictures: dict[str, Image.Image] = field(default_factory=dict)
-    captions: dict[str, int] = field(default_factory=dict)  # their numbers, from 0
+    captions: dict[str, int] = field(default_factory=dict)  # caption -> its number, from 0
     rows: list[tuple[str, str, str, str]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -74,7 +74,9 @@ class _Collected:
             self.leave_out(where, str(mistake))
             return False
         if caption not in self.captions and len(self.captions) == MAX_TABLE_SIDE:
-            self.leave_out(where, f"comes after {MAX_TABLE_SIDE:,} captions; at most that many are scored at once")
+            self.leave_out(
+                where, f"comes after the first {MAX_TABLE_SIDE:,} captions; at most that many are scored at once"
+            )
             return False
         self.captions.setdefault(caption, len(self.captions))
         return True
@@ -83,13 +85,13 @@ class _Collected:
 def read_uploads(
     files: Sequence[tuple[str | Path, str]], captions: Sequence[str], side: int, check_caption: Callable[[str], None]
 ) -> Iterator[Reading | Intake]:
-    """Read files (path, name) and captions; yields how far it has come and, at last, what was read.
+    """Read files (path, name) and captions; yield the progress and, at the end, what was read.
 
-    A table has the columns picture and caption, a text file one caption a line; `check_caption` raises a `ValueError`
-    for captions that cannot be scored.
+    A table has the columns picture and caption; a text file has one caption per line. `check_caption` raises a
+    `ValueError` for captions that cannot be scored.
 
     Raises:
-        ValueError: nothing is left to be scored, and why.
+        ValueError: nothing is left to score; the message says why.
     """
     found = _Collected(check_caption)
     for number, caption in enumerate(captions, start=1):
@@ -105,7 +107,8 @@ def read_uploads(
         missing = "picture" if not found.pictures else "caption"
         told = "; ".join(f"{problem.name}: {problem.reason}" for problem in found.problems[:3])
         raise ValueError(
-            f"no {missing} to score" + (f" ({told})" if told else "; give pictures, and captions one a line or a table")
+            f"no {missing} to score"
+            + (f" ({told})" if told else "; give pictures, and captions (one per line) or a table")
         )
     yield Intake(
         names=tuple(found.pictures),
@@ -117,7 +120,7 @@ def read_uploads(
 
 
 class _Contents:
-    """The files of uploads, archives opened: (name, bytes) of all that can be read, problems for the rest."""
+    """The uploaded files, including those inside archives: (name, bytes) of readable ones, problems for the rest."""
 
     def __init__(self, found: _Collected, files: Sequence[tuple[str | Path, str]]) -> None:
         self._found = found
@@ -155,7 +158,7 @@ class _Contents:
 def _bytes_of(path: str | Path) -> bytes:
     size = Path(path).stat().st_size
     if size > MAX_BYTES:
-        raise ValueError(f"has {size / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are read")
+        raise ValueError(f"is {size / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are read")
     return Path(path).read_bytes()
 
 
@@ -172,9 +175,9 @@ def _take(found: _Collected, name: str, data: bytes | None, side: int) -> None:
                 if line.strip():
                     found.add_caption(f"{name} line {number}", line.strip())
         elif name in found.pictures:
-            raise ValueError("another picture of this name came before it")
+            raise ValueError("has the same name as an earlier picture; rename one of them")
         elif len(found.pictures) == MAX_TABLE_SIDE:
-            raise ValueError(f"comes after {MAX_TABLE_SIDE:,} pictures; at most that many are scored at once")
+            raise ValueError(f"comes after the first {MAX_TABLE_SIDE:,} pictures; at most that many are scored at once")
         else:
             found.pictures[name] = central_square(open_picture(data, name), side)
     except ValueError as mistake:
@@ -190,16 +193,16 @@ def _take_table(found: _Collected, name: str, text: str) -> None:
 
 
 def table_rows(lines: TextIO, name: str) -> Iterator[tuple[str, str, str]]:
-    """Yield ("NAME row 2", picture, caption) of a table with these two columns, wherever they stand in it.
+    """Yield ("NAME row 2", picture, caption) for each row of a table with these two columns, in any order.
 
     Raises:
-        ValueError: the columns are not there, or the table is no CSV.
+        ValueError: a column is missing, or the table is not CSV.
     """
     first = lines.readline()
     delimiter = max(DELIMITERS, key=first.count)
     columns = [column.strip().lower() for column in next(csv.reader([first], delimiter=delimiter), [])]
     if not {"picture", "caption"} <= set(columns):
-        raise ValueError(f"{name} needs a first line 'picture,caption'; it begins with {first.strip()[:60]!r}")
+        raise ValueError(f"{name} starts with {first.strip()[:60]!r}; its first line must be 'picture,caption'")
     places = columns.index("picture"), columns.index("caption")
     rows = csv.reader(lines, delimiter=delimiter)
     try:
@@ -208,17 +211,17 @@ def table_rows(lines: TextIO, name: str) -> Iterator[tuple[str, str, str]]:
                 picture, caption = (_cell(row, place) for place in places)
                 yield f"{name} row {number}", picture, caption
     except csv.Error as wrong:
-        raise ValueError(f"{name} is no table that can be read ({wrong}); save it as CSV") from wrong
+        raise ValueError(f"{name} is not a readable table ({wrong}); save it as CSV") from wrong
 
 
 def _cell(row: list[str], place: int) -> str:
-    """A cell, without the apostrophe that tables from here put before what a spreadsheet would run as a formula."""
+    """A cell without the apostrophe that our own tables put before text that a spreadsheet would run as a formula."""
     text = row[place].strip() if place < len(row) else ""
     return text[1:] if text[:1] == "'" and text[1:2] in FORMULA else text
 
 
 def _pair_up(found: _Collected) -> list[tuple[int, int]]:
-    """Find the picture of every row of the tables; what is not there is told."""
+    """Find the picture of every row of the tables; missing ones are reported."""
     numbers = {name: number for number, name in enumerate(found.pictures)}
     by_base: dict[str, list[int]] = {}
     for name, number in numbers.items():
@@ -238,14 +241,14 @@ def _pair_up(found: _Collected) -> list[tuple[int, int]]:
 
 def _text(data: bytes, name: str) -> str:
     if len(data) > MAX_TABLE_BYTES:
-        raise ValueError(f"{name} has {len(data) / 2**20:.0f} MB; at most {MAX_TABLE_BYTES // 2**20} MB are read")
+        raise ValueError(f"{name} is {len(data) / 2**20:.0f} MB; at most {MAX_TABLE_BYTES // 2**20} MB are read")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as wrong:
-        raise ValueError(f"{name} is no UTF-8 text ({wrong.reason}); save it as UTF-8") from wrong
+        raise ValueError(f"{name} is not UTF-8 text ({wrong.reason}); save it as UTF-8") from wrong
 
 
 def _shortened(problems: Sequence[Problem]) -> tuple[Problem, ...]:
     shown = tuple(problems[:MAX_PROBLEMS])
     rest = len(problems) - len(shown)
-    return (*shown, Problem(f"and {rest:,} more", "left out for reasons like these")) if rest else shown
+    return (*shown, Problem(f"and {rest:,} more", "were left out for similar reasons")) if rest else shown

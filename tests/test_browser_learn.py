@@ -41,7 +41,7 @@ def test_a_lesson_is_walked_through(open_studio: OpenPage, width: int, dark: boo
     make_lesson(page)
     assert page.is_hidden(".opening")
     assert page.inner_text(".of-run") == '"red <b>apple</b>, 🍎", seed 3'
-    assert page.inner_text(".learn .aloud") == "The walk is ready: 16 steps, 16 tiles"
+    assert page.inner_text(".learn .aloud") == "The walkthrough is ready: 16 steps, 16 tiles"
 
     page.focus(".step-slider")
     page.keyboard.press("Home")

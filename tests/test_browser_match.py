@@ -134,7 +134,7 @@ def test_the_map_is_read_and_moved_through_by_keyboard(open_studio: OpenPage, tm
     assert patches.nth(7).get_attribute("aria-pressed") == "true"
     label = patches.nth(7).get_attribute("aria-label") or ""
     assert label.startswith("Row 2, column 4: ")
-    assert "% less error with the caption, most by “" in label or "% more error with the caption" in label
+    assert "% less error with the caption, mostly because of “" in label or "% more error with the caption" in label
     page.keyboard.press("Escape")
     assert pressed(page, ".why-chips button") == ["Whole caption"]
     page.locator(".why-word", has_text="apple").focus()
@@ -238,7 +238,7 @@ def test_many_pairs_fill_a_table_and_bad_files_are_named(
     assert page.locator(".many-by").all_inner_texts() == captions
     assert names(page) == [f"{colour}.png" for colour in COLOURS]
     assert page.locator("td.many-right").count() == 5
-    assert page.inner_text(".many-problems summary") == "4 left out, the rest is scored"
+    assert page.inner_text(".many-problems summary") == "4 left out; the rest is scored"
     page.click(".many-problems summary")
     told = page.inner_text(".many-problems ul")
     for words in (
@@ -310,7 +310,7 @@ def test_rows_stream_in_and_a_stopped_table_is_kept(open_studio: OpenPage, gate:
     page.wait_for_selector(".many[data-state=stopped]")
     gate.released.set()
     assert gate.ended.wait(PATIENCE)
-    assert page.inner_text(".many-status") == f"Stopped: {scored} of 5 pictures scored, and kept"
+    assert page.inner_text(".many-status") == f"Stopped: {scored} of 5 pictures scored; these results are kept"
     assert page.locator(".many-table td").count() == scored * 50  # the table shows a window of the 605 captions
     with page.expect_download() as download:
         page.click(".many-csv")

@@ -53,7 +53,7 @@ def check_filled(page: Page) -> None:
 def test_a_chosen_picture_fills_the_settings(open_studio: OpenPage, tmp_path: Path) -> None:
     page = open_studio()
     page.set_input_files(".from-picture input", picture_file(tmp_path / "apple.png"))
-    wait_for_note(page, "The settings of apple.png are filled in")
+    wait_for_note(page, "The settings from apple.png are filled in")
     check_filled(page)
     assert page.inner_text(".status") == ""  # nothing runs by itself
 
@@ -71,7 +71,7 @@ def test_a_dropped_picture_fills_the_settings(open_studio: OpenPage, tmp_path: P
         }""",
         data,
     )
-    wait_for_note(page, "The settings of apple.png are filled in")
+    wait_for_note(page, "The settings from apple.png are filled in")
     check_filled(page)
 
 
@@ -116,14 +116,14 @@ def test_a_link_fills_the_settings_and_runs_nothing(open_studio: OpenPage) -> No
         "guidance": 2.5, "temperature": 0.8, "seed": 11,
     }  # fmt: skip
     page = open_studio(f"?{urlencode(query)}")
-    wait_for_note(page, "The settings of the link are filled in")
+    wait_for_note(page, "The settings from the link are filled in")
     check_filled(page)
     assert page.inner_text(".status") == ""
 
 
 def test_a_wrong_link_is_ignored_with_a_notice(open_studio: OpenPage) -> None:
     page = open_studio("?prompt=apple&steps=many&guidance=99&seed=-1&temperature=NaN&colour=red&__theme=light")
-    wait_for_note(page, "From the link, this was left out: steps, guidance, seed, temperature, colour")
+    wait_for_note(page, "These settings in the link were ignored: steps, guidance, seed, temperature, colour")
     wait_for_value(page, FIELDS["prompt"], "apple")
     assert settings_in(page) == {"prompt": "apple", "steps": "16", "guidance": "3", "temperature": "0.8", "seed": ""}
 
@@ -140,7 +140,7 @@ def test_the_link_of_a_run_leads_back_to_it(open_studio: OpenPage) -> None:
     generate(page, REQUEST.prompt, steps=5)
     seed, first = page.inner_text(".seed"), shown_picture(page).tobytes()
     page.click(".copy-link")
-    wait_for_note(page, "The link with these settings is copied")
+    wait_for_note(page, "A link with these settings has been copied")
     link = page.evaluate("navigator.clipboard.readText()")
     assert link == page.url
     asked = parse_qs(urlsplit(link).query)
@@ -159,7 +159,7 @@ def test_without_a_clipboard_the_address_holds_the_link(open_studio: OpenPage) -
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")
     page.fill(FIELDS["prompt"], "red apple")
     page.click(".copy-link")
-    wait_for_note(page, "The page's address now holds these settings")
+    wait_for_note(page, "The page's address now contains these settings")
     asked = parse_qs(urlsplit(page.url).query)
     assert asked["prompt"] == ["red apple"]
     assert "seed" not in asked  # none was set, and nothing was made with these settings

@@ -48,7 +48,7 @@ def test_a_run_goes_on_from_a_step_with_other_words(open_studio: OpenPage, width
     page.focus(".player")
     press(page, "Home", "ArrowRight")
     begun = pixels(page)
-    assert page.inner_text(".go-on") == "Go on from step 2"
+    assert page.inner_text(".go-on") == "Continue from step 2"
     page.fill("#prompt textarea", "blue heart")
     page.click(".go-on")
     wait_for_status(page, "Finished")
@@ -97,7 +97,7 @@ def test_painting_by_keyboard_is_told(open_studio: OpenPage) -> None:
     before = pixels(page)
     page.focus(".redo")
     press(page, "Enter")
-    page.wait_for_function("document.querySelector('.announcer').textContent.includes('Arrows move')")
+    page.wait_for_function("document.querySelector('.announcer').textContent.includes('Arrow keys move')")
     press(page, "ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", " ")
     page.wait_for_function("document.querySelector('.announcer').textContent === 'row 4, column 4, marked'")
     assert page.locator(".tiles .marked").count() == 1
@@ -186,7 +186,7 @@ def test_the_best_of_several_is_shown_with_the_others(open_studio: OpenPage, wid
     pressed = ".candidates [aria-pressed=true]"
     best = page.locator(".candidates button").first
     assert best.get_attribute("aria-pressed") == "true"
-    assert (best.get_attribute("aria-label") or "").startswith(f"Show number 1: seed {page.inner_text('.seed')}, ")
+    assert (best.get_attribute("aria-label") or "").startswith(f"Show candidate 1: seed {page.inner_text('.seed')}, ")
     first = pixels(page)
     page.locator(".candidates button").nth(2).click()
     page.wait_for_function("document.querySelectorAll('.candidates button')[2].getAttribute('aria-pressed') === 'true'")
@@ -260,7 +260,7 @@ def test_those_who_wait_hear_how_many_are_ahead(
         others = [studio.generating.submit(GenerateRequest(prompt="rose", steps=2, seed=80), client) for client in "ab"]
         page.fill("#prompt textarea", "red apple")
         page.click("#run")
-        wait_for_status(page, "Waiting: 2 before yours")
+        wait_for_status(page, "Waiting: 2 ahead of you")
     wait_for_status(page, "Finished")
     for _, run in others:
         assert len(list(run)) == 2

@@ -1,13 +1,13 @@
-"""The words of the page in English; texts_zh.py says the same in Chinese, name by name and key by key.
+"""The words of the page in English; texts_zh.py has the same names and keys in Chinese.
 
-Strings are words of Gradio's own components (language.py finds them there), dictionaries are the tables of fragments;
-{names} are filled in by the browser. What is data, not words, stands in tuples or in VALUES and is not translated.
-Messages of mistakes (`ValueError`) are the same for the page, for programs and on the command line: English.
+Strings are shown by Gradio's own components, where language.py replaces them; dictionaries are the tables of fragments.
+The browser fills in {names}. Data, as opposed to words, is kept in tuples or in VALUES and is not translated.
+Error messages (`ValueError`) are English everywhere: on the page, for programs and on the command line.
 """
 
 TITLE = "JEPA studio"
 
-# Values of controls: the models read English only.
+# Values of controls; English, because the models read nothing else.
 EXAMPLES = (
     "red apple, twemoji style",
     "joyful cat face, noto style",
@@ -39,20 +39,20 @@ SEED_LABEL = "Seed"
 SEED_PLACEHOLDER = "random"
 DICE = "Random"
 STEPS_LABEL = "Steps"
-STEPS_INFO = "More steps predict fewer tokens at a time."
+STEPS_INFO = "With more steps, fewer tokens are predicted at a time."
 GUIDANCE_LABEL = "Guidance"
-GUIDANCE_INFO = "How strictly the words are followed."
+GUIDANCE_INFO = "How closely the picture follows the prompt."
 TEMPERATURE_LABEL = "Temperature"
-TEMPERATURE_INFO = "Lower is calmer and more alike."
+TEMPERATURE_INFO = "Lower values give calmer, more similar pictures."
 BEST_OF_LABEL = "Best of"
-BEST_OF_INFO = "Makes several at once and shows the one that fits the words best."
+BEST_OF_INFO = "Makes several pictures at once and shows the one that fits the prompt best."
 BEST_OF_ONE = "just one"
 NEGATIVE_HEAD = "Negative prompt"
-NEGATIVE_LABEL = "What to keep out"
+NEGATIVE_LABEL = "What should the picture not show?"
 NEGATIVE_PLACEHOLDER = "for example: blue, square"
 
-LEARN_PROMPT_LABEL = "Your own words"
-LEARN_SETTINGS = "Settings of the run"
+LEARN_PROMPT_LABEL = "Your own prompt"
+LEARN_SETTINGS = "Settings for this run"
 LEARN_RUN = "Walk me through it"
 LEARN_SAMPLE = "Another example"
 
@@ -60,46 +60,48 @@ COMPARE_PROMPT_LABEL = "Prompt"
 COMPARE_COLUMNS_LABEL = "Columns"
 COMPARE_ROWS_LABEL = "Rows"
 COMPARE_VALUES_LABEL = "Values"
-COMPARE_VALUES = "Prompts one a line; others parted by commas. Seeds and steps may be ranges: 1-4."
-COMPARE_SETTINGS = "Settings of all pictures"
+COMPARE_VALUES = "One prompt per line; other values separated by commas. Seeds and steps can be ranges, such as 1-4."
+COMPARE_SETTINGS = "Settings for all pictures"
 COMPARE_RUN = "Make the grid"
 COMPARE_HELP = (
-    "Order and noise come from the seed, so neighbours differ by what their row or column changes and by nothing else. "
-    "All pictures share the network's passes: a grid of nine takes far less than nine times as long as one. At most 36."
+    "The seed sets the order and the noise, so neighbouring pictures differ only in what their row or column changes. "
+    "All pictures share the network's forward passes: a grid of nine takes far less than nine times as long as one "
+    "picture. A grid has at most 36 pictures."
 )
 
 MATCH_ONE_TAB = "One picture"
 MATCH_MANY_TAB = "Many pictures"
 MATCH_PICTURE_LABEL = "Picture"
-CAPTIONS_LABEL = "Captions, one a line (up to 20)"
+CAPTIONS_LABEL = "Captions, one per line (up to 20)"
 CAPTIONS_PLACEHOLDER = "red apple\ngreen apple\ntomato\nfire engine"
 MATCH_RUN = "Rank the captions"
 MATCH_HELP = (
-    "**How to read this.** TI-JEPA predicts, inside the network, the picture from the caption and the caption from the "
-    "picture. The *energy* is the error that is left, minus the error without the other side: **lower is better**, and "
+    "**How to read this.** Inside the network, TI-JEPA predicts the picture from the caption and the caption from the "
+    "picture. The *energy* is the error that remains, minus the error without the other side: **lower is better**, and "
     "below zero the caption helps to predict the picture. The bar turns it into the *probability* that words and "
     "picture belong together, measured against pictures with captions of other pictures. *Right pairs* are pictures "
-    "with their own captions that the model never learned from, *wrong pairs* the same pictures with one another's. "
-    "The model has seen emoji only: trust it little on photographs. Of a picture that is not square, the central "
-    "square is looked at."
+    "that the model never learned from, with their own captions; *wrong pairs* are the same pictures with one "
+    "another's captions. The model has seen only emoji, so do not rely on it for photographs. If a picture is not "
+    "square, only its central square is used."
 )
 
 MANY_FILES_LABEL = "Pictures, zip archives and tables"
-MANY_CAPTIONS_LABEL = "Captions, one a line"
+MANY_CAPTIONS_LABEL = "Captions, one per line"
 MANY_CAPTIONS_PLACEHOLDER = "red apple\ngreen apple\ntomato"
-MANY_QUICK_LABEL = "Look quickly first"
+MANY_QUICK_LABEL = "Take a quick look first"
 MANY_QUICK_INFO = (
-    "Counts from 10,000 pairs on: all pairs are compared by the two quick parts of the energy, and only the 20 best "
-    "captions of each picture get the whole of it."
+    "Applies to 10,000 pairs or more: all pairs are compared by the two quick parts of the energy, and only the 20 "
+    "best captions of each picture get the full energy."
 )
 MANY_RUN = "Score all pairs"
 MANY_HELP = (
-    "Every picture is scored with every caption, up to 1,000 of each. A zip archive may hold pictures, a text file "
-    "with captions, and a table. A table (CSV) has the columns *picture* and *caption* and says which belong together; "
-    "then you also learn how often the right caption comes first. What cannot be read is named, and the rest is scored."
+    "Every picture is scored with every caption, up to 1,000 of each. A zip archive can contain pictures, a text file "
+    "with captions, and a table. A table (CSV) has the columns *picture* and *caption* and lists which belong "
+    "together; with a table, you also see how often the right caption comes first. Files and rows that cannot be read "
+    "are listed, and the rest is scored."
 )
 
-# What a grid can change, by the names that the requests know; also choices of Gradio's lists.
+# What a grid can change, by the names used in requests; also the choices in Gradio's drop-down lists.
 AXES = {
     "prompt": "prompt",
     "style": "style",
@@ -125,7 +127,7 @@ FITS = {
 }
 
 PLAYER = {
-    "player": "Player: space plays, arrows step, m changes the view",
+    "player": "Player: Space plays, arrow keys step, M changes the view",
     "invitation_title": "Your picture appears here",
     "invitation": "Every tile is one token. The model predicts them a few at a time, in random order.",
     "play": "Play the steps",
@@ -138,21 +140,21 @@ PLAYER = {
     "view_predicted": "Preview",
     "energy": "energy",
     "fit": "Match with the prompt: {words}, {percent} % (energy {energy}, lower is better)",
-    "go_on": "Go on from step {step}",
+    "go_on": "Continue from step {step}",
     "redo": "Redo a part",
-    "paint_help": "Paint over what is to be made anew, with the words in the prompt box. Its border changes too.",
-    "paint_keys": "Arrows move, space marks, Enter starts, Escape leaves.",
+    "paint_help": "Paint over the part to redo with the words in the prompt box. Its border changes too.",
+    "paint_keys": "Arrow keys move, Space marks, Enter starts, Escape cancels.",
     "paint_go": "Redo {count} tokens",
     "paint_room": "Leave room around it",
     "paint_clear": "Clear",
-    "paint_leave": "Leave",
+    "paint_leave": "Cancel",
     "tile_marked": "row {row}, column {column}, marked",
     "tile_free": "row {row}, column {column}, not marked",
     "speed": "Speed",
     "legend_first": "first",
     "legend_last": "last",
-    "candidates": "All of them, the best match first",
-    "candidate": "Show number {place}: seed {seed}, {words}, energy {energy}",
+    "candidates": "All candidates, best match first",
+    "candidate": "Show candidate {place}: seed {seed}, {words}, energy {energy}",
     "to_match": "Match this picture",
     "reuse": "Reuse seed",
     "download": "Download",
@@ -167,15 +169,15 @@ PLAYER = {
     "exported": "Saved as {name}",
     "unreachable": "The server cannot be reached; try again in a moment",
     "waiting": "Waiting for the model",
-    "queued": "Waiting: {ahead} before yours",
-    "queued_for": "Waiting: {ahead} before yours, about {seconds} s",
-    "coming_back": "The connection was lost; going on in a moment",
-    "welcome_back": "Your last run, as it was",
-    "alt_begin": "The picture to begin with",
+    "queued": "Waiting: {ahead} ahead of you",
+    "queued_for": "Waiting: {ahead} ahead of you, about {seconds} s",
+    "coming_back": "The connection was lost; continuing in a moment",
+    "welcome_back": "This is your last run",
+    "alt_begin": "The starting picture",
     "running": "Step {step} of {total}",
-    "choosing": "Finishing the {count} pictures and choosing among them",
+    "choosing": "Finishing the {count} pictures and choosing the best match",
     "finished": "Finished in {seconds} s",
-    "stopped": "Stopped at step {step} of {total}, the picture so far is kept",
+    "stopped": "Stopped at step {step} of {total}; the picture so far is kept",
     "from_history": "From your history",
     "kept": "From your history; run it again to see its steps",
     "place": "step {step} of {total}",
@@ -185,27 +187,27 @@ PLAYER = {
 
 RECALL = {
     "from_picture": "Settings from a picture",
-    "begin_with": "Begin with a picture",
-    "begun": "{name} is on the stage; paint over what is to be made anew",
+    "begin_with": "Start from a picture",
+    "begun": "{name} is on the stage; paint over the part to redo",
     "copy_link": "Copy link",
-    "filled": "The settings of {name} are filled in",
+    "filled": "The settings from {name} are filled in",
     "too_large": "{name} is larger than {most} MB",
-    "link_copied": "The link with these settings is copied",
-    "link_in_address": "The page's address now holds these settings; copy it from there",
-    "link_opened": "The settings of the link are filled in; press Generate to run them",
-    "link_partly": "From the link, this was left out: {names}",
+    "link_copied": "A link with these settings has been copied",
+    "link_in_address": "The page's address now contains these settings; copy it from the address bar",
+    "link_opened": "The settings from the link are filled in; press Generate to run them",
+    "link_partly": "These settings in the link were ignored: {names}",
     "unreachable": "The server cannot be reached; try again in a moment",
 }
 
 HISTORY = {
-    "history": "Your last pictures, kept in this browser only",
+    "history": "Your latest pictures, kept only in this browser",
     "history_clear": "Clear",
     "history_item": 'Show "{prompt}", seed {seed}, and restore its settings',
 }
 
 COMPARE = AXES | {
     "empty": "Choose what changes from column to column and from row to row. "
-    "All pictures share one seed unless an axis changes it, so only the change shows.",
+    "All pictures share one seed unless an axis changes it, so they differ only in what you change.",
     "region": "Grid of pictures",
     "as_picture": "Download as picture",
     "as_csv": "Download as CSV",
@@ -216,26 +218,26 @@ COMPARE = AXES | {
     "comma": ", ",
 }
 LEARN = {
-    "outline": "What the walk shows",
+    "outline": "What the walkthrough shows",
     "outline_title": "One real run, opened up",
-    "outline_text": "Your words become a picture here, and every number on the way is kept. In seven short stops "
-    "you see what the model knew, what it expected and why. Nothing is staged: all of it is computed from your "
+    "outline_text": "Your prompt becomes a picture here, and every number along the way is kept. In seven short "
+    "stops you see what the model knew, what it expected and why. Nothing is staged: everything is computed from your "
     "prompt.",
     "progress_0": "Drawing the picture, step by step",
     "progress_1": "Drawing it again without guidance",
-    "progress_2": "Asking at each step what it would have become",
-    "progress_3": "Reading what each tile expected and looked at",
+    "progress_2": "Predicting the finished picture at each step",
+    "progress_3": "Reading each tile's expectations and attention",
     "waiting": "Waiting for the model",
     "progress": "Progress of the lesson",
     "progress_alt": "The picture so far",
-    "ready": "The walk is ready: {total} steps, {all} tiles",
+    "ready": "The walkthrough is ready: {total} steps, {all} tiles",
     "of_run": '"{prompt}", seed {seed}',
     "controls": "Step and tile, for all stops",
     "step": "Step",
     "step_of": "Step {step} of {total}",
     "step_value": "step {step} of {total}: {known} of {all} tiles known",
     "earlier": "One step back",
-    "later": "One step on",
+    "later": "One step forward",
     "tile": "Row {row}, column {column}",
     "tile_alt": "The chosen tile, row {row}, column {column}",
     "tile_born": "Drawn in step {born}",
@@ -243,65 +245,65 @@ LEARN = {
     "tile_plain": "row {row}, column {column}, drawn in step {born}",
     "to_birth": "Go to the step that draws this tile",
     "stops": "Stops",
-    "choose": "Choose a tile on: {board}",
+    "choose": "Choose a tile here: {board}",
     "equation": "The equation",
     "title_tokens": "Tokens",
     "short_tokens": "A picture as a board of tiles, each a short list of numbers",
-    "plain_tokens": "The picture is a board of tiles, and the model never handles pixels, only one short list of "
+    "plain_tokens": "The picture is a board of tiles. The model never handles pixels, only one short list of "
     "numbers for each tile: its token.",
     "board_tokens": "Your finished picture",
-    "hint_tokens": "Choose any tile, here or on any other board; all stops follow.",
+    "hint_tokens": "Choose any tile, here or on any other board; all stops show it.",
     "numbers": "This tile as {count} numbers",
     "numbers_alt": "Bars of the {count} numbers, from {least} to {most}",
     "symbols_tokens": "xᵢ is the token of tile i: C numbers from image_tokenizer.encode; image_tokenizer.decode "
     "turns all of them back into pixels.",
     "title_context": "Context and mask",
-    "short_context": "What is known, what is hidden, what is asked next",
-    "plain_context": "At each step the tiles already drawn are the context, all others are masked, and a few "
-    "masked ones, picked by chance, are asked for next.",
+    "short_context": "What is known, what is hidden, what is predicted next",
+    "plain_context": "At each step, the tiles already drawn are the context and all others are masked. A few masked "
+    "tiles, picked at random, are predicted next.",
     "board_before": "Before step {step}: {known} known",
     "board_after": "After step {step}: {known} known",
-    "key_asked": "asked in this step",
+    "key_asked": "predicted in this step",
     "key_masked": "masked",
     "key_given": "drawn before this step",
-    "key_pale": "comes in a later step",
-    "counts": "Tiles asked in each step: few at first, when little is known, more towards the end.",
-    "counts_alt": "Tiles asked in each step, from the first to the last: {counts}",
-    "symbols_context": "mₛ is the number of tiles still masked after step s of S, N the number of all: "
-    "cosine_schedule in masking.py. The order is one random permutation, drawn from the seed.",
+    "key_pale": "drawn in a later step",
+    "counts": "Tiles predicted in each step: few at first, when little is known, and more towards the end.",
+    "counts_alt": "Tiles predicted in each step, from the first to the last: {counts}",
+    "symbols_context": "mₛ is the number of tiles still masked after step s of S, and N is the number of all tiles; "
+    "see cosine_schedule in masking.py. The order is a random permutation drawn from the seed.",
     "title_prediction": "Prediction",
-    "short_prediction": "The whole picture that it would paint right now",
-    "plain_prediction": "From the context alone the model can already paint every masked tile: this is the picture "
-    "that it would end with if step {step} had to be the last.",
+    "short_prediction": "The whole picture the model would paint right now",
+    "plain_prediction": "From the context alone, the model can already paint every masked tile. This is the picture "
+    "it would end with if step {step} were the last.",
     "board_now": "If step {step} were the last",
     "board_end": "What it became",
-    "prediction_note": "Everything else on the left is painted at once, from these tiles and your words. Move the "
-    "step to see the guess come closer to what the picture became.",
-    "symbols_prediction": "zᵢ is the condition of tile i, from network.extend with the known tokens and "
-    "network.predict for the position; x̂ᵢ is what the denoiser makes of it, from that tile's own noise εᵢ. As in "
-    "a last step, all masked tiles are asked together.",
+    "prediction_note": "Everything else on the left is painted at once, from these tiles and your words. Change the "
+    "step to see the guess come closer to the finished picture.",
+    "symbols_prediction": "zᵢ is the condition of tile i: network.extend reads the known tokens, and network.predict "
+    "answers for the position. x̂ᵢ is what the denoiser makes of that tile's own noise εᵢ. As in a last step, all "
+    "masked tiles are predicted together.",
     "title_target": "The JEPA target",
-    "short_target": "Features foreseen before any pixel exists",
-    "plain_target": "Besides its pixels, the model foresees how its own encoder will perceive a tile once the "
-    "whole picture is there; the darker a tile, the closer this came.",
-    "board_target": "Features foreseen, step {step}",
-    "early": "Small tiles were drawn earlier and keep the value of their step.",
-    "likeness": "likeness of the chosen tile in step {step}",
-    "likeness_kept": "likeness of the chosen tile when it was drawn, in step {step}",
+    "short_target": "Features predicted before any pixel exists",
+    "plain_target": "Besides its pixels, the model predicts how its own encoder will perceive a tile once the "
+    "whole picture is there. The darker a tile, the closer the prediction.",
+    "board_target": "Predicted features, step {step}",
+    "early": "Small tiles were drawn earlier and keep the value from that step.",
+    "likeness": "similarity of the chosen tile in step {step}",
+    "likeness_kept": "similarity of the chosen tile when it was drawn, in step {step}",
     "chart_tile": "chosen tile",
     "chart_mean": "mean of all masked tiles",
-    "chart_alt": "Likeness over the steps. Mean of the masked tiles: from {first} in the first step to {last} in "
+    "chart_alt": "Similarity over the steps. Mean of the masked tiles: from {first} in the first step to {last} in "
     "the last. Chosen tile: {tile}.",
     "chart_steps": "step",
-    "symbols_target": "h is prediction_head; f̄ is the target encoder, an average of the context encoder over "
-    "training, on all tokens of the finished picture. Training lowers the smooth L1 distance Lₚ; the board shows "
-    "the cosine of the same two lists of numbers, 1 where they point the same way.",
+    "symbols_target": "h is prediction_head. f̄ is the target encoder, a moving average of the context encoder during "
+    "training, applied to all tokens of the finished picture. Training lowers the smooth L1 distance Lₚ; the board "
+    "shows the cosine similarity of the same two lists of numbers, which is 1 where they point the same way.",
     "title_denoising": "Denoising one token",
     "short_denoising": "From noise to a clean tile in a few corrections",
-    "plain_denoising": "Every tile begins as pure noise, and in {count} corrections, steered by what the tile "
-    "should be, the noise flows into a clean token.",
+    "plain_denoising": "Every tile starts as pure noise. In {count} corrections, steered by what the tile should be, "
+    "the noise flows into a clean token.",
     "board_denoising": "All tiles at {stage}",
-    "states": "The chosen tile on its way",
+    "states": "The chosen tile, from noise to clean",
     "guesses": "What the denoiser expects it to become",
     "stage_noise": "noise",
     "stage_clean": "clean",
@@ -309,15 +311,15 @@ LEARN = {
     "stage_label": "Show all tiles at {stage}",
     "states_alt": "The chosen tile at {stage}",
     "guesses_alt": "The clean tile that the denoiser expects at {stage}",
-    "denoising_note": "Each tile is shown on the way it took in its own step.",
-    "symbols_denoising": "xₜ is the noisy token at time t, from 0, noise, to 1, clean; D is the denoiser, zᵢ the "
-    "condition of the tile. FlowMatching.sample in flow.py follows the slope with the two-step Adams-Bashforth "
-    "method, one evaluation of D a correction.",
+    "denoising_note": "Each tile is shown as it was denoised in its own step.",
+    "symbols_denoising": "xₜ is the noisy token at time t, from 0 (noise) to 1 (clean). D is the denoiser, and zᵢ is "
+    "the condition of the tile. FlowMatching.sample in flow.py follows the slope with the two-step Adams-Bashforth "
+    "method, with one evaluation of D per correction.",
     "symbols_diffusion": "These weights denoise by Gaussian diffusion: D predicts the noise ε in xₜ, and "
-    "GaussianDiffusion.sample in flow.py takes it away bit by bit; ᾱ is the share of signal.",
+    "GaussianDiffusion.sample in flow.py removes it bit by bit; ᾱ is the share of signal.",
     "title_fusion": "Fusion with your words",
     "short_fusion": "Which words each tile reads",
-    "plain_fusion": "Before a tile is painted, it reads your words once more: choose a word to see which tiles "
+    "plain_fusion": "Before a tile is painted, it reads your words once more. Choose a word to see which tiles "
     "read it, or a tile to see which words it reads.",
     "board_fusion": "Tiles that read {word}",
     "words_of_tile": "What the chosen tile reads",
@@ -326,38 +328,30 @@ LEARN = {
     "word_label": "{word}: {share} %. Show the tiles that read it",
     "reads_most": "In this step the tiles read {word} most: {share}\u00a0% on average.",
     "fusion_note": "Shares are means over {heads} attention heads and add up to 100 %. The start and the end of "
-    "the prompt are marks of the text encoder, which carry what the prompt says as a whole. Words reach the "
-    "picture in two more ways, as part of the context and as a mean added to every tile, so a small share here "
-    "does not mean that a word is ignored.",
-    "symbols_fusion": "qᵢ comes from the predictor's answer for tile i, kⱼ and vⱼ from the text features of word "
-    "piece j, E is the width of a head: network.fusion, a CrossAttention of models/blocks.py. The shares of a "
-    "word's pieces are added.",
+    "the prompt are special tokens of the text encoder; they carry the meaning of the prompt as a whole. Words reach "
+    "the picture in two more ways: as part of the context, and as a mean added to every tile. A small share here "
+    "therefore does not mean that a word is ignored.",
+    "symbols_fusion": "qᵢ comes from the predictor's output for tile i, and kⱼ and vⱼ from the text features of word "
+    "piece j. E is the width of a head. See network.fusion, a CrossAttention from models/blocks.py. The shares of a "
+    "word's pieces are added up.",
     "title_guidance": "Guidance off and on",
-    "short_guidance": "The same seed, with and without a push",
-    "plain_guidance": "With guidance the denoiser answers twice, with your words and without, and the picture "
-    "follows the difference between the two, exaggerated.",
+    "short_guidance": "The same seed, with and without guidance",
+    "plain_guidance": "With guidance, the denoiser predicts twice, once with your words and once without. The "
+    "picture follows the difference between the two, exaggerated.",
     "board_off": "Off, after step {step}",
     "board_on": "On, after step {step}: scale {scale}",
-    "guidance_same": "This run was made with guidance 1, which is off: both pictures are the same one.",
-    "guidance_note": "Order and noise are the same on both sides. Every step is pushed with the scale {full}.",
-    "symbols_guidance": "D is the denoiser's answer with the condition of your words, z, or of a learned null text "
-    "(or of your negative prompt), z⁰; w is the guidance you set: conditioned in flow.py, Picture.scale in "
-    "unmasking.py.",
+    "guidance_same": "This run was made with guidance 1, which means off: both pictures are the same.",
+    "guidance_note": "Order and noise are the same on both sides. Every step uses the guidance scale {full}.",
+    "symbols_guidance": "D is the denoiser's prediction under a condition: z from your words, or z⁰ from a learned "
+    "null text (or from your negative prompt). w is the guidance scale you set. See conditioned in flow.py and "
+    "Picture.scale in picture.py.",
 }
 
-MATCH_HELP = (
-    "**How to read this.** TI-JEPA predicts, inside the network, the picture from the caption and the caption from the "
-    "picture. The *energy* is the error that is left, minus the error without the other side: **lower is better**, and "
-    "below zero the caption helps to predict the picture. The bar turns it into the *probability* that words and "
-    "picture belong together, measured against pictures with captions of other pictures. The model has seen emoji "
-    "only: trust it little on photographs. Of a picture that is not square, the central square is looked at."
-)
-
 RANKING = {
-    "empty": "Give a picture and a few captions. They are ranked here by how well they fit.",
+    "empty": "Add a picture and a few captions. The captions are ranked here by how well they fit.",
     "facts": "probability {percent} %  ·  energy {energy}",
-    "typical": "Better than {wrong} % of wrong pairs; about as good as the typical right pair",
-    "strong": "Better than {wrong} % of wrong pairs, and than {right} % of right ones",
+    "typical": "Better than {wrong} % of wrong pairs; about as good as a typical right pair",
+    "strong": "Better than {wrong} % of wrong pairs and {right} % of right pairs",
     "weak": "Better than {wrong} % of wrong pairs; {others} % of right pairs fit better",
     "choose": "Choose a caption to see why.",
 } | FITS
@@ -365,34 +359,34 @@ RANKING = {
 WHY = {
     "why": "Why this match: words and parts of the picture",
     "title": "What the words do for the picture",
-    "asking": "Looking at it without each word",
+    "asking": "Scoring the caption without each word",
     "unreachable": "The server cannot be reached; try again in a moment",
     "alt": "What the model sees of the picture",
-    "patches": "Parts of the picture: arrows move, Enter chooses, Escape shows the whole caption",
+    "patches": "Parts of the picture: arrow keys move, Enter chooses, Escape shows the whole caption",
     "chips": "Words of the caption",
     "whole": "Whole caption",
     "hinders": "misleads",
     "helps": "helps",
-    "legend": "Colour shows how much of the error the words take away: less error is lower energy, and lower is "
+    "legend": "Colour shows how much of the error the words remove. Less error means lower energy, and lower is "
     "better. The deepest green stands for {percent} %.",
-    "say_whole": "With the caption, {count} of {all} parts of the picture are easier to predict; most of all {place}, "
-    "where {percent} % of the error goes. The word that matters most is “{word}”.",
+    "say_whole": "With the caption, {count} of {all} parts of the picture are easier to predict, above all {place}, "
+    "where the error is {percent} % lower. The word that matters most is “{word}”.",
     "say_nothing": "No part of the picture is easier to predict with this caption than without. "
     "The word that matters most is “{word}”.",
-    "say_word": "“{word}” helps most at {place}, where it takes {percent} % of the error away.",
+    "say_word": "“{word}” helps most at {place}, where it removes {percent} % of the error.",
     "say_idle": "“{word}” makes no part of the picture easier to predict.",
-    "say_match": "Without this word the match would be {without} % probable instead of {percent} %.",
-    "say_patch": "{place}: the caption takes {percent} % of the error away. “{word}” gives most here.",
-    "say_patch_worse": "{place}: the caption adds {percent} % to the error. “{word}” gives most here.",
+    "say_match": "Without this word, the match would be {without} % probable instead of {percent} %.",
+    "say_patch": "{place}: the caption removes {percent} % of the error. “{word}” helps most here.",
+    "say_patch_worse": "{place}: the caption adds {percent} % to the error. “{word}” helps most here.",
     "place": "row {row}, column {column}",
     "place_first": "Row {row}, column {column}",
-    "patch_less": "{place}: {percent} % less error with the caption, most by “{word}”",
+    "patch_less": "{place}: {percent} % less error with the caption, mostly because of “{word}”",
     "patch_more": "{place}: {percent} % more error with the caption",
     "list_match": "If a word is left out of the caption ({percent} % probable)",
     "list_patch": "What each word does at {place}",
     "worse": "{percent} % probable, energy {energy} higher: worse",
     "better": "{percent} % probable, energy {energy} lower: better",
-    "takes": "takes {percent} % of the error away: helps",
+    "takes": "removes {percent} % of the error: helps",
     "adds": "adds {percent} % to the error: misleads",
 }
 
@@ -401,10 +395,10 @@ MANY = {
     "region": "Table of matches",
     "reading": "Reading file {done} of {total}",
     "scoring": "{done} of {total} pictures scored",
-    "stopped": "Stopped: {done} of {total} pictures scored, and kept",
+    "stopped": "Stopped: {done} of {total} pictures scored; these results are kept",
     "finished": "{pictures} pictures and {captions} captions scored",
     "progress": "Progress",
-    "left_out": "{count} left out, the rest is scored",
+    "left_out": "{count} left out; the rest is scored",
     "as_csv": "Download as CSV",
     "sort": "Order of the pictures",
     "sort_given": "as given",
@@ -418,14 +412,14 @@ MANY = {
     "{five} %.",
     "recall_back": "The right picture comes first for {first} % of {count} captions, and is among the first five for "
     "{five} %.",
-    "quick": "Large table: only the {best} best captions of each picture by a quick look were scored in full. "
-    "The others show a dot.",
+    "quick": "Large table: a quick look chose the {best} best captions of each picture, and only these were scored in "
+    "full. The others show a dot.",
     "legend": "Numbers are the probability in % that picture and caption belong together. "
-    "A ring marks the pairs of your table.",
+    "A ring marks the pairs listed in your table.",
     "cell": "{caption}: probability {percent} %, energy {energy} (lower is better)",
 }
 
-# (probability from which on it applies, key of the words in RANKING), highest first
+# (lowest probability at which it applies, key of the words in FITS), highest first
 VERDICTS = (
     (0.85, "fits_very_well"),
     (0.60, "fits_well"),
@@ -436,5 +430,5 @@ VERDICTS = (
 
 
 def verdict(probability: float) -> str:
-    """Plain English words for a match probability in [0, 1]; the page chooses its own by the same thresholds."""
+    """Return a match probability in [0, 1] in plain English; the page chooses its words by the same thresholds."""
     return FITS[next(key for threshold, key in VERDICTS if probability >= threshold)]

@@ -1,4 +1,4 @@
-"""The words of the page in simplified Chinese: the names and keys of texts.py.
+"""The words of the page in simplified Chinese, under the same names and keys as in texts.py.
 
 Terms: token stays token; prompt 提示词, seed 随机种子, steps 步数, guidance 引导强度, temperature 温度,
 unmasking 去掩码, energy 能量, caption 描述. Prompts and captions stay English: that is what the text encoder reads.
@@ -165,7 +165,7 @@ LEARN = {
     "guidance_same": "这次生成的引导强度为 1，即关闭：两张图片相同。",
     "guidance_note": "两边的顺序和噪声相同。每一步的强度都是 {full}。",
     "symbols_guidance": "D 是去噪器的回答，条件分别为您的提示词 z 和学到的空文本（或您的反向提示词）z⁰；"
-    "w 是您设置的引导强度：见 flow.py 的 conditioned 和 unmasking.py 的 Picture.scale。",
+    "w 是您设置的引导强度：见 flow.py 的 conditioned 和 picture.py 的 Picture.scale。",
 }
 
 MATCH_HELP = (

@@ -84,7 +84,7 @@ def test_pictures_without_settings_change_nothing(open_studio: OpenPage, tmp_pat
     (tmp_path / "cut.png").write_bytes(picture_file(tmp_path / "whole.png").read_bytes()[:-30])
     picture_file(tmp_path / "long.png", GenerateRequest(prompt="apple", steps=17))
     for name, told in (
-        ("plain.png", "plain.png holds no settings"),
+        ("plain.png", "plain.png contains no settings"),
         ("<b>notes.png", "<b>notes.png is not a readable picture"),
         ("cut.png", "cut.png is damaged"),
         ("long.png", "long.png was made in 17 steps; this model takes at most 16"),

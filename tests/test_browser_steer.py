@@ -123,7 +123,7 @@ def test_a_picture_from_outside_is_begun_with(open_studio: OpenPage) -> None:
     page.fill("#prompt textarea", "red apple")
     page.set_input_files(".begin-with input", picture_file("green"))
     page.wait_for_selector(".paint:not([hidden])")
-    assert page.get_attribute(".picture", "alt") == "The picture to begin with"
+    assert page.get_attribute(".picture", "alt") == "The starting picture"
     begun = pixels(page)
     mark(page, 15)
     page.click(".paint-go")

@@ -283,7 +283,7 @@ def test_attention_on_words_adds_up(text_encoder: TextEncoder) -> None:
 
 def test_what_cannot_be_told_is_refused(tiny_weights: Path, text_encoder: TextEncoder) -> None:
     studio = loaded(tiny_weights)
-    with pytest.raises(ValueError, match="leave the edit out"):
+    with pytest.raises(ValueError, match="leave out the edit"):
         next(studio.explain(GenerateRequest(prompt="rose", edit=Edit(job="0", step=0))))
     with pytest.raises(ValueError, match="steps is 17; allowed: 1 to 16"):
         next(studio.explain(GenerateRequest(prompt="rose", steps=17)))

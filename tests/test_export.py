@@ -60,11 +60,11 @@ def test_a_picture_does_not_tell_where_its_weights_lay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (png(Image.new("RGB", (4, 4))), "a.png holds no settings"),
+        (png(Image.new("RGB", (4, 4))), "a.png contains no settings"),
         (with_text("Steps: 20, Sampler: Euler"), "cannot be read as JSON"),
         (with_text("[" * 100_000), "cannot be read as JSON"),
-        (with_text("[1]"), "they name no prompt"),
-        (with_text("{}"), "they name no prompt"),
+        (with_text("[1]"), "contain no prompt"),
+        (with_text("{}"), "contain no prompt"),
         (with_text(json.dumps({"prompt": "apple", "steps": 1e9})), "not allowed: steps is 1000000000.0"),
         (with_text('{"prompt": "apple", "guidance": NaN}'), "not allowed: guidance is nan"),
         (with_text(json.dumps({"prompt": ["apple"]})), "not allowed: prompt is of type list"),
@@ -113,12 +113,12 @@ def test_a_failing_ffmpeg_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     failing.write_text("#!/bin/sh\ncat > /dev/null\necho no codec >&2\nexit 1\n")
     failing.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    with pytest.raises(ValueError, match=r"ffmpeg wrote no video .no codec.; animated WebP needs no ffmpeg"):
+    with pytest.raises(ValueError, match=r"ffmpeg failed .no codec.; animated WebP works without ffmpeg"):
         animation(frames(), "mp4")
 
 
 def test_nothing_makes_no_animation() -> None:
-    with pytest.raises(ValueError, match="there is no step"):
+    with pytest.raises(ValueError, match="there are no steps to write"):
         animation([], "webp")
 
 
@@ -130,13 +130,13 @@ def test_frames_come_back_from_the_browser() -> None:
 @pytest.mark.parametrize(
     ("sent", "told"),
     [
-        ("text", "no list of pictures"),
-        ([5], "no list of pictures"),
+        ("text", "not a list of base64 texts"),
+        ([5], "not a list of base64 texts"),
         (["x"] * 65, "got 65 steps; at most 64"),
         (["%"], "step 1 is not base64 text"),
         ([b64encode(b"text").decode()], "step 1 is not a readable picture"),
         ([b64encode(png(Image.new("L", (1025, 1)))).decode()], "step 1 is 1025 x 1; at most 1024 x 1024"),
-        ([b64encode(png(Image.new("L", (side, 2)))).decode() for side in (2, 3)], "step 2 is 3 x 2, unlike"),
+        ([b64encode(png(Image.new("L", (side, 2)))).decode() for side in (2, 3)], "step 2 is 3 x 2; all steps must have the same size"),
     ],
 )
 def test_bad_frames_are_refused(sent: Any, told: str) -> None:

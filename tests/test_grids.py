@@ -37,13 +37,13 @@ def test_values_are_read_as_they_are_typed(axis: str, text: str, values: list[ob
         (("seed", " , ", NONE, ""), "no values for seed"),
         (("seed", "1", "seed", "2"), "both axes change the seed"),
         (("seed", "one", NONE, ""), "seed is 'one'; allowed: a whole number or a range"),
-        (("seed", "9-1", NONE, ""), "a range goes upwards"),
+        (("seed", "9-1", NONE, ""), "allowed: an ascending range"),
         (("seed", "1-900", NONE, ""), "at most 36 numbers"),
         (("guidance", "1-4", NONE, ""), "guidance is '1-4'; allowed: a number"),
         (("guidance", "nan", NONE, ""), "guidance is nan"),
         (("steps", "900", NONE, ""), "steps is 900; allowed"),
         (("style", "cubist", NONE, ""), "style is 'cubist'; allowed: noto"),
-        (("seed", "1-10", "guidance", "1,2,3,4"), "10 x 4 pictures are too many; allowed: 36"),
+        (("seed", "1-10", "guidance", "1,2,3,4"), "10 x 4 pictures are too many; allowed: at most 36"),
     ],
 )
 def test_wrong_axes_are_refused_in_words(arguments: tuple[str, str, str, str], told: str) -> None:

@@ -279,7 +279,9 @@ def test_info_tells_what_runs(studio: Studio, tiny_weights: Path) -> None:
     assert {"python", "torch", "gradio"} <= set(facts["versions"])
 
 
-@pytest.mark.parametrize(("device", "told"), [("toaster", "allowed: auto, cpu"), ("cuda:99", "CUDA devices are here")])
+@pytest.mark.parametrize(
+    ("device", "told"), [("toaster", "allowed: auto, cpu"), ("cuda:99", "CUDA devices are available")]
+)
 def test_a_device_that_is_not_there_is_refused(tiny_weights: Path, device: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Studio.load(tiny_weights, device)
@@ -391,12 +393,12 @@ def test_a_picture_with_room_around_it_is_outpainted(studio: Studio) -> None:
         ({"job": None, "step": 0}, "job is None"),
         ({"job": "a", "step": -1}, "step is -1"),
         ({"job": "a", "step": 1.5}, "step is 1.5"),
-        ({"job": "a", "step": 0, "redo": [1]}, "redo is list; allowed: a tuple"),
+        ({"job": "a", "step": 0, "redo": [1]}, "redo is of type list; allowed: a tuple"),
         ({"job": "a", "step": 0, "redo": ("1",)}, "position is '1'"),
-        ({"job": "never", "step": 0}, "run 'never' is not kept any more"),
+        ({"job": "never", "step": 0}, "run 'never' is no longer kept"),
         ({"job": "outside", "step": 0}, "all tokens of the picture are known already; mark a part"),
-        ({"job": "outside", "step": 1}, "step 2 is not there; the run has 1 of 1 steps"),
-        ({"job": "outside", "step": 0, "redo": (16,)}, "position 16 is not on the picture; allowed: 0 to 15"),
+        ({"job": "outside", "step": 1}, "step 2 does not exist; the run has 1 of 1 steps"),
+        ({"job": "outside", "step": 0, "redo": (16,)}, "position 16 is outside the picture; allowed: 0 to 15"),
     ],
 )
 def test_wrong_edits_are_refused_in_words(studio: Studio, edit: dict[str, Any], told: str) -> None:
@@ -410,7 +412,7 @@ def test_a_step_that_was_not_reached_cannot_be_gone_on_from(studio: Studio) -> N
     run = studio.generating.frames(GenerateRequest(prompt="red apple", steps=4, seed=3))
     first = next(run)
     run.close()
-    with pytest.raises(ValueError, match="step 4 is not there; the run has 1 of 4 steps"):
+    with pytest.raises(ValueError, match="step 4 does not exist; the run has 1 of 4 steps"):
         frames_of(studio, edit=Edit(job=first.job, step=3))
     assert [frame.index for frame in frames_of(studio, edit=Edit(job=first.job, step=0))] == [1, 2, 3]
 
@@ -424,7 +426,7 @@ def test_frames_can_be_fetched_again_for_a_while(studio: Studio) -> None:
     for name in "abc":
         jobs.keep(Job(name=name))
     assert len(jobs) == 2
-    with pytest.raises(ValueError, match="run 'a' is not kept any more"):
+    with pytest.raises(ValueError, match="run 'a' is no longer kept"):
         jobs.get("a")
 
 
@@ -493,7 +495,7 @@ def test_frames_are_matched_with_their_own_prompts(studio: Studio) -> None:
         [alone] = studio.matching.score(picture, [score.caption])
         assert score.energy == pytest.approx(alone.energy, abs=1e-4)
     outside, _ = studio.generating.keep_picture(Image.new("RGB", (8, 8)))
-    with pytest.raises(ValueError, match="no prompt to be matched with"):
+    with pytest.raises(ValueError, match="has no prompt to match"):
         studio.match_frames(outside.job, [0])
 
 

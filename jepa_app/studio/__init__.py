@@ -1,1 +1,1 @@
-"""What the page and the command line may ask for: requests in, small frozen results out, and jobs that are kept."""
+"""What the page and the command line call: requests in, small frozen results out, and runs kept as jobs."""

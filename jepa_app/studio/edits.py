@@ -1,4 +1,4 @@
-"""Which tokens of a picture are kept and which are made anew, when a picture begins with another one.
+"""Which tokens of a starting picture are kept and which are redone.
 
 Letters in shapes: N image tokens, C token channels.
 """
@@ -15,18 +15,18 @@ def on_board(positions: Sequence[int], grid: int) -> tuple[int, ...]:
     """Return the positions if all are on a board of grid x grid tokens.
 
     Raises:
-        ValueError: one is not.
+        ValueError: a position is not on the board.
     """
     outside = [position for position in positions if not 0 <= position < grid * grid]
     if outside:
-        raise ValueError(f"position {outside[0]} is not on the picture; allowed: 0 to {grid * grid - 1}, row by row")
+        raise ValueError(f"position {outside[0]} is outside the picture; allowed: 0 to {grid * grid - 1}, row by row")
     return tuple(sorted(set(positions)))
 
 
 def with_ring(positions: Sequence[int], grid: int) -> tuple[int, ...]:
-    """Return positions on a board of grid x grid tokens and the ring of their neighbours.
+    """Return positions on a board of grid x grid tokens together with the ring of their neighbours.
 
-    A hole is filled better when its border is redone too: what was there has been fitted to the old inside.
+    A hole is filled better when its border is redone too, because the border was made to fit the old content.
 
     Raises:
         ValueError: a position is not on the board.
@@ -41,23 +41,23 @@ def with_ring(positions: Sequence[int], grid: int) -> tuple[int, ...]:
 
 
 def margin_width(grid: int) -> int:
-    """Return how many tokens are left free on each side of a picture that is to be outpainted."""
+    """Return how many tokens are left free on each side of a picture to be outpainted."""
     return max(1, grid // 4)
 
 
 def margin(grid: int) -> tuple[int, ...]:
-    """Return the positions around the middle of a board: what a picture that is to be outpainted leaves free."""
+    """Return the positions around the middle of a board, which a picture to be outpainted leaves free."""
     width = margin_width(grid)
     inside = range(width, grid - width)
     return tuple(place for place in range(grid * grid) if place // grid not in inside or place % grid not in inside)
 
 
 def without(known: Tensor, redo: Sequence[int]) -> Tensor:
-    """Return the mask known (N,) with the positions to redo taken out."""
+    """Return the mask `known` (N,) with the positions to redo set to False."""
     return known.index_fill(0, torch.tensor(list(redo), dtype=torch.long, device=known.device), False)
 
 
 def whole(tokens: Tensor) -> TokenStep:
-    """Return the tokens (N, C) of a picture from outside as a step that revealed them all."""
+    """Return the tokens (N, C) of an uploaded picture as a step that revealed all of them."""
     number = len(tokens)
     return TokenStep(0, 1, tokens, torch.ones(number, dtype=torch.bool), torch.arange(number))

@@ -1,4 +1,4 @@
-"""What is kept of a run: pictures that carry their settings, animations and videos, as bytes and never as files."""
+"""Exports of a run: pictures with their settings inside, animations and videos, as bytes and never as files."""
 
 import hashlib
 import io
@@ -20,17 +20,17 @@ from jepa_app.studio.requests import GenerateRequest
 PARAMETERS = "parameters"  # the PNG text chunk that holds the settings as JSON
 REQUEST_KEYS = ("prompt", "negative_prompt", "steps", "guidance", "temperature", "seed")
 TYPES = {"webp": "image/webp", "gif": "image/gif", "mp4": "video/mp4"}
-STEP_MILLISECONDS, LAST_MILLISECONDS = 120, 2000  # how long a step is shown, and the finished picture
-MAX_SIDE = 1024  # of a frame to encode
-VIDEO_SIDE = 512  # smaller videos are enlarged: players blur them when they do it themselves
+STEP_MILLISECONDS, LAST_MILLISECONDS = 120, 2000  # how long each step and the finished picture are shown
+MAX_SIDE = 1024  # of an encoded frame
+VIDEO_SIDE = 512  # smaller videos are enlarged here, because players blur them when they enlarge them
 VIDEO_RATE = 25
-VIDEO_SECONDS = 60  # the longest that ffmpeg may take
+VIDEO_SECONDS = 60  # time limit for ffmpeg
 
 
 def run_settings(request: GenerateRequest, seed: int, weights: str | Path) -> dict[str, Any]:
-    """All that makes a picture again: the request, the seed that was drawn and the name of the weights.
+    """Return what is needed to make a picture again: the request, the seed used and the name of the weights.
 
-    A picture that began with another one is marked as `edited`: these settings alone make a different one.
+    A picture with a starting picture is marked as `edited`: these settings alone make a different one.
     """
     settings = {key: getattr(request, key) for key in REQUEST_KEYS}
     edited = {} if request.edit is None else {"edited": True}
@@ -39,9 +39,9 @@ def run_settings(request: GenerateRequest, seed: int, weights: str | Path) -> di
 
 @cache
 def weights_name(weights: str | Path) -> str:
-    """The hub id, or a folder's name and the first digits of its manifest's SHA-256.
+    """Return the hub id, or a folder's name and the first digits of its manifest's SHA-256.
 
-    Pictures are passed on: the path would tell strangers how this machine's disk is laid out.
+    Pictures are shared, and a full path would show strangers how this machine's disk is organised.
     """
     folder = Path(weights)
     if not folder.is_dir():
@@ -52,28 +52,30 @@ def weights_name(weights: str | Path) -> str:
 
 
 def png_settings(settings: dict[str, Any]) -> PngInfo:
-    """The settings as `pnginfo` of Pillow's PNG writer; the same chunk that the page writes in the browser."""
+    """Return the settings as `pnginfo` for Pillow's PNG writer; the page writes the same chunk in the browser."""
     info = PngInfo()
-    info.add_text(PARAMETERS, json.dumps(settings))  # ASCII: the chunk is Latin-1 by the PNG standard
+    info.add_text(PARAMETERS, json.dumps(settings))  # ASCII, because the PNG standard stores this chunk as Latin-1
     return info
 
 
 def read_settings(source: str | Path | bytes, name: str | None = None) -> GenerateRequest:
-    """The request that made a picture, from the settings inside its file.
+    """Return the request that made a picture, from the settings inside its file.
 
     Raises:
-        ValueError: the file is no picture that can be read, it holds no settings, or they are not allowed.
+        ValueError: the file is not a readable picture, contains no settings, or its settings are not allowed.
     """
     name = name or ("the picture" if isinstance(source, bytes) else Path(source).name)
     text = read_text(source, PARAMETERS, name)
     if text is None:
-        raise ValueError(f"{name} holds no settings; only PNG pictures saved here, with their settings inside, do")
+        raise ValueError(f"{name} contains no settings; use a PNG picture saved here with its settings inside")
     try:
         settings = json.loads(text)
     except (ValueError, RecursionError) as wrong:
-        raise ValueError(f"the settings in {name} are not ours; they cannot be read as JSON") from wrong
+        raise ValueError(
+            f"the settings in {name} cannot be read as JSON; use a PNG picture that was saved here"
+        ) from wrong
     if not isinstance(settings, dict) or "prompt" not in settings:
-        raise ValueError(f"the settings in {name} are not ours; they name no prompt")
+        raise ValueError(f"the settings in {name} contain no prompt; use a PNG picture that was saved here")
     try:
         return GenerateRequest(**{key: settings[key] for key in REQUEST_KEYS if key in settings})
     except ValueError as mistake:
@@ -81,38 +83,38 @@ def read_settings(source: str | Path | bytes, name: str | None = None) -> Genera
 
 
 def animation_kinds() -> tuple[str, ...]:
-    """The kinds of `animation` that this machine can write; videos need ffmpeg on the PATH."""
+    """Return the kinds of `animation` that this machine can write; videos need ffmpeg on the PATH."""
     return ("webp", "gif", "mp4") if shutil.which("ffmpeg") else ("webp", "gif")
 
 
 def animation(frames: Sequence[Image.Image], kind: str) -> bytes:
-    """All frames, the last one shown longer, as the bytes of a webp, gif or mp4 file.
+    """Return all frames, with the last one shown longer, as the bytes of a webp, gif or mp4 file.
 
     Raises:
-        ValueError: there is no frame, the kind is unknown here, or ffmpeg failed.
+        ValueError: there is no frame, the kind is not available here, or ffmpeg failed.
     """
     if not frames:
-        raise ValueError("there is no step to write; generate a picture first")
+        raise ValueError("there are no steps to write; generate a picture first")
     if kind not in animation_kinds():
         raise ValueError(f"kind is {kind!r}; allowed here: {', '.join(animation_kinds())}")
     return _video(frames) if kind == "mp4" else _animated_picture(frames, kind)
 
 
 def open_frames(frames: object) -> list[Image.Image]:
-    """The steps of a run as the browser sends them back: base64 text, one small picture a step.
+    """Open the steps of a run as the browser sends them back: base64 text, one small picture per step.
 
     Raises:
-        ValueError: there are too many, one is no picture, or they are too large or of different sizes.
+        ValueError: there are too many, one is not a picture, or they are too large or differ in size.
     """
     if not isinstance(frames, list) or not all(isinstance(frame, str) for frame in frames):
-        raise ValueError("the steps are no list of pictures as base64 text")
+        raise ValueError("the steps are not a list of base64 texts; send one picture per step as base64")
     if len(frames) > STEPS[1]:
         raise ValueError(f"got {len(frames)} steps; at most {STEPS[1]} are allowed")
     pictures: list[Image.Image] = []
     for number, frame in enumerate(frames, start=1):
         picture = open_base64(frame, f"step {number}", MAX_SIDE)
         if pictures and picture.size != pictures[0].size:
-            raise ValueError(f"step {number} is {picture.width} x {picture.height}, unlike the steps before it")
+            raise ValueError(f"step {number} is {picture.width} x {picture.height}; all steps must have the same size")
         pictures.append(picture)
     return pictures
 
@@ -126,11 +128,11 @@ def _animated_picture(frames: Sequence[Image.Image], kind: str) -> bytes:
 
 
 def _video(frames: Sequence[Image.Image]) -> bytes:
-    """The frames through ffmpeg's standard input and output: nothing touches the disk."""
+    """Encode the frames through ffmpeg's standard input and output, without touching the disk."""
     width, height = frames[0].size
     raw = [frame.convert("RGB").tobytes() for frame in frames]
     times = [STEP_MILLISECONDS * VIDEO_RATE // 1000] * (len(raw) - 1) + [LAST_MILLISECONDS * VIDEO_RATE // 1000]
-    side = max(VIDEO_SIDE, width) // 2 * 2  # the usual codecs want even sides
+    side = max(VIDEO_SIDE, width) // 2 * 2  # the usual codecs need even sides
     command = ["ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
     command += ["-r", str(VIDEO_RATE), "-i", "pipe:0", "-vf", f"scale={side}:-2:flags=bicubic", "-pix_fmt", "yuv420p"]
     command += ["-movflags", "frag_keyframe+empty_moov", "-f", "mp4", "pipe:1"]  # a pipe cannot be rewound
@@ -139,5 +141,5 @@ def _video(frames: Sequence[Image.Image]) -> bytes:
         done = subprocess.run(command, input=data, capture_output=True, timeout=VIDEO_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError) as failure:
         told = (getattr(failure, "stderr", None) or b"").decode(errors="replace").strip()
-        raise ValueError(f"ffmpeg wrote no video ({told or failure}); animated WebP needs no ffmpeg") from failure
+        raise ValueError(f"ffmpeg failed ({told or failure}); animated WebP works without ffmpeg") from failure
     return done.stdout

@@ -1,4 +1,4 @@
-"""What a visitor sees of a run: the picture after each step, or how long the run still has to wait."""
+"""What a visitor sees of a run: the picture after each step, or how long the run must still wait."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from jepa_app.studio.requests import GenerateRequest
 class Frame:
     """The picture after one step.
 
-    `job` names the run; `index` counts from 0 to `total` - 1, the frames of the runs that it goes on from included;
-    `revealed` are the row-major positions of the tokens that this step made known, on a board of `grid` x `grid`
-    tokens, and `born` tells of each position which frame revealed its token, -1 where none is known; `seconds` have
-    passed since the run began. `request` was asked for, with the seed that was drawn; None of a picture from outside.
+    `job` names the run. `index` counts from 0 to `total` - 1 and includes the frames of the runs that it continues.
+    `revealed` lists the row-major positions of the tokens that this step made known, on a board of `grid` x `grid`
+    tokens. `born` gives, for each position, the frame that revealed its token, or -1 where none is known. `seconds`
+    have passed since the run started. `request` is the request with the seed used, or None for an uploaded picture.
     """
 
     job: str
@@ -29,13 +29,13 @@ class Frame:
 
     @property
     def seed(self) -> int:
-        """The seed of the run, 0 of a picture from outside."""
+        """The seed of the run, or 0 for an uploaded picture."""
         return 0 if self.request is None or self.request.seed is None else self.request.seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """A run that was not let in yet: `ahead` others come first, in about `seconds` (None: not known)."""
+    """A run that has not been admitted yet: `ahead` others come first, and it waits about `seconds` (None: unknown)."""
 
     ahead: int
     seconds: float | None

@@ -1,4 +1,4 @@
-"""Runs on their way: requests become jobs that the engine works on and that are kept for a while, as frames.
+"""Runs in progress: requests become jobs, which the engine works on and which are kept for a while as frames.
 
 Letters in shapes: S picture side in pixels.
 """
@@ -23,11 +23,11 @@ from jepa_app.studio.frames import Frame, Waiting
 from jepa_app.studio.jobs import Job, Jobs
 from jepa_app.studio.requests import GenerateRequest, seed_of, settings_of
 
-SECONDS_BETWEEN_NEWS = 1.0  # to those who wait
+SECONDS_BETWEEN_NEWS = 1.0  # for visitors whose run is waiting
 
 
 class Generating:
-    """All pictures in the making of an engine, each run kept as a job."""
+    """Makes pictures with an engine and keeps each run as a job."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -35,13 +35,13 @@ class Generating:
         self._jobs = Jobs()
 
     def frames(self, request: GenerateRequest, client: Hashable = None) -> Generator[Frame, None, None]:
-        """Yield the growing picture, one frame a step; closing the iterator ends the work before the next step.
+        """Yield the growing picture, one frame per step; closing the iterator ends the work before the next step.
 
-        Requests of one `client` wait for one another, those of different clients take turns.
+        Requests from one `client` wait for one another; different clients take turns.
 
         Raises:
-            ValueError: the prompt has more tokens than the text encoder reads, the numbers ran out of range, or too
-                many requests wait.
+            ValueError: the prompt has more tokens than the text encoder reads, the numbers overflowed, or too many
+                requests are waiting.
         """
         with closing(self.follow(*self.submit(request, client), time.perf_counter())) as frames:
             for frame in frames:
@@ -49,9 +49,9 @@ class Generating:
                     yield frame
 
     def watch(self, request: GenerateRequest, client: Hashable = None) -> Generator[Frame | Waiting, None, None]:
-        """Yield the frames of a request, and every second before the first how long it will take.
+        """Yield the frames of a request; before the first frame, yield the expected wait every second.
 
-        A request with a seed that was run to its end a moment ago is shown again from memory.
+        A request with a seed that was recently run to its end is shown again from memory.
 
         Raises:
             ValueError: as `submit`.
@@ -66,7 +66,7 @@ class Generating:
             yield self.frame(job, index)
 
     def each(self, requests: Sequence[GenerateRequest]) -> Generator[tuple[int, Frame], None, None]:
-        """Yield (number of the request, frame) of one request after the other, while all are being worked on.
+        """Yield (number of the request, frame), one request after another, while all of them are being worked on.
 
         Raises:
             ValueError: as `frames`.
@@ -91,10 +91,10 @@ class Generating:
     def together(
         self, requests: Sequence[GenerateRequest], client: Hashable = None
     ) -> Generator[tuple[int, Frame], None, None]:
-        """Yield (number of the request, frame) as the frames come; closing the iterator ends all.
+        """Yield (number of the request, frame) in the order in which frames arrive; closing the iterator ends all runs.
 
         Raises:
-            ValueError: as `frames`; the others are then dropped too.
+            ValueError: as `frames`; the other runs are then dropped too.
         """
         inbox: Inbox = SimpleQueue()
         started, runs = time.perf_counter(), dict[Run, tuple[int, Job]]()
@@ -118,10 +118,10 @@ class Generating:
                 run.cancel()
 
     def resume(self, name: str, client: Hashable = None) -> Generator[Frame | Waiting, None, None]:
-        """Go on with a kept run that was stopped or lost, and yield the frames it does not have yet.
+        """Continue a kept run that was stopped or lost, and yield the frames it does not have yet.
 
         Raises:
-            ValueError: the run is forgotten, or as `submit`.
+            ValueError: the run is no longer kept, or as `submit`.
         """
         job = self._jobs.get(name)
         if job.request is None or job.is_done:
@@ -129,10 +129,10 @@ class Generating:
         yield from self.follow(job, self.enter(job, job.last_step, client), time.perf_counter())
 
     def kept_frames(self, name: str, steps: Sequence[int] = ()) -> list[Frame]:
-        """Return those of the steps that a run has, all that it has if none is named, for a visitor who comes back.
+        """Return the requested steps that a run has, or all of them if none is named, for a visitor who comes back.
 
         Raises:
-            ValueError: the run is forgotten.
+            ValueError: the run is no longer kept.
         """
         job = self._jobs.get(name)
         number = len(job.kept)
@@ -142,17 +142,17 @@ class Generating:
         """Return one frame of a run.
 
         Raises:
-            ValueError: the run is forgotten or has not come to that frame.
+            ValueError: the run is no longer kept or has not reached that frame.
         """
         job = self._jobs.get(name)
-        job.step_at(index)  # refuses what is not there
+        job.step_at(index)  # refuses a frame that does not exist
         return self.frame(job, index)
 
     def keep_picture(self, picture: Image.Image, *, with_room: bool = False) -> tuple[Frame, tuple[int, ...]]:
-        """Keep the central square of a picture as a run of one frame, to begin other runs with.
+        """Keep the central square of a picture as a run of one frame that other runs can start from.
 
         Returns:
-            The frame, and the positions around the picture if it is to lie in the middle `with_room` around it.
+            The frame, and, with `with_room`, the positions of the free room around the picture in the middle.
         """
         size = self._pipeline.image_size
         around = margin(self._pipeline.grid) if with_room else ()
@@ -168,10 +168,10 @@ class Generating:
         return self.frame(job, 0), around
 
     def predicted(self, name: str, index: int, client: Hashable = None) -> Image.Image:
-        """Return the picture that a frame would become if all unknown tokens were painted at once, now.
+        """Return the picture that a frame would become if all unknown tokens were predicted at once.
 
         Raises:
-            ValueError: the run is forgotten or has not come to that frame.
+            ValueError: the run is no longer kept or has not reached that frame.
         """
         job = self._jobs.get(name)
         last = job.step_at(index)
@@ -186,8 +186,8 @@ class Generating:
         """Draw the seed, keep the run as a job and hand it to the engine.
 
         Raises:
-            ValueError: a prompt is too long, there are more steps than tokens, what it begins with is forgotten or does
-                not fit, or too many requests wait.
+            ValueError: a prompt is too long, there are more steps than tokens, the starting picture is no longer kept
+                or does not fit, or too many requests are waiting.
         """
         if request.seed is None:
             request = replace(request, seed=self._seed_for(request))
@@ -196,13 +196,13 @@ class Generating:
         return self._jobs.keep(job), run
 
     def _seed_for(self, request: GenerateRequest) -> int:
-        """A fresh seed; a run that goes on keeps its own."""
+        """Return a fresh seed, or, for a run that continues, its own seed."""
         edit = request.edit
         before = None if edit is None or edit.redo else self._jobs.get(edit.job).step_at(edit.step).request
         return seed_of(before or request)
 
     def enter(self, job: Job, after: TokenStep | None, client: Hashable, inbox: Inbox | None = None) -> Run:
-        """Hand a job to the engine, to begin it or to go on after one of its steps; errors as in `submit`."""
+        """Hand a job to the engine, to start it or to continue after one of its steps; errors as in `submit`."""
         request = job.request
         assert request is not None
         assert request.seed is not None
@@ -216,7 +216,7 @@ class Generating:
             after=after,
         )
         if job.run is not None:
-            job.run.cancel()  # whoever followed it is gone, or will find that it has ended
+            job.run.cancel()  # its follower has left, or will see that it has ended
         job.run = self._engine.submit(asked, inbox)
         return job.run
 
@@ -235,7 +235,7 @@ class Generating:
                     yield Waiting(ahead=run.num_ahead, seconds=run.expected_wait)
 
     def frame(self, job: Job, index: int) -> Frame:
-        """Return a frame that a job has."""
+        """Return one of the frames of a job."""
         kept = job.kept[index]
         return Frame(
             job=job.name,

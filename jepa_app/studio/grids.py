@@ -1,6 +1,6 @@
-"""X/Y grids: the same picture under changed settings, one row and one column for each value.
+"""X/Y grids: the same picture under different settings, with one row or column for each value.
 
-All cells share the seed unless an axis changes it, so that order and noise are the same and only the change shows.
+All cells share the seed unless an axis changes it, so order and noise are the same and only the change shows.
 """
 
 import re
@@ -30,7 +30,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Labels of columns and rows ("" for an axis that is none), and the cells, row by row."""
+    """Labels of columns and rows ("" for an unused axis), and the cells, row by row."""
 
     x_axis: str
     y_axis: str
@@ -40,21 +40,21 @@ class Grid:
 
 
 def make_grid(base: GenerateRequest, x_axis: str, x_values: str, y_axis: str, y_values: str) -> Grid:
-    """Build a grid around a request from the values of two axes as they are typed.
+    """Build a grid around a request from the typed values of two axes.
 
-    Prompts stand one a line; other values are parted by commas or lines, and whole numbers may be ranges ("1-4"). A
-    request without a seed gets one, for all cells.
+    There is one prompt per line; other values are separated by commas or newlines, and whole numbers may be ranges
+    ("1-4"). A request without a seed gets one seed for all cells.
 
     Raises:
         ValueError: an axis is unknown, both are the same, a value does not fit, or there are too many cells.
     """
     if x_axis == y_axis and x_axis != NONE:
-        raise ValueError(f"both axes change the {x_axis}; choose another for one of them")
+        raise ValueError(f"both axes change the {x_axis}; choose something else for one of them")
     if base.seed is None:
         base = replace(base, seed=secrets.randbelow(MAX_SEED + 1))
     columns, rows = axis_values(x_axis, x_values), axis_values(y_axis, y_values)
     if len(columns) * len(rows) > MAX_CELLS:
-        raise ValueError(f"{len(columns)} x {len(rows)} pictures are too many; allowed: {MAX_CELLS} in all")
+        raise ValueError(f"{len(columns)} x {len(rows)} pictures are too many; allowed: at most {MAX_CELLS} in all")
     cells = tuple(
         Cell(row, column, changed(changed(base, y_axis, y_value), x_axis, x_value))
         for row, y_value in enumerate(rows)
@@ -70,10 +70,10 @@ def make_grid(base: GenerateRequest, x_axis: str, x_values: str, y_axis: str, y_
 
 
 def axis_values(axis: str, text: str) -> list[Any]:
-    """Return the values typed for an axis; a single None for no axis.
+    """Return the values typed for an axis, or a single None for an unused axis.
 
     Raises:
-        ValueError: the axis is unknown, there is no value, or one is no number where one is wanted.
+        ValueError: the axis is unknown, there is no value, or a value is not the number that the axis needs.
     """
     if axis == NONE:
         return [None]
@@ -81,7 +81,7 @@ def axis_values(axis: str, text: str) -> list[Any]:
         raise ValueError(f"axis is {axis!r}; allowed: {', '.join((*AXES, NONE))}")
     words = text_lines(text if axis == "prompt" else re.sub(r"[,;]", "\n", text))
     if not words:
-        raise ValueError(f"there are no values for {axis}; write some, one a line")
+        raise ValueError(f"there are no values for {axis}; write some, one per line")
     if axis == "prompt":
         return words
     if axis == "style":
@@ -94,7 +94,7 @@ def axis_values(axis: str, text: str) -> list[Any]:
 
 
 def changed(request: GenerateRequest, axis: str, value: Any) -> GenerateRequest:
-    """Return the request with the value of an axis."""
+    """Return the request with the value of an axis set."""
     if axis == NONE:
         return request
     if axis == "style":
@@ -107,7 +107,7 @@ def _numbers(axis: str, word: str) -> Sequence[float]:
     if ends and axis in ("seed", "steps"):
         first, last = int(ends[1]), int(ends[2])
         if not first <= last < first + MAX_CELLS:
-            raise ValueError(f"{axis} is {word!r}; a range goes upwards and has at most {MAX_CELLS} numbers")
+            raise ValueError(f"{axis} is {word!r}; allowed: an ascending range of at most {MAX_CELLS} numbers")
         return range(first, last + 1)
     try:
         return [int(word) if axis in ("seed", "steps") else float(word)]

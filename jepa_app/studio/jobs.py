@@ -1,4 +1,4 @@
-"""Runs that are kept for a while, so that a visitor can come back to one or go on from any of its steps."""
+"""Runs are kept for a while, so that a visitor can come back to one or continue from any of its steps."""
 
 import secrets
 import threading
@@ -20,9 +20,9 @@ class KeptStep:
 
     Attributes:
         step: what the sampler yielded.
-        request: what was asked for, with the seed that was drawn; None of a picture from outside.
-        born: for each position the frame that revealed its token, -1 where none is known.
-        seconds: since the run began.
+        request: the request, with the seed used; None for an uploaded picture.
+        born: for each position, the frame that revealed its token; -1 where none is known.
+        seconds: time since the run started.
     """
 
     step: TokenStep
@@ -33,15 +33,15 @@ class KeptStep:
 
 @dataclass
 class Job:
-    """A run as it is kept: its frames so far, with those of the runs that it goes on from.
+    """A kept run: its frames so far, including the frames of the runs that it continues.
 
     Attributes:
-        request: what was asked for, with the seed that was drawn; None of a picture from outside.
-        shown: what its own plan began with; None is an empty picture.
-        offset: the frame of its plan's first step.
-        kept: the steps so far, one a frame.
-        total: frames that there will be.
-        run: the engine's run that adds to it now.
+        request: the request, with the seed used; None for an uploaded picture.
+        shown: the starting picture of its own plan; None for an empty picture.
+        offset: the index of the frame of its own plan's first step.
+        kept: the steps so far, one per frame.
+        total: the number of frames once it is done.
+        run: the engine's run that currently adds to it.
     """
 
     name: str = field(default_factory=lambda: secrets.token_hex(6))
@@ -54,7 +54,7 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether all its frames are there."""
+        """Whether all its frames exist."""
         return 0 < self.total == len(self.kept)
 
     @property
@@ -66,10 +66,10 @@ class Job:
         """Return a frame, counted from 0.
 
         Raises:
-            ValueError: the run has not come to that frame.
+            ValueError: the run has not reached that frame.
         """
         if not 0 <= frame < len(self.kept):
-            raise ValueError(f"step {frame + 1} is not there; the run has {len(self.kept)} of {self.total} steps")
+            raise ValueError(f"step {frame + 1} does not exist; the run has {len(self.kept)} of {self.total} steps")
         return self.kept[frame]
 
     def add(self, step: TokenStep, seconds: float) -> KeptStep:
@@ -88,7 +88,7 @@ class Job:
 
 
 class Jobs:
-    """The last runs by their ids, so that a visitor can come back to one or go on from any of its frames."""
+    """The latest runs by their ids, so that a visitor can come back to one or continue from any of its frames."""
 
     def __init__(self, capacity: int = KEPT_JOBS) -> None:
         self._capacity = capacity
@@ -99,7 +99,7 @@ class Jobs:
         return len(self._jobs)
 
     def keep(self, job: Job) -> Job:
-        """Keep a run and return it; the oldest that is kept is forgotten."""
+        """Keep a run and return it; beyond the capacity, the oldest kept run is dropped."""
         with self._lock:
             self._jobs[job.name] = job
             while len(self._jobs) > self._capacity:
@@ -110,12 +110,12 @@ class Jobs:
         """Return a run.
 
         Raises:
-            ValueError: it was never there or is forgotten.
+            ValueError: it never existed or is no longer kept.
         """
         with self._lock:
             job = self._jobs.get(name)
         if job is None:
-            raise ValueError(f"run {name!r} is not kept any more (the last {self._capacity} are); generate it again")
+            raise ValueError(f"run {name!r} is no longer kept (only the last {self._capacity} are); generate it again")
         return job
 
     def finished(self, request: GenerateRequest) -> Job | None:
@@ -124,13 +124,14 @@ class Jobs:
             return next((job for job in self._jobs.values() if job.is_done and job.request == request), None)
 
     def begin(self, request: GenerateRequest, grid: int) -> tuple[Job, TokenStep | None]:
-        """Return a job for a request with its seed, and the step that its picture goes on after.
+        """Return a job for a request with its seed, and the step after which its picture continues.
 
-        A run that goes on with its own seed and number of steps keeps its plan, whatever else has changed, so with the
-        same words it becomes what it would have become; otherwise all steps are spent on what is not known.
+        A run that continues with its own seed and number of steps keeps its plan, whatever else has changed. With the
+        same prompt it therefore becomes the same picture. Otherwise all steps are spent on the unknown tokens.
 
         Raises:
-            ValueError: the run is forgotten or too long, the frame is not there, or a position is not on the board.
+            ValueError: the run is no longer kept or too long, the frame does not exist, or a position is not on the
+                board.
         """
         edit = request.edit
         if edit is None:
@@ -139,13 +140,13 @@ class Jobs:
         last = source.step_at(edit.step)
         before = source.kept[: edit.step + 1]
         if len(before) + request.steps > MAX_FRAMES:
-            raise ValueError(f"the run would have {len(before) + request.steps} steps; allowed: {MAX_FRAMES}")
+            raise ValueError(f"the run would have {len(before) + request.steps} steps; allowed: at most {MAX_FRAMES}")
         if not edit.redo and edit.step >= source.offset and _same_plan(request, last.request):
             job = Job(request=request, shown=source.shown, offset=source.offset, kept=before, total=source.total)
             return job, last.step
         redo = with_ring(edit.redo, grid) if edit.ring else on_board(edit.redo, grid)
         shown = Shown(last.step.tokens, without(last.step.known, redo))
-        total = len(before) + request.steps  # as long as the plan is not made
+        total = len(before) + request.steps  # until the plan is made
         return Job(request=request, shown=shown, offset=len(before), kept=before, total=total), None
 
 

@@ -1,6 +1,6 @@
 """Matching pictures with words, for the page and the command line: scores, explanations, tables of many pairs.
 
-All of it shares one scorer, which takes turns at a lock; a large table gives the lock back after every few rows.
+Everything shares one scorer, guarded by a lock; a large table releases the lock after every few rows.
 """
 
 import threading
@@ -24,8 +24,8 @@ from jepa_app.pixels import to_pixels
 class CaptionScore:
     """How one caption fits a picture: `energy` is better when lower, `probability` is in [0, 1].
 
-    `better_than_wrong` and `better_than_right` are the shares in [0, 1] of the bundled reference pairs, wrong and right
-    ones, that fit worse; None where the weights hold no references.
+    `better_than_wrong` and `better_than_right` are the shares in [0, 1] of the bundled wrong and right reference pairs
+    that fit worse; None if the weights contain no references.
     """
 
     caption: str
@@ -37,16 +37,16 @@ class CaptionScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Why a caption fits a picture or not: the caption's W words and the picture's N = grid x grid patches, by rows.
+    """Why a caption fits a picture or not: the caption's W words and the picture's N = grid x grid patches, row by row.
 
     Attributes:
         score: of the whole caption.
         words: the words as typed.
         grid: patches along one side.
-        gains: W energies, what each word improves the match by; below zero for words that spoil it.
+        gains: W energies, by which each word improves the match; below zero for words that make it worse.
         probabilities: W probabilities of the match if the word is dropped.
-        patches: N shares of the error without words that the caption takes away; below zero where it misleads.
-        word_patches: W x N shares of the error without the word that the word takes away; below zero where it misleads.
+        patches: N shares of the error without words that the caption removes; below zero where it misleads.
+        word_patches: W x N shares of the error without the word that the word removes; below zero where it misleads.
     """
 
     score: CaptionScore
@@ -60,9 +60,9 @@ class Explanation:
 
 @dataclass(frozen=True, kw_only=True)
 class TableRows:
-    """Some rows of a table: the number of the first, and energies and probabilities as rows of L numbers.
+    """Some rows of a table: the number of the first row, and energies and probabilities as rows of L numbers.
 
-    NaN stands for pairs that were not among the most promising captions of their picture.
+    NaN stands for pairs whose caption was not among the most promising for the picture.
     """
 
     first: int
@@ -71,7 +71,7 @@ class TableRows:
 
 
 class Matching:
-    """A scorer that many may ask at once."""
+    """A scorer that many threads may use at once."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
@@ -80,7 +80,7 @@ class Matching:
 
     @property
     def image_size(self) -> int:
-        """Side in pixels of the square that is looked at."""
+        """Side in pixels of the square that the model sees."""
         return self._scorer.image_size
 
     def check_caption(self, caption: str) -> None:
@@ -93,7 +93,7 @@ class Matching:
         self._scorer.text_encoder.check(caption.strip())
 
     def score(self, picture: Image.Image, captions: Sequence[str]) -> list[CaptionScore]:
-        """Rank captions for a picture, best first (its central square is looked at).
+        """Rank captions for a picture, best first (only its central square is used).
 
         Raises:
             ValueError: there is no caption, there are more than 20, or one is empty or too long.
@@ -109,7 +109,7 @@ class Matching:
         """Return the energies and the probabilities of M pictures x K captions, each as M rows of K numbers.
 
         Raises:
-            ValueError: as `score`, and when there is no picture or more than 20.
+            ValueError: as `score`, or there is no picture or more than 20.
         """
         check_captions(captions)
         if not 1 <= len(pictures) <= MAX_CAPTIONS:
@@ -119,7 +119,7 @@ class Matching:
     def energies(
         self, pictures: Sequence[Image.Image], captions: Sequence[str]
     ) -> tuple[list[list[float]], list[list[float]]]:
-        """As `score_matrix`, of any number of pictures and captions, none of which is kept for later.
+        """Like `score_matrix`, for any number of pictures and captions, none of which is cached.
 
         Raises:
             ValueError: there is no picture or no caption, or one has more word pieces than the encoder takes.
@@ -131,7 +131,7 @@ class Matching:
     def score_pairs(
         self, pictures: Sequence[Image.Image], captions: Sequence[str], pairs: Sequence[tuple[int, int]]
     ) -> list[CaptionScore]:
-        """Score pairs (number of the picture, number of the caption); everything is encoded once.
+        """Score pairs (number of the picture, number of the caption); each picture and caption is encoded once.
 
         Raises:
             ValueError: there are no pictures or captions, or a caption is empty or too long.
@@ -149,8 +149,8 @@ class Matching:
     ) -> Generator[TableRows, None, None]:
         """Yield the rows of the table of M pictures and L captions; closing the iterator ends the work.
 
-        The first ones hold no rows: captions are being encoded. With `best`, only so many captions of each picture get
-        the whole energy: the most promising ones by the terms that cost next to nothing.
+        The first items contain no rows, because captions are still being encoded. With `best`, only that many captions
+        of each picture get the full energy: the most promising ones by the terms that cost next to nothing.
 
         Raises:
             ValueError: there are no pictures or captions, more than 1,000 of them, or a caption is empty or too long.
@@ -166,7 +166,7 @@ class Matching:
                 self._cache.captions(texts[block])
             yield TableRows(
                 first=0, energy=(), probability=()
-            )  # a thousand captions take a while: let others in, and out
+            )  # a thousand captions take a while: let other callers in, and allow stopping
         rows = table_rows(self._cache, pixels, texts) if best is None else best_rows(self._cache, pixels, texts, best)
         first = 0
         while True:
@@ -182,7 +182,7 @@ class Matching:
         """Take the match of a picture and a caption apart.
 
         Raises:
-            ValueError: the caption is empty, too long or holds no word.
+            ValueError: the caption is empty, too long or contains no words.
         """
         check_words("the caption", caption)
         with self._turn:

@@ -1,4 +1,4 @@
-"""What may be asked of the studio: requests that check themselves."""
+"""Requests to the studio; they check their own values."""
 
 import secrets
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from jepa_app.limits import check_words
 
 MAX_SEED = 2**31 - 1
 MAX_TOKENS = 4096  # of a picture
-MAX_FRAMES = 256  # of a run with all the runs that it goes on from
+MAX_FRAMES = 256  # of a run, including all the runs that it continues
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """What a picture begins with: a kept run, or a kept picture from outside, after one of its steps.
+    """The starting picture: a kept run, or a kept uploaded picture, after one of its steps.
 
-    `job` and `step` (counted from 0) name a frame; `redo` are row-major positions of tokens to make anew, with `ring`
-    together with their neighbours. A run without any goes on from the step.
+    `job` and `step` (counted from 0) name a frame. `redo` lists the row-major positions of the tokens to redo; with
+    `ring`, their neighbours are redone too. Without `redo`, the run continues from the step.
 
     Raises:
-        ValueError: a value is of the wrong kind or outside its range.
+        ValueError: a value is of the wrong type or out of range.
     """
 
     job: str
@@ -32,19 +32,20 @@ class Edit:
             raise ValueError(f"job is {self.job!r}; it must be the id of a kept run")
         _check_whole("step", self.step, 0, MAX_FRAMES - 1)
         if not isinstance(self.redo, tuple) or len(self.redo) > MAX_TOKENS:
-            raise ValueError(f"redo is {type(self.redo).__name__}; allowed: a tuple of at most {MAX_TOKENS} positions")
+            kind = type(self.redo).__name__
+            raise ValueError(f"redo is of type {kind}; allowed: a tuple of at most {MAX_TOKENS} positions")
         for position in self.redo:
             _check_whole("position", position, 0, MAX_TOKENS - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
-    """One picture asked for. `seed=None` draws a fresh seed; the frames tell which.
+    """A request for one picture. `seed=None` draws a fresh seed, which the frames report.
 
-    `guidance` 1 is the plain model, 0 ignores the prompt; `temperature` scales the noise each token starts from.
+    `guidance` 1 is the plain model and 0 ignores the prompt; `temperature` scales the noise each token starts from.
 
     Raises:
-        ValueError: a value is of the wrong kind or outside its range; the message says what is allowed.
+        ValueError: a value is of the wrong type or out of range; the message says what is allowed.
     """
 
     prompt: str
@@ -67,14 +68,14 @@ class GenerateRequest:
 
 
 def settings_of(request: GenerateRequest) -> SamplingSettings:
-    """Return how a request is to be sampled."""
+    """Return the sampling settings of a request."""
     return SamplingSettings(
         steps=request.steps, guidance=float(request.guidance), temperature=float(request.temperature)
     )
 
 
 def seed_of(request: GenerateRequest) -> int:
-    """Return a request's seed, a fresh one if it names none."""
+    """Return a request's seed, or a fresh one if it names none."""
     return secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
 
 
@@ -85,5 +86,5 @@ def _check_whole(name: str, value: object, low: int, high: int) -> None:
 
 def _check_real(name: str, value: object, low: float, high: float) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not low <= value <= high:  # type: ignore[operator]  # NaN is in no range
+    if not number or not low <= value <= high:  # type: ignore[operator]  # NaN is never in range
         raise ValueError(f"{name} is {value!r}; allowed: a number from {low:g} to {high:g}")

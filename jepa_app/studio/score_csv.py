@@ -1,4 +1,4 @@
-"""A table of pairs scored into another table, some hundred rows at a time: its length costs no memory."""
+"""Scores a table of pairs into another table, a few hundred rows at a time, so its length costs no memory."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from jepa_app.studio.matches import CaptionScore, Matching
 
 COLUMNS = ("picture", "caption", "energy", "probability")
 ROWS_AT_ONCE = 512
-OPENED_PICTURES = 4096  # squares kept for rows to come: 50 MB
+OPENED_PICTURES = 4096  # squares kept for later rows: 50 MB
 
 Rows = list[tuple[str, str, str]]  # (where, picture, caption)
 
@@ -31,12 +31,12 @@ class ScoredRows:
 
 
 def score_csv(source: Path, target: Path, load: Callable[[], Matching]) -> Iterator[ScoredRows]:
-    """Score a table with the columns picture and caption; yields what was written as it is written.
+    """Score a table with the columns picture and caption, and yield the rows as they are written.
 
-    Paths of pictures are relative to the table's folder. `load` is called once the table has begun well.
+    Paths of pictures are relative to the table's folder. `load` is called once the first rows could be read.
 
     Raises:
-        ValueError: the source is no such table, or has no rows.
+        ValueError: the source is not such a table, or has no rows.
         OSError: the target cannot be written.
     """
     try:
@@ -44,7 +44,7 @@ def score_csv(source: Path, target: Path, load: Callable[[], Matching]) -> Itera
             rows = table_rows(lines, str(source))
             part = list(islice(rows, ROWS_AT_ONCE))
             if not part:
-                raise ValueError(f"{source} needs at least one row below its first line")
+                raise ValueError(f"{source} has no rows; add at least one below its first line")
             matching = load()
             square = _opener(source.parent, matching.image_size)
             with target.open("w", newline="", encoding="utf-8") as scores:
@@ -57,7 +57,7 @@ def score_csv(source: Path, target: Path, load: Callable[[], Matching]) -> Itera
                     yield scored
                     part = list(islice(rows, ROWS_AT_ONCE))
     except UnicodeDecodeError as wrong:
-        raise ValueError(f"{source} is no UTF-8 text ({wrong.reason}); save it as UTF-8") from wrong
+        raise ValueError(f"{source} is not UTF-8 text ({wrong.reason}); save it as UTF-8") from wrong
 
 
 def score_record(score: CaptionScore) -> dict[str, Any]:

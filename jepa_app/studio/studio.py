@@ -1,4 +1,4 @@
-"""All that the page and the command line may call: requests in, small frozen results out."""
+"""Everything that the page and the command line call: requests in, small frozen results out."""
 
 import json
 import platform
@@ -32,14 +32,14 @@ DEFAULT_WEIGHTS = Path(__file__).parent.parent.parent / "weights"
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Finished pictures of one prompt, the best match first: their last frames and their scores."""
+    """Finished pictures of one prompt, best match first: their last frames and their scores."""
 
     frames: tuple[Frame, ...]
     scores: tuple[CaptionScore, ...]
 
 
 class Studio:
-    """The two models: `generating` makes pictures, `matching` scores them; here is what takes both or tells of both."""
+    """The two models: `generating` makes pictures, `matching` scores them; the methods here use or describe both."""
 
     def __init__(self, engine: Engine, scorer: Scorer, weights: Path | str) -> None:
         self._engine = engine
@@ -54,9 +54,9 @@ class Studio:
         """Load the generator and the scorer from a weights folder or hub id; `device` is auto, cpu, cuda or cuda:N.
 
         Raises:
-            ValueError: the weights are missing, damaged or do not fit together, or the device is not there.
+            ValueError: the weights are missing, damaged or do not fit together, or the device does not exist.
         """
-        transformers_logging.disable_progress_bar()  # standard error is for mistakes
+        transformers_logging.disable_progress_bar()  # standard error is reserved for errors
         chosen = _checked_device(device)
         engine = Engine(JepaTPipeline.from_pretrained(weights, device=chosen))
         engine.tune()
@@ -66,13 +66,13 @@ class Studio:
         """Score frames of a run against their own prompts.
 
         Raises:
-            ValueError: the run is forgotten, has not come to a frame, or is a picture from outside.
+            ValueError: the run is no longer kept, has not reached a frame, or is an uploaded picture.
         """
         frames = [self.generating.kept_frame(name, index) for index in indices]
         captions = [None if frame.request is None else frame.request.prompt.strip() for frame in frames]
         prompts = list(dict.fromkeys(caption for caption in captions if caption is not None))
         if not prompts or None in captions:
-            raise ValueError("a picture from outside has no prompt to be matched with")
+            raise ValueError("an uploaded picture has no prompt to match; score it with captions instead")
         energy, probability = self.matching.energies([frame.image for frame in frames], prompts)
         columns = [prompts.index(caption) for caption in captions if caption is not None]
         return [
@@ -83,10 +83,10 @@ class Studio:
     def best_of(
         self, request: GenerateRequest, count: int, client: Hashable = None
     ) -> Generator[Frame | Choice, None, None]:
-        """Make pictures of consecutive seeds together, yield the frames of the first and at last the choice among all.
+        """Make pictures from consecutive seeds together; yield the frames of the first, then the choice among all.
 
         Raises:
-            ValueError: as `Generating.frames`, or there are fewer than 2 or more than 16 pictures.
+            ValueError: as `Generating.frames`, or `count` is not a whole number from 2 to 16.
         """
         if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= MAX_CHOICE:
             raise ValueError(f"best of is {count!r}; allowed: a whole number from 2 to {MAX_CHOICE}")
@@ -110,22 +110,22 @@ class Studio:
         )
 
     def generate_image(self, request: GenerateRequest) -> Image.Image:
-        """Run a request to its end and return the finished picture, with its settings for whoever saves it as PNG."""
+        """Run a request to its end and return the finished picture, with its settings attached for saving it as PNG."""
         *_, last = self.generating.frames(request)
         assert last.request is not None
         last.image.info[PARAMETERS] = json.dumps(run_settings(last.request, last.seed, self._weights))
         return last.image
 
     def explain(self, request: GenerateRequest) -> Generator[LessonProgress | Lesson, None, None]:
-        """Make a picture and yield how far its lesson is, at last the lesson; one at a time, the others wait.
+        """Make a picture and yield the progress of its lesson, then the lesson; lessons are made one at a time.
 
-        The network is only read, so pictures go on being made meanwhile.
+        The network is only read, so other pictures can be made in the meantime.
 
         Raises:
-            ValueError: the request begins with a picture, or as `Generating.frames`.
+            ValueError: the request has a starting picture, or as `Generating.frames`.
         """
         if request.edit is not None:
-            raise ValueError("a lesson tells a picture from its first token on; leave the edit out")
+            raise ValueError("a lesson explains a picture from its first token; leave out the edit")
         with self._explaining:
             yield from explain(
                 self._pipeline,
@@ -136,7 +136,7 @@ class Studio:
             )
 
     def info(self) -> dict[str, Any]:
-        """What runs here: weights, device, attention backend, picture size, styles and versions."""
+        """Return what runs here: weights, device, attention backend, picture size, styles and versions."""
         packages = ("torch", "gradio", "diffusers", "transformers", "pillow")
         return {
             "weights": self._weights,
@@ -159,5 +159,7 @@ def _checked_device(name: str) -> torch.device:
     except RuntimeError as unknown:
         raise ValueError(f"device is {name!r}; allowed: auto, cpu, cuda or cuda:N") from unknown
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device is {name!r}, but {torch.cuda.device_count()} CUDA devices are here; use --device cpu")
+        raise ValueError(
+            f"device is {name!r}, but {torch.cuda.device_count()} CUDA devices are available; use --device cpu"
+        )
     return device

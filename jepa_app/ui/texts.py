@@ -172,7 +172,7 @@ PLAYER = {
     "queued": "Waiting: {ahead} ahead of you",
     "queued_for": "Waiting: {ahead} ahead of you, about {seconds} s",
     "coming_back": "The connection was lost; continuing in a moment",
-    "welcome_back": "This is your last run",
+    "welcome_back": "Your last run",
     "alt_begin": "The starting picture",
     "running": "Step {step} of {total}",
     "choosing": "Finishing the {count} pictures and choosing the best match",

@@ -10,42 +10,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from PIL import Image
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from jepa_app.checkpoint import replacing
 from training.data.batches import Batch, CaptionedPictures
 from training.muon import make_optimizers
+from training.objectives.objective import Objective
 from training.schedule import Schedule
 
 CHECKPOINT = "checkpoint"
 STEP_FILE = "step.json"
-
-
-class Objective(Protocol):
-    """What the loop asks of an objective (an nn.Module)."""
-
-    network: nn.Module
-
-    def __call__(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the losses of a batch; "loss" is minimised."""
-
-    def after_step(self, step: int) -> None:
-        """Update moving averages."""
-
-    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
-        """Return figures on unseen pictures."""
-
-    def preview(self) -> Image.Image | None:
-        """Return a grid of sample pictures, or None where there is nothing to show."""
-
-    def save(self, folder: Path) -> None:
-        """Write the weights to use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +46,7 @@ class TrainStep:
 
 
 def train(
-    objective: nn.Module,
+    objective: Objective[Any],
     data: CaptionedPictures,
     schedule: Schedule,
     out: Path,
@@ -84,7 +64,7 @@ def train(
     """
     accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
     optimizers = make_optimizers(
-        objective.network,  # type: ignore[arg-type]
+        objective.network,
         matrix_lr=schedule.matrix_lr,
         other_lr=schedule.other_lr,
         weight_decay=schedule.weight_decay,
@@ -92,16 +72,14 @@ def train(
     )
     base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     prepared, *optimizers = accelerator.prepare(objective, *optimizers)
-    plain: Objective = accelerator.unwrap_model(prepared)
+    plain: Objective[Any] = accelerator.unwrap_model(prepared)
     start = _load(accelerator, out, resume)
     generator = torch.Generator(accelerator.device)
     saved_at = time.monotonic()
     for step in range(start, schedule.steps):
         began = time.monotonic()
         rate = schedule.rate_at(step)
-        for optimizer, rates in zip(optimizers, base_rates, strict=True):
-            for group, base in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = base * rate
+        _set_rates(optimizers, base_rates, rate)
         index = step * accelerator.num_processes + accelerator.process_index
         batch = data.batch(index, schedule.batch_size, schedule.seed)
         generator.manual_seed(_mix(schedule.seed, index))
@@ -131,6 +109,12 @@ def train(
             return
 
 
+def _set_rates(optimizers: list[torch.optim.Optimizer], base_rates: list[list[float]], factor: float) -> None:
+    for optimizer, rates in zip(optimizers, base_rates, strict=True):
+        for group, base in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = base * factor
+
+
 def _step(
     accelerator: Accelerator,
     objective: nn.Module,
@@ -153,7 +137,7 @@ def _step(
 
 
 def _validate(
-    objective: Objective, data: CaptionedPictures, schedule: Schedule, generator: torch.Generator
+    objective: Objective[Any], data: CaptionedPictures, schedule: Schedule, generator: torch.Generator
 ) -> dict[str, float]:
     figures: dict[str, float] = {}
     for name in ("train", "heldout_pairs", "heldout_concepts"):
@@ -169,7 +153,7 @@ def _mix(seed: int, step: int) -> int:
     return (seed * 1_000_003 + step + 1) % (1 << 62)
 
 
-def _save(accelerator: Accelerator, objective: Objective, out: Path, step: int) -> None:
+def _save(accelerator: Accelerator, objective: Objective[Any], out: Path, step: int) -> None:
     with replacing(out / CHECKPOINT) as partial:
         accelerator.save_state(str(partial))
         (partial / STEP_FILE).write_text(json.dumps({"step": step}))

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from jepa_app.checkpoint import save_network
@@ -24,26 +23,11 @@ from jepa_app.models.d_jepa import ContextEncoder
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.tokenizer import Tokenizer
-from jepa_app.pixels import picture_grid
 from training.data.batches import Batch
-from training.objectives.ema import Ema
+from training.objectives.image_tokens import ImageTokenObjective, drop_texts
 from training.objectives.text_cache import TextCache
 
 REVEALED_FRACTIONS = (0.0, 0.15, 0.3, 0.5, 0.75, 0.9)
-PREVIEW_PROMPTS = (
-    "red apple, twemoji style",
-    "grinning face, noto style",
-    "red heart, fluent style",
-    "cat face, openmoji style",
-    "house, noto style",
-    "sun, fluent 3d style",
-    "joyful cat",
-    "green apple, noto style",
-    "pizza, twemoji style",
-    "rose, openmoji style",
-    "blue heart, twemoji style",
-    "police car, noto style",
-)
 
 
 class Asked(NamedTuple):
@@ -166,17 +150,13 @@ class JepaTLoss:
         return replace(process, time_mean=self.time_mean, time_std=self.time_std, min_denominator=self.min_denominator)
 
 
-class JepaTObjective(nn.Module):
-    """Network, its moving average and everything needed to turn a batch into a loss."""
+class JepaTObjective(ImageTokenObjective[JepaT]):
+    """JEPA-T's denoising and prediction losses, with the network's denoising process."""
 
     def __init__(
         self, network: JepaT, tokenizer: Tokenizer, text: TextCache, *, ema_decay: float, loss: JepaTLoss
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.ema = Ema(network, ema_decay)
-        self.tokenizer = tokenizer.eval().requires_grad_(False)
-        self.text = text
+        super().__init__(network, tokenizer, text, ema_decay=ema_decay)
         self.settings = loss
         self.denoising = loss.denoising(network.config.denoising)
         self.measured_denoising = make_denoising(network.config.denoising)  # the same for all settings of the loss
@@ -192,9 +172,8 @@ class JepaTObjective(nn.Module):
         Loss = L_d + prediction_weight * L_p. L_p is the smooth L1 distance (beta 2) between the head's prediction and
         the target encoder's features of the whole picture, as in D-JEPA's code.
         """
-        tokens, text = self._inputs(batch)
-        drop = torch.rand(len(tokens), generator=generator, device=generator.device) < self.settings.text_drop
-        text = self.network.drop_text(text, drop)
+        tokens, text = self.inputs(batch)
+        text = drop_texts(text, self.network.null_text, self.settings.text_drop, generator)
         asked = ask(self.network, text, tokens, generator)
         denoising = denoising_loss(self.denoising, self.network, asked, generator, self.settings.denoising_draws).mean()
         losses = {"loss": denoising, "denoising_loss": denoising.detach()}
@@ -204,21 +183,11 @@ class JepaTObjective(nn.Module):
             losses["prediction_loss"] = prediction.detach()
         return losses
 
-    def _inputs(self, batch: Batch) -> tuple[Tensor, TextFeatures]:
-        device = self.network.null_text.device
-        text = self.text.features(batch.captions).to(device, torch.float32)
-        with torch.no_grad():
-            return self.tokenizer.encode(batch.pixels.to(device)), text
-
     def _prediction_loss(self, asked: Asked, text: TextFeatures, tokens: Tensor) -> Tensor:
         predicted = self.network.d_jepa.prediction_head(asked.condition)
         with torch.no_grad():
             target = take(self.target_encoder.whole(self.network.prefix_of(text), tokens), asked.positions)
         return smooth_l1_loss(predicted, target, beta=2.0)
-
-    def after_step(self, step: int) -> None:
-        """Let the moving average follow the network after step `step`, counted from 0."""
-        self.ema.update(self.network, step)
 
     @torch.no_grad()
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
@@ -226,17 +195,15 @@ class JepaTObjective(nn.Module):
 
         At each fraction some tokens are revealed in one block and all others asked at once, whichever the backbone.
         """
-        tokens, text = self._inputs(batch)
+        tokens, text = self.inputs(batch)
         losses = losses_when_revealed(self.measured_denoising, self.ema.network, text, tokens, generator)
         figures = {f"denoising_loss@{fraction}": loss for fraction, loss in losses.items()}
         figures["denoising_loss"] = sum(figures.values()) / len(REVEALED_FRACTIONS)
         return figures
 
-    def preview(self) -> Image.Image:
-        """Sample one picture per prompt of `PREVIEW_PROMPTS` from the averaged network, in rows of six."""
-        pipeline = JepaTPipeline(self.tokenizer, self.ema.network, self.text.encoder)
-        generators = [torch.Generator().manual_seed(index) for index in range(len(PREVIEW_PROMPTS))]
-        return picture_grid(pipeline(PREVIEW_PROMPTS, generator=generators).images, columns=6)
+    def finished(self) -> JepaTPipeline:
+        """Return the averaged network as the sampler that it is for."""
+        return JepaTPipeline(self.tokenizer, self.ema.network, self.text.encoder)
 
     def save(self, folder: Path) -> None:
         """Write the averaged network, the one to sample from, in half precision: half the size, the same pictures."""

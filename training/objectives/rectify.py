@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from jepa_app.checkpoint import save_network
 from jepa_app.generation.flow import FlowMatching, conditioned
+from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.denoiser import Denoiser
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.tokenizer import Tokenizer
 from training.data.batches import Batch
-from training.objectives.ema import Ema
+from training.objectives.image_tokens import ImageTokenObjective, drop_texts
 from training.objectives.jepa_t import ask
 from training.objectives.text_cache import TextCache
 
@@ -48,20 +48,18 @@ class RectifyLoss:
                 raise ValueError(f"loss.{name} is {getattr(self, name)}; allowed: 0 to 1")
 
 
-class RectifyObjective(nn.Module):
+class RectifyObjective(ImageTokenObjective[Denoiser]):
     """A frozen network, and its denoiser to train; the first denoiser stays as the teacher."""
 
     def __init__(
         self, network: JepaT, tokenizer: Tokenizer, text: TextCache, *, ema_decay: float, loss: RectifyLoss
     ) -> None:
-        super().__init__()
         if network.config.denoising != "flow":
             raise ValueError(f"denoising is {network.config.denoising!r}; allowed: flow, which can be straightened")
-        self.teacher: JepaT = network.eval().requires_grad_(False)
-        self.network = copy.deepcopy(network.denoiser).requires_grad_(True)
-        self.ema: Ema[Denoiser] = Ema(self.network, ema_decay)
-        self.tokenizer = tokenizer.eval().requires_grad_(False)
-        self.text = text
+        teacher = network.eval().requires_grad_(False)
+        trained = copy.deepcopy(teacher.denoiser).requires_grad_(True)
+        super().__init__(trained, tokenizer, text, ema_decay=ema_decay)
+        self.teacher = teacher
         self.settings = loss
         self.flow = FlowMatching(time_mean=loss.time_mean)
 
@@ -75,13 +73,11 @@ class RectifyObjective(nn.Module):
     @torch.no_grad()
     def _pairs(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Conditions (M, D) of all tokens of a batch, noise (M, C) and its image (M, C) under the teacher's flow."""
-        device = self.teacher.null_text.device
-        text = self.text.features(batch.captions).to(device, torch.float32)
-        drop = torch.rand(len(text), generator=generator, device=device) < self.settings.text_drop
-        tokens = self.tokenizer.encode(batch.pixels.to(device))
-        asked = ask(self.teacher, self.teacher.drop_text(text, drop), tokens, generator)
+        tokens, text = self.inputs(batch)
+        text = drop_texts(text, self.teacher.null_text, self.settings.text_drop, generator)
+        asked = ask(self.teacher, text, tokens, generator)
         condition = asked.condition.flatten(0, 1)
-        noise = torch.randn(asked.clean.shape, generator=generator, device=device).flatten(0, 1)
+        noise = torch.randn(asked.clean.shape, generator=generator, device=self.device).flatten(0, 1)
         return condition, noise, self._solve(self.teacher.denoiser, condition, noise, self.settings.teacher_steps)
 
     def _solve(self, denoiser: Denoiser, condition: Tensor, noise: Tensor, num_steps: int) -> Tensor:
@@ -89,10 +85,6 @@ class RectifyObjective(nn.Module):
         times = denoiser.embed_times(torch.tensor(flow.times(num_steps), device=noise.device))
         predict = conditioned(denoiser, times, condition)
         return flow.sample(predict, noise, num_steps=num_steps, draw=lambda: noise)
-
-    def after_step(self, step: int) -> None:
-        """Let the moving average follow the denoiser after step `step`, counted from 0."""
-        self.ema.update(self.network, step)
 
     @torch.no_grad()
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
@@ -105,12 +97,16 @@ class RectifyObjective(nn.Module):
                 figures[f"{name}_distance@{steps}"] = float(distance)
         return figures
 
-    def preview(self) -> Image.Image | None:
-        """There is nothing to show that `validate` does not tell."""
-        return None
+    def preview(self) -> None:
+        """Return None: `validate` tells all that there is to see."""
+
+    def finished(self) -> JepaTPipeline:
+        """Return the whole network with the averaged denoiser, as the sampler that it is for."""
+        whole = copy.deepcopy(self.teacher)
+        whole.denoiser.load_state_dict(self.ema.network.state_dict())
+        return JepaTPipeline(self.tokenizer, whole, self.text.encoder)
 
     def save(self, folder: Path) -> None:
         """Write the whole network with the averaged denoiser, in half precision."""
-        whole = copy.deepcopy(self.teacher)
-        whole.denoiser.load_state_dict(self.ema.network.state_dict())
-        save_network(folder, whole.half(), whole.config)
+        network = self.finished().network
+        save_network(folder, network.half(), network.config)

@@ -11,17 +11,18 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import affine_grid, grid_sample, mse_loss
+from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from jepa_app.checkpoint import save_network
 from jepa_app.masking import multi_block_mask
 from jepa_app.matching.energies import picture_features
-from jepa_app.models.text import TextFeatures
+from jepa_app.matching.scoring import Scorer
 from jepa_app.models.ti_jepa import TIJepa
 from training.data.batches import Batch
 from training.objectives.calibration import Anchors, finish, grouped_energies
-from training.objectives.ema import Ema
+from training.objectives.image_tokens import drop_texts
+from training.objectives.matching import MatchObjective, collapse_figures, first_of, jitter
 from training.objectives.text_cache import TextCache
 
 
@@ -58,20 +59,13 @@ class TIJepaLoss:
                 raise ValueError(f"loss.{name} is {getattr(self, name)}; allowed: {least} or more")
 
 
-class TIJepaObjective(nn.Module):
-    """Network, its moving average and everything needed to turn a batch into a loss.
-
-    `anchors` are the pictures that saved weights are compared with and calibrated on.
-    """
+class TIJepaObjective(MatchObjective[TIJepa]):
+    """TI-JEPA's prediction errors; pairs are compared with the references among the anchors."""
 
     def __init__(
         self, network: TIJepa, text: TextCache, anchors: Anchors, *, ema_decay: float, loss: TIJepaLoss
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.ema = Ema(network, ema_decay)
-        self.text = text
-        self.anchors = anchors
+        super().__init__(network, text, anchors, ema_decay=ema_decay)
         self.settings = loss
 
     def fit_sentences(self, captions: Sequence[str]) -> None:
@@ -91,14 +85,13 @@ class TIJepaObjective(nn.Module):
         Each is the mean squared error to its target. The first two count half each, the last two by their pictures.
         """
         settings, network = self.settings, self.network
-        text = self._text(batch)
-        pixels = jitter(batch.pixels.to(text.tokens.device), settings.jitter, generator)
+        pixels, text = self.inputs(batch)
+        pixels = jitter(pixels, settings.jitter, generator)
         with torch.no_grad():
             teacher = self.ema.network if settings.averaged_targets else network
             targets = network.image_targets(teacher.whole(pixels)[1])  # (B, N, D)
             sentences = network.sentence_space(text)  # (B, K)
-        drop = torch.rand(len(pixels), generator=generator, device=generator.device) < settings.text_drop
-        keys = network.caption_keys(network.drop_text(text, drop.to(pixels.device)))
+        keys = network.caption_keys(drop_texts(text, network.null_text, settings.text_drop, generator))
         visible, hidden, asked = self._draw_places(pixels.device, generator)
         errors = {"text_to_image": mse_loss(network.text_to_image(asked, keys, None), targets[:, asked])}
         count = min(round(settings.whole_share * len(pixels)), len(pixels))  # of the pictures that are seen whole
@@ -118,9 +111,6 @@ class TIJepaObjective(nn.Module):
         loss = settings.text_to_image_weight * torch.stack(to_image).mean() + settings.image_to_text_weight * to_text
         return {"loss": loss} | {name: error.detach() for name, error in errors.items()}
 
-    def _text(self, batch: Batch) -> TextFeatures:
-        return self.text.features(batch.captions).to(self.network.null_text.device, torch.float32)
-
     def _draw_places(self, device: torch.device, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Draw visible positions (V,), hidden ones to ask for and any positions to ask for, each (Q,) of its own Q."""
         seed = int(torch.randint(1 << 62, (), generator=generator, device=generator.device))
@@ -129,10 +119,6 @@ class TIJepaObjective(nn.Module):
         order = torch.randperm(len(mask), generator=host)
         hidden, asked = order[mask[order]][: self.settings.asked_hidden], order[: self.settings.asked]
         return (~mask).nonzero().flatten().to(device), hidden.to(device), asked.to(device)
-
-    def after_step(self, step: int) -> None:
-        """Let the moving average follow the network after step `step`, counted from 0."""
-        self.ema.update(self.network, step)
 
     @torch.no_grad()
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
@@ -146,7 +132,7 @@ class TIJepaObjective(nn.Module):
         if len(batch.captions) < 2:
             return {}  # one pair has no other to be compared with
         network = self.ema.network
-        text, pixels = self._text(batch), batch.pixels.to(network.null_text.device)
+        pixels, text = self.inputs(batch)
         order = torch.randperm(len(text), generator=generator, device=generator.device).to(pixels.device)
         energies = grouped_energies(network, pixels, text, order)
         figures = {}
@@ -156,51 +142,17 @@ class TIJepaObjective(nn.Module):
             figures[f"first_of_10_{name}"] = mean(first_of(group, 10) for group in energy)
         pictures = picture_features(network, pixels)
         for name, values in (("image", pictures.targets.mean(dim=1)), ("sentence", pictures.sentences[-1])):
-            figures[f"{name}_std"] = float(values.std(dim=0).mean())
-            figures[f"{name}_rank"] = effective_rank(values)
+            figures |= collapse_figures(name, values)
         return figures
 
-    def preview(self) -> None:
-        """Return None: energies have no picture to show."""
+    def finished(self) -> Scorer:
+        """Return the averaged network as the scorer that it is for, calibrated if there are held-out pictures."""
+        return Scorer(finish(self.ema.network, self.text, self.anchors), self.text.encoder)
 
     def save(self, folder: Path) -> None:
         """Write the averaged network, the one to score with, calibrated if there are held-out pictures.
 
         It is written in half precision: half the size, and energies that differ by less than a thousandth.
         """
-        network = finish(self.ema.network, self.text, self.anchors)
+        network = self.finished().network
         save_network(folder, network.half(), network.config)
-
-
-def jitter(pixels: Tensor, amount: float, generator: torch.Generator) -> Tensor:
-    """Shift and scale pictures (B, 3, S, S) by up to `amount` of their side; what comes in repeats the border."""
-    if amount == 0:
-        return pixels
-    draws = 2 * torch.rand(len(pixels), 3, generator=generator, device=generator.device).to(pixels.device) - 1
-    scale = torch.exp(amount * draws[:, 0])
-    matrix = pixels.new_zeros(len(pixels), 2, 3)
-    matrix[:, 0, 0] = matrix[:, 1, 1] = scale
-    matrix[:, :, 2] = 2 * amount * draws[:, 1:]  # the grid is two wide
-    grid = affine_grid(matrix, list(pixels.shape), align_corners=False)
-    return grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-
-
-def first_of(energy: Tensor, count: int) -> float:
-    """Return how often pair (i, i) of energies (B, B) beats the next count - 1 columns of row i; ties are lost.
-
-    The pictures must be in random order for the others to be random captions.
-    """
-    size = len(energy)
-    rows = torch.arange(size, device=energy.device)
-    columns = (rows[:, None] + torch.arange(1, min(count, size), device=energy.device)) % size  # (B, count - 1)
-    return float((energy.diagonal() < energy.gather(1, columns).amin(dim=1)).float().mean())
-
-
-def effective_rank(features: Tensor) -> float:
-    """Return the exponential of the entropy of the normalised singular values of features (B, D) about their mean.
-
-    Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007; 1 when all features lie on one line.
-    """
-    values = torch.linalg.svdvals(features - features.mean(dim=0))
-    shares = values / values.sum().clamp(min=1e-12)
-    return float(torch.exp(-(shares * shares.clamp(min=1e-12).log()).sum()))

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
 
 from jepa_app.checkpoint import save_network
 from jepa_app.models.tokenizer import Tokenizer, VaeTokenizer
 from jepa_app.pixels import picture_grid, to_pil
 from training.data.batches import Batch
-from training.objectives.ema import Ema
+from training.objectives.objective import Objective
 
 KL_WEIGHT = 1e-6  # of the VAE: just enough to keep the latents bounded (latent diffusion's choice)
 
@@ -24,7 +24,7 @@ def signal_to_noise(pictures: Tensor, references: Tensor) -> float:
     return float(-10 * torch.log10(((pictures - references) / 2).square().mean()))
 
 
-class TokenizerObjective(nn.Module):
+class TokenizerObjective(Objective[Tokenizer]):
     """Reconstruction by squared plus absolute error; for a VAE also the divergence from a normal distribution.
 
     Of a linear tokenizer only the refiner learns: its components stay as fitted, so tokens made before stay valid.
@@ -33,15 +33,13 @@ class TokenizerObjective(nn.Module):
     """
 
     def __init__(self, tokenizer: Tokenizer, sample: Tensor, *, ema_decay: float, token_noise: float) -> None:
-        super().__init__()
-        self.network = tokenizer
-        self.ema: Ema[Tokenizer] = Ema(tokenizer, ema_decay)
+        super().__init__(tokenizer, ema_decay)
         self.sample = sample  # (B, 3, S, S): pictures that the scale of VAE latents is measured on
         self.token_noise = token_noise
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "loss" and its parts as scalars."""
-        pixels = batch.pixels.to(next(self.network.parameters()).device)
+        pixels = batch.pixels.to(self.device)
         if isinstance(self.network, VaeTokenizer):
             posterior = self.network.vae.encode(pixels).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=generator, device=generator.device)
@@ -57,33 +55,29 @@ class TokenizerObjective(nn.Module):
         loss = squared + absolute + KL_WEIGHT * divergence
         return {"loss": loss, "squared_error": squared.detach(), "absolute_error": absolute.detach()}
 
-    def after_step(self, step: int) -> None:
-        """Let the moving average follow the network after step `step`, counted from 0."""
-        self.ema.update(self.network, step)
-
     @torch.no_grad()
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Return the signal-to-noise ratio of reconstructions in decibels."""
         del generator
-        pixels = batch.pixels.to(next(self.network.parameters()).device)
-        tokenizer = self._calibrated()
+        pixels = batch.pixels.to(self.device)
+        tokenizer = self.finished()
         return {"psnr": signal_to_noise(tokenizer.decode(tokenizer.encode(pixels)), pixels)}
 
-    def _calibrated(self) -> Tokenizer:
+    def finished(self) -> Tokenizer:
+        """Return the averaged tokenizer; that of a VAE measures the scale of its latents anew."""
         tokenizer = self.ema.network
         if isinstance(tokenizer, VaeTokenizer):
-            device = next(tokenizer.parameters()).device
-            tokenizer.fit(part.to(device) for part in self.sample.split(64))
+            tokenizer.fit(part.to(self.device) for part in self.sample.split(64))
         return tokenizer
 
     @torch.no_grad()
     def preview(self) -> Image.Image:
         """Return twelve pictures above their reconstructions."""
-        tokenizer = self._calibrated()
-        pixels = self.sample[:12].to(next(tokenizer.parameters()).device)
+        tokenizer = self.finished()
+        pixels = self.sample[:12].to(self.device)
         return picture_grid(to_pil(pixels) + to_pil(tokenizer.decode(tokenizer.encode(pixels))), columns=12)
 
     def save(self, folder: Path) -> None:
         """Write the averaged tokenizer."""
-        tokenizer = self._calibrated()
+        tokenizer = self.finished()
         save_network(folder, tokenizer, tokenizer.config)

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from jepa_app.checkpoint import save_network
 from jepa_app.generation.flow import FlowMatching
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.tokenizer import Tokenizer
-from jepa_app.pixels import picture_grid
 from training.data.batches import Batch
-from training.objectives.ema import Ema
-from training.objectives.jepa_t import PREVIEW_PROMPTS, check_times
+from training.objectives.image_tokens import ImageTokenObjective, drop_texts
+from training.objectives.jepa_t import check_times
 from training.objectives.text_cache import TextCache
 from training.peers.dit import Dit, DitPipeline
 
@@ -37,46 +35,30 @@ class DitLoss:
         check_times(self.time_mean, self.time_std)
 
 
-class DitObjective(nn.Module):
-    """Network, its moving average and everything needed to turn a batch into a loss."""
+class DitObjective(ImageTokenObjective[Dit]):
+    """The flow-matching loss of a diffusion transformer."""
 
     def __init__(self, network: Dit, tokenizer: Tokenizer, text: TextCache, *, ema_decay: float, loss: DitLoss) -> None:
-        super().__init__()
-        self.network = network
-        self.ema = Ema(network, ema_decay)
-        self.tokenizer = tokenizer.eval().requires_grad_(False)
-        self.text = text
+        super().__init__(network, tokenizer, text, ema_decay=ema_decay)
         self.settings = loss
         self.flow = FlowMatching(time_mean=loss.time_mean, time_std=loss.time_std)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "loss": the squared error of the velocity, averaged over pictures, tokens and channels."""
-        tokens, text = self._inputs(batch)
-        drop = torch.rand(len(tokens), generator=generator, device=generator.device) < self.settings.text_drop
-        return {"loss": _flow_loss(self.flow, self.network, self.network.drop_text(text, drop), tokens, generator)}
-
-    def _inputs(self, batch: Batch) -> tuple[Tensor, TextFeatures]:
-        device = self.network.null_text.device
-        text = self.text.features(batch.captions).to(device, torch.float32)
-        with torch.no_grad():
-            return self.tokenizer.encode(batch.pixels.to(device)), text
-
-    def after_step(self, step: int) -> None:
-        """Let the moving average follow the network after step `step`, counted from 0."""
-        self.ema.update(self.network, step)
+        tokens, text = self.inputs(batch)
+        text = drop_texts(text, self.network.null_text, self.settings.text_drop, generator)
+        return {"loss": _flow_loss(self.flow, self.network, text, tokens, generator)}
 
     @torch.no_grad()
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Return the averaged network's loss of all tokens at once over four draws; it is not one of JEPA-T's."""
-        tokens, text = self._inputs(batch)
+        tokens, text = self.inputs(batch)
         losses = [_flow_loss(FlowMatching(), self.ema.network, text, tokens, generator) for _ in range(4)]
         return {"joint_denoising_loss": float(torch.stack(losses).mean())}
 
-    def preview(self) -> Image.Image:
-        """Sample one picture per prompt of `PREVIEW_PROMPTS` from the averaged network, in rows of six."""
-        pipeline = DitPipeline(self.tokenizer, self.ema.network, self.text.encoder)
-        generators = [torch.Generator().manual_seed(index) for index in range(len(PREVIEW_PROMPTS))]
-        return picture_grid(pipeline(PREVIEW_PROMPTS, generator=generators).images, columns=6)
+    def finished(self) -> DitPipeline:
+        """Return the averaged network as the sampler that it is for."""
+        return DitPipeline(self.tokenizer, self.ema.network, self.text.encoder)
 
     def save(self, folder: Path) -> None:
         """Write the averaged network, in half precision, and the tokenizer: all that the evaluation loads."""

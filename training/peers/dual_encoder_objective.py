@@ -9,48 +9,32 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 
 from jepa_app.checkpoint import save_network
-from jepa_app.models.text import TextFeatures
 from training.data.batches import Batch
 from training.objectives.calibration import Anchors, fit_logistic
-from training.objectives.ema import Ema
+from training.objectives.matching import MatchObjective, collapse_figures, first_of, jitter
 from training.objectives.text_cache import TextCache
-from training.objectives.ti_jepa import effective_rank, first_of, jitter
-from training.peers.dual_encoder import DualEncoder
+from training.peers.dual_encoder import DualEncoder, PeerScorer
 
 
-class PeerObjective(nn.Module):
-    """Network, its moving average and the contrastive loss that its config names.
-
-    `anchors` hold the pictures that saved weights are calibrated on; `shift` is the largest shift and change of scale.
-    """
+class PeerObjective(MatchObjective[DualEncoder]):
+    """The contrastive loss that the network's config names; `shift` is the largest shift and change of scale."""
 
     def __init__(
         self, network: DualEncoder, text: TextCache, anchors: Anchors, *, ema_decay: float, shift: float
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.ema = Ema(network, ema_decay)
-        self.text = text
-        self.anchors = anchors
+        super().__init__(network, text, anchors, ema_decay=ema_decay)
         self.shift = shift
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "loss", a scalar."""
-        text = self._text(batch)
-        pixels = jitter(batch.pixels.to(text.tokens.device), self.shift, generator)
+        pixels, text = self.inputs(batch)
+        pixels = jitter(pixels, self.shift, generator)
         logits = self.network.logits(self.network.pictures(pixels), self.network.captions(text))  # (B, B)
         return {"loss": (softmax_loss if self.network.config.loss == "softmax" else sigmoid_loss)(logits)}
-
-    def _text(self, batch: Batch) -> TextFeatures:
-        return self.text.features(batch.captions).to(self.network.scale.device, torch.float32)
-
-    def after_step(self, step: int) -> None:
-        """Let the moving average follow the network after step `step`, counted from 0."""
-        self.ema.update(self.network, step)
 
     @torch.no_grad()
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
@@ -58,32 +42,28 @@ class PeerObjective(nn.Module):
         if len(batch.captions) < 2:
             return {}
         network = self.ema.network
-        order = torch.randperm(len(batch.captions), generator=generator, device=generator.device)
-        pictures = network.pictures(batch.pixels.to(network.scale.device))
-        energy = -pictures @ network.captions(self._text(batch)).T
-        shuffled = order.to(energy.device)
-        figures = {"first_of_10": first_of(energy[shuffled][:, shuffled], 10)}
-        return figures | {"image_rank": effective_rank(pictures), "image_std": float(pictures.std(dim=0).mean())}
-
-    def preview(self) -> None:
-        """Return None: inner products have no picture to show."""
+        pixels, text = self.inputs(batch)
+        order = torch.randperm(len(text), generator=generator, device=generator.device).to(pixels.device)
+        pictures = network.pictures(pixels)
+        energy = -pictures @ network.captions(text).T
+        return {"first_of_10": first_of(energy[order][:, order], 10)} | collapse_figures("image", pictures)
 
     @torch.no_grad()
-    def finished(self) -> DualEncoder:
-        """Return a copy of the averaged network, rounded to half precision, calibrated if pictures are held out."""
+    def finished(self) -> PeerScorer:
+        """Return the averaged network, rounded to half precision and calibrated if pictures are held out, to score."""
         network = copy.deepcopy(self.ema.network).half().float()
         heldout = self.anchors.heldout
         if len(heldout.captions) > 1:
-            pictures = network.pictures(heldout.pixels.to(network.scale.device))
-            energy = -(pictures @ network.captions(self._text(heldout)).T).cpu()
+            pixels, text = self.inputs(heldout)
+            energy = -(network.pictures(pixels) @ network.captions(text).T).cpu()
             right = torch.eye(len(energy), dtype=torch.bool)
             (scale,), offset = fit_logistic(energy[right][:, None], energy[~right][:, None])
             network.config = replace(network.config, calibration_scale=scale, calibration_offset=offset)
-        return network
+        return PeerScorer(network, self.text.encoder)
 
     def save(self, folder: Path) -> None:
         """Write the averaged network, the one to score with, to the part `peer`."""
-        network = self.finished()
+        network = self.finished().network
         save_network(folder / "peer", network.half(), network.config)
 
 

@@ -18,13 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from jepa_app.generation.pipeline import JepaTPipeline
-from jepa_app.matching.scoring import Scorer
 from training.data.batches import CaptionedPictures
 from training.data.selection import choose_pictures, fitting_and_measuring
 from training.judging.evaluation import Settings, measure_pictures
@@ -33,13 +30,7 @@ from training.judging.match_figures import Matcher, group_figures, match_matrix,
 from training.judging.picture_figures import Sampling, generate
 from training.judging.trials import FEWEST_PICTURES
 from training.loop import TrainStep, train
-from training.objectives.calibration import finish
-from training.objectives.jepa_t import JepaTObjective
-from training.objectives.ti_jepa import TIJepaObjective
-from training.peers.dit import DitPipeline
-from training.peers.dit_objective import DitObjective
-from training.peers.dual_encoder import PeerScorer
-from training.peers.dual_encoder_objective import PeerObjective
+from training.objectives.objective import Objective
 from training.recipes import Recipe
 from training.studies.comparison_tables import Measured
 from training.studies.variants import COMPARISONS
@@ -69,13 +60,14 @@ def compare(
     """
     if name not in COMPARISONS:
         raise ValueError(f"comparison is {name!r}; allowed: {', '.join(COMPARISONS)}")
-    measuring = {variant: COMPARISONS[name].measuring(variant, prompts) for variant in COMPARISONS[name].variants}
-    recipes = {variant: COMPARISONS[name].recipe_of(variant, settings) for variant in measuring}
+    comparison = COMPARISONS[name]
+    measuring = {variant: comparison.measuring(variant, prompts) for variant in comparison.variants}
+    recipes = {variant: comparison.recipe_of(variant, settings) for variant in measuring}
     for one in before:
         if one.variant not in recipes:
             raise ValueError(f"{one.variant!r} was measured before; variants of {name}: {', '.join(recipes)}")
     done = {(one.variant, one.seed) for one in before}
-    as_many = COMPARISONS[name].as_many_pictures
+    as_many = comparison.as_many_pictures
     paced = next((one for one in before if one.variant not in as_many), None)
     steps = _equal_steps(recipes, folder, out / "timing", minutes, paced)
     steps |= _equal_pictures(recipes, steps, as_many)
@@ -83,14 +75,17 @@ def compare(
         for variant in measuring:
             if (variant, seed) in done:
                 continue
-            recipe = COMPARISONS[name].recipe_of(variant, [*settings, f"schedule.seed={seed}"])
+            recipe = comparison.recipe_of(variant, [*settings, f"schedule.seed={seed}"])
             data = CaptionedPictures.load(folder, recipe.image_size(), recipe.captions)
             schedule = dataclasses.replace(recipe.schedule, steps=steps[variant], validate_steps=steps[variant])
             torch.manual_seed(seed)  # of the initial weights
-            objective = recipe.build(data)
+            objective: Objective[Any] = recipe.build(data)
             parameters = _trained_parameters(objective, data)
             *_, last = train(objective, data, schedule, out / run_name(variant, seed), resume=False)
-            measured = _measure(objective, data, folder, measuring[variant])
+            if comparison.matches:
+                measured = _measure_matches(objective.finished(), data, measuring[variant].prompts)
+            else:
+                measured = _measure_pictures(objective.finished(), data, folder, measuring[variant])
             figures = last.validation | {"parameters": parameters} | measured
             yield Measured(
                 variant=variant, seed=seed, pictures_seen=schedule.steps * schedule.batch_size, figures=figures
@@ -173,28 +168,18 @@ def _short_training(recipe: Recipe, data: CaptionedPictures, out: Path) -> Gener
     yield from train(recipe.build(data), data, short, out / str(time.monotonic_ns()), resume=False)
 
 
-def _trained_parameters(objective: nn.Module, data: CaptionedPictures) -> int:
+def _trained_parameters(objective: Objective[Any], data: CaptionedPictures) -> int:
     """How many numbers the loss reaches: parts that a variant has switched off are not counted."""
     objective(data.batch(0, 2, 0), torch.Generator().manual_seed(0))["loss"].backward()
-    parameters = list(objective.network.parameters())  # type: ignore[union-attr, operator]
-    reached = sum(parameter.numel() for parameter in parameters if parameter.grad is not None)
+    reached = sum(one.numel() for one in objective.network.parameters() if one.grad is not None)
     objective.zero_grad()
     return reached
 
 
-def _measure(objective: nn.Module, data: CaptionedPictures, folder: Path, settings: Settings) -> dict[str, float]:
-    count = settings.prompts
-    if isinstance(objective, TIJepaObjective):
-        network = finish(objective.ema.network, objective.text, objective.anchors)
-        return _measure_matches(Scorer(network, objective.text.encoder), data, count)
-    if isinstance(objective, PeerObjective):
-        return _measure_matches(PeerScorer(objective.finished(), objective.text.encoder), data, count)
-    pipeline: PicturePipeline
-    if isinstance(objective, DitObjective):
-        pipeline = DitPipeline(objective.tokenizer, objective.ema.network, objective.text.encoder)
-    else:
-        assert isinstance(objective, JepaTObjective)
-        pipeline = JepaTPipeline(objective.tokenizer, objective.ema.network, objective.text.encoder)
+def _measure_pictures(
+    pipeline: PicturePipeline, data: CaptionedPictures, folder: Path, settings: Settings
+) -> dict[str, float]:
+    """The judge's figures of generated pictures, and the time of one."""
     figures = measure_pictures(pipeline, data, folder, settings).figures
     return figures | {"milliseconds": min(_picture_milliseconds(pipeline, settings) for _ in range(8))}
 

@@ -15,8 +15,8 @@ class Comparison:
 
     `recipes` names another recipe for some variants, `measured` how the pictures of some are generated, `plotted` the
     figures of the chart, `as_many_pictures` variants that are trained on as many pictures as another one, instead of
-    for as many operations as the first. `caution` says which figures are not to be compared and what else a reader
-    must know.
+    for as many operations as the first. With `matches` the variants match pictures with captions; without, they make
+    pictures. `caution` says which figures are not to be compared and what else a reader must know.
     """
 
     recipe: str
@@ -27,6 +27,7 @@ class Comparison:
     measured: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     plotted: tuple[str, ...] = ()
     as_many_pictures: dict[str, str] = dataclasses.field(default_factory=dict)
+    matches: bool = False
     caution: str = ""
 
     def recipe_of(self, variant: str, settings: Sequence[str] = ()) -> Recipe:
@@ -200,6 +201,7 @@ COMPARISONS: dict[str, Comparison] = {
         },
         shown=MATCH_FIGURES,
         plotted=MATCH_FIGURES[:2],
+        matches=True,
     ),
     "peers": Comparison(
         recipe="ti_jepa",
@@ -208,5 +210,6 @@ COMPARISONS: dict[str, Comparison] = {
         shown=MATCH_FIGURES[:7],
         recipes={"CLIP": "clip", "SigLIP": "siglip"},
         plotted=MATCH_FIGURES[:2],
+        matches=True,
     ),
 }

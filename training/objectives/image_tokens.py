@@ -1,0 +1,57 @@
+"""What objectives on a tokenizer's tokens share: the frozen tokenizer, text features, null texts and previews.
+
+Letters in shapes: B batch, N image tokens, C token channels, T text tokens, W text width.
+"""
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from jepa_app.models.text import TextFeatures, drop_text
+from jepa_app.models.tokenizer import Tokenizer
+from jepa_app.pixels import picture_grid
+from training.data.batches import Batch
+from training.objectives.ema import NetworkT
+from training.objectives.objective import Objective
+from training.objectives.text_cache import TextCache
+
+PREVIEW_PROMPTS = (
+    "red apple, twemoji style",
+    "grinning face, noto style",
+    "red heart, fluent style",
+    "cat face, openmoji style",
+    "house, noto style",
+    "sun, fluent 3d style",
+    "joyful cat",
+    "green apple, noto style",
+    "pizza, twemoji style",
+    "rose, openmoji style",
+    "blue heart, twemoji style",
+    "police car, noto style",
+)
+
+
+class ImageTokenObjective(Objective[NetworkT]):
+    """A network to train on the tokens that a frozen tokenizer makes of pictures, told the text of captions."""
+
+    def __init__(self, network: NetworkT, tokenizer: Tokenizer, text: TextCache, *, ema_decay: float) -> None:
+        super().__init__(network, ema_decay)
+        self.tokenizer = tokenizer.eval().requires_grad_(False)
+        self.text = text
+
+    @torch.no_grad()
+    def inputs(self, batch: Batch) -> tuple[Tensor, TextFeatures]:
+        """Return the tokens (B, N, C) of a batch and the features (B, T, W) of its captions, where the network is."""
+        text = self.text.features(batch.captions).to(self.device, torch.float32)
+        return self.tokenizer.encode(batch.pixels.to(self.device)), text
+
+    def preview(self) -> Image.Image | None:
+        """Sample one picture per prompt of `PREVIEW_PROMPTS` from the averaged network, in rows of six."""
+        generators = [torch.Generator().manual_seed(index) for index in range(len(PREVIEW_PROMPTS))]
+        return picture_grid(self.finished()(PREVIEW_PROMPTS, generator=generators).images, columns=6)
+
+
+def drop_texts(text: TextFeatures, null_text: Tensor, share: float, generator: torch.Generator) -> TextFeatures:
+    """Replace texts (B, T, W), each with probability `share`, by the null text (W,)."""
+    drop = torch.rand(len(text), generator=generator, device=generator.device) < share
+    return drop_text(text, drop.to(text.tokens.device), null_text)

@@ -63,13 +63,7 @@ def train(
         ValueError: there is a checkpoint and `resume` is not asked for, or none and it is; the loss is not finite.
     """
     accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
-    optimizers = make_optimizers(
-        objective.network,
-        matrix_lr=schedule.matrix_lr,
-        other_lr=schedule.other_lr,
-        weight_decay=schedule.weight_decay,
-        muon=schedule.muon,
-    )
+    optimizers = _optimizers(objective.network, schedule)
     base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     prepared, *optimizers = accelerator.prepare(objective, *optimizers)
     plain: Objective[Any] = accelerator.unwrap_model(prepared)
@@ -107,6 +101,16 @@ def train(
         )
         if last:
             return
+
+
+def _optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    return make_optimizers(
+        network,
+        matrix_lr=schedule.matrix_lr,
+        other_lr=schedule.other_lr,
+        weight_decay=schedule.weight_decay,
+        muon=schedule.muon,
+    )
 
 
 def _set_rates(optimizers: list[torch.optim.Optimizer], base_rates: list[list[float]], factor: float) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Generic, TypeVar
 
 from jepa_app.checkpoint import load_config, load_network, load_state
 from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
@@ -19,13 +19,56 @@ from training.objectives.rectify import RectifyLoss, RectifyObjective
 from training.objectives.resizing import resized_state
 from training.objectives.text_cache import TextCache
 from training.objectives.ti_jepa import TIJepaLoss, TIJepaObjective
-from training.objectives.tokenizer import TokenizerObjective
+from training.objectives.tokenizer import TokenizerObjective, load_tokenizer
 from training.peers.dit import Dit, DitConfig
 from training.peers.dit_objective import DitLoss, DitObjective
 from training.peers.dual_encoder import DualEncoder, PeerConfig
 from training.peers.dual_encoder_objective import PeerObjective
 from training.schedule import Schedule
 from training.settings import replace_settings
+
+ObjectiveT = TypeVar("ObjectiveT")
+
+
+class _Recipe:
+    """What recipes share. Each lists all of its settings itself, so that they come in the order of its own text."""
+
+    @property
+    def fits_without_steps(self) -> bool:
+        """Whether the weights are complete before the first step."""
+        return False
+
+
+class _OnPictures(_Recipe):
+    """What the recipes of networks that see pictures share."""
+
+    network: TokenizerConfig | TIJepaConfig
+
+    def image_size(self) -> int:
+        """Return the side in pixels of the pictures to train on."""
+        return self.network.image_size
+
+
+class _OnTokens(_Recipe, Generic[ObjectiveT]):
+    """What the recipes of networks on a tokenizer's tokens share; `tokenizer` is its weights folder."""
+
+    tokenizer: str
+
+    def image_size(self) -> int:
+        """Return the side in pixels of the pictures to train on."""
+        return load_config(Path(self.tokenizer), TokenizerConfig).image_size
+
+    def build(self, data: CaptionedPictures) -> ObjectiveT:
+        """Load the tokenizer and build the objective; the data is not needed for that.
+
+        Raises:
+            ValueError: the tokenizer or the initial weights are missing, broken or do not fit.
+        """
+        del data
+        return self._objective(load_tokenizer(Path(self.tokenizer)), TextCache(TextEncoder.load()))
+
+    def _objective(self, tokenizer: Tokenizer, text: TextCache) -> ObjectiveT:
+        raise NotImplementedError
 
 
 def _generator_schedule() -> Schedule:
@@ -39,7 +82,7 @@ def _generator_captions() -> CaptionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JepaTRecipe:
+class JepaTRecipe(_OnTokens[JepaTObjective]):
     """Train JEPA-T on a tokenizer's tokens; `init` starts from the weights of a folder."""
 
     schedule: Schedule = field(default_factory=_generator_schedule)
@@ -49,31 +92,17 @@ class JepaTRecipe:
     tokenizer: str = "weights/tokenizer"
     init: str = ""
     ema_decay: float = 0.998
-    fits_without_steps: ClassVar[bool] = False
 
-    def image_size(self) -> int:
-        """Return the side in pixels of the pictures to train on."""
-        return load_config(Path(self.tokenizer), TokenizerConfig).image_size
-
-    def build(self, data: CaptionedPictures) -> JepaTObjective:
-        """Load the tokenizer and build the objective; the data is not needed for that.
-
-        Raises:
-            ValueError: the tokenizer or the initial weights are missing or of another shape.
-        """
-        del data
-        tokenizer = load_tokenizer(Path(self.tokenizer))
-        settings = tokenizer.config
-        config = replace(self.network, num_tokens=settings.num_tokens, channels=settings.channels)
-        network = JepaT(config)
+    def _objective(self, tokenizer: Tokenizer, text: TextCache) -> JepaTObjective:
+        made = tokenizer.config
+        network = JepaT(replace(self.network, num_tokens=made.num_tokens, channels=made.channels))
         if self.init:
             load_state(Path(self.init), network)
-        text = TextCache(TextEncoder.load())
         return JepaTObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DitRecipe:
+class DitRecipe(_OnTokens[DitObjective]):
     """Train a diffusion transformer on a tokenizer's tokens, for as long and as fast as JEPA-T."""
 
     schedule: Schedule = field(default_factory=_generator_schedule)
@@ -82,28 +111,15 @@ class DitRecipe:
     loss: DitLoss = field(default_factory=DitLoss)
     tokenizer: str = "weights/tokenizer"
     ema_decay: float = 0.998
-    fits_without_steps: ClassVar[bool] = False
 
-    def image_size(self) -> int:
-        """Return the side in pixels of the pictures to train on."""
-        return load_config(Path(self.tokenizer), TokenizerConfig).image_size
-
-    def build(self, data: CaptionedPictures) -> DitObjective:
-        """Load the tokenizer and build the objective; the data is not needed for that.
-
-        Raises:
-            ValueError: the tokenizer is missing or broken.
-        """
-        del data
-        tokenizer = load_tokenizer(Path(self.tokenizer))
+    def _objective(self, tokenizer: Tokenizer, text: TextCache) -> DitObjective:
         made = tokenizer.config
-        config = replace(self.network, num_tokens=made.num_tokens, channels=made.channels)
-        text = TextCache(TextEncoder.load())
-        return DitObjective(Dit(config), tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
+        network = Dit(replace(self.network, num_tokens=made.num_tokens, channels=made.channels))
+        return DitObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RectifyRecipe:
+class RectifyRecipe(_OnTokens[RectifyObjective]):
     """Straighten the flow of a trained JEPA-T, so that few denoising steps are enough; `init` is its weights folder."""
 
     schedule: Schedule = field(default_factory=lambda: Schedule(steps=300, matrix_lr=1e-3, other_lr=1e-3, warmup=20))
@@ -112,26 +128,14 @@ class RectifyRecipe:
     tokenizer: str = "weights/tokenizer"
     init: str = "weights/jepa-t"
     ema_decay: float = 0.99
-    fits_without_steps: ClassVar[bool] = False
 
-    def image_size(self) -> int:
-        """Return the side in pixels of the pictures to train on."""
-        return load_config(Path(self.tokenizer), TokenizerConfig).image_size
-
-    def build(self, data: CaptionedPictures) -> RectifyObjective:
-        """Load tokenizer and network and build the objective; the data is not needed for that.
-
-        Raises:
-            ValueError: the tokenizer or the weights are missing or broken, or the network denoises by diffusion.
-        """
-        del data
+    def _objective(self, tokenizer: Tokenizer, text: TextCache) -> RectifyObjective:
         network = load_network(Path(self.init), JepaTConfig, JepaT)
-        tokenizer, text = load_tokenizer(Path(self.tokenizer)), TextCache(TextEncoder.load())
         return RectifyObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerRecipe:
+class TokenizerRecipe(_OnPictures):
     """Fit or train a tokenizer; with 0 steps a linear one is fitted only.
 
     `token_noise` is the greatest strength of the noise on tokens that a refiner learns to mend. `init` takes the
@@ -154,10 +158,6 @@ class TokenizerRecipe:
         """Whether the tokenizer is complete once its statistics are measured."""
         return self.network.kind != "vae"
 
-    def image_size(self) -> int:
-        """Return the side in pixels of the pictures to train on."""
-        return self.network.image_size
-
     def build(self, data: CaptionedPictures) -> TokenizerObjective:
         """Fit the tokenizer's statistics on the training pictures, or take them over, and build the objective.
 
@@ -175,7 +175,7 @@ class TokenizerRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TIJepaRecipe:
+class TIJepaRecipe(_OnPictures):
     """Train TI-JEPA; `init` starts from the weights of a folder, also from one of larger patches or fewer layers.
 
     `fitted_captions` training captions fix the space of sentence features, `references` training pictures are what
@@ -196,11 +196,6 @@ class TIJepaRecipe:
     fitted_captions: int = 2048
     calibration_pictures: int = 288
     references: int = 128
-    fits_without_steps: ClassVar[bool] = False
-
-    def image_size(self) -> int:
-        """Return the side in pixels of the pictures to train on."""
-        return self.network.image_size
 
     def build(self, data: CaptionedPictures) -> TIJepaObjective:
         """Fit the space of captions and build the objective.
@@ -222,7 +217,7 @@ class TIJepaRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PeerRecipe:
+class PeerRecipe(_OnPictures):
     """Train a contrastive peer of TI-JEPA on the same pictures, captions and sizes; batches are twice as large.
 
     `shift` is the largest shift and change of scale of a picture as a share of its side.
@@ -236,26 +231,12 @@ class PeerRecipe:
     ema_decay: float = 0.999
     shift: float = 0.12
     calibration_pictures: int = 288
-    fits_without_steps: ClassVar[bool] = False
-
-    def image_size(self) -> int:
-        """Return the side in pixels of the pictures to train on."""
-        return self.network.image_size
 
     def build(self, data: CaptionedPictures) -> PeerObjective:
         """Build the objective and set pictures aside to calibrate on."""
         anchors = Anchors.of(data, self.calibration_pictures, 0, self.schedule.seed)
         network, text = DualEncoder(self.network), TextCache(TextEncoder.load())
         return PeerObjective(network, text, anchors, ema_decay=self.ema_decay, shift=self.shift)
-
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """Load a tokenizer from its weights folder.
-
-    Raises:
-        ValueError: the folder holds no tokenizer or a broken one.
-    """
-    return load_network(folder, TokenizerConfig, make_tokenizer)
 
 
 Recipe = JepaTRecipe | DitRecipe | RectifyRecipe | TokenizerRecipe | TIJepaRecipe | PeerRecipe

@@ -10,8 +10,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
 
-from jepa_app.checkpoint import save_network
-from jepa_app.models.tokenizer import Tokenizer, VaeTokenizer
+from jepa_app.checkpoint import load_network, save_network
+from jepa_app.config import TokenizerConfig
+from jepa_app.models.tokenizer import Tokenizer, VaeTokenizer, make_tokenizer
 from jepa_app.pixels import picture_grid, to_pil
 from training.data.batches import Batch
 from training.objectives.objective import Objective
@@ -81,3 +82,12 @@ class TokenizerObjective(Objective[Tokenizer]):
         """Write the averaged tokenizer."""
         tokenizer = self.finished()
         save_network(folder, tokenizer, tokenizer.config)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Load a tokenizer from its weights folder.
+
+    Raises:
+        ValueError: the folder holds no tokenizer or a broken one.
+    """
+    return load_network(folder, TokenizerConfig, make_tokenizer)

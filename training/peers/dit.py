@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from jepa_app.checkpoint import load_network, resolve_weights
-from jepa_app.config import TEXT_WIDTH, Config, TokenizerConfig
+from jepa_app.config import TEXT_WIDTH, Config
 from jepa_app.generation.flow import FlowMatching, guide
 from jepa_app.generation.pipeline import JepaTOutput, check_fit, check_prompts
 from jepa_app.generation.settings import GuidanceSchedule, SamplingSettings
 from jepa_app.models.text import TextEncoder, TextFeatures, drop_text, join_features, null_features
-from jepa_app.models.tokenizer import Tokenizer, make_tokenizer
+from jepa_app.models.tokenizer import Tokenizer
 from jepa_app.pixels import to_pil
+from training.objectives.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,7 @@ class DitPipeline:
             ValueError: the weights are missing, broken or of another kind.
         """
         folder, device = resolve_weights(source), torch.device(device or "cpu")
-        tokenizer = load_network(folder / "tokenizer", TokenizerConfig, make_tokenizer)
+        tokenizer = load_tokenizer(folder / "tokenizer")
         network = load_network(folder / "dit", DitConfig, Dit)
         check_fit(folder, tokenizer.config, network.config)
         return cls(tokenizer.to(device), network.to(device), TextEncoder.load())

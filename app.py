@@ -1,6 +1,5 @@
 """The studio in the browser: python app.py [--weights DIR|ID] [--host HOST] [--port PORT] [--share]."""
 
-import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ try:  # on a ZeroGPU Space this must be imported before torch; elsewhere the pac
 except ImportError:
     spaces = None
 
+from jepa_app.command_line import OneLineParser, tell
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 from jepa_app.ui.page import build_page, serving_options
 
@@ -25,7 +25,7 @@ GPU_SECONDS = 30  # reserved on a ZeroGPU Space for one picture of at most 64 st
 
 def main() -> int:
     """Load the weights, build the page and serve it until interrupted."""
-    parser = argparse.ArgumentParser(description="The JEPA studio in the browser.")
+    parser = OneLineParser(description="The JEPA studio in the browser.")
     parser.add_argument(
         "--weights", default=DEFAULT_WEIGHTS, help="weights folder or hub id (default: the bundled weights)"
     )
@@ -36,14 +36,12 @@ def main() -> int:
     try:
         studio = Studio.load(options.weights)
     except ValueError as mistake:
-        print("error:", " ".join(str(mistake).split()), file=sys.stderr)
-        return 2
+        return tell(mistake)
     page = build_page(studio, on_gpu)
     try:
         page.launch(server_name=options.host, server_port=options.port, share=options.share, **serving_options())
     except OSError as taken:  # the port is in use, or the host is not an address of this machine
-        print("error:", " ".join(str(taken).split()), file=sys.stderr)
-        return 2
+        return tell(taken)
     return 0
 
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from jepa_app.command_line import OneLineParser, telling_mistakes
 from jepa_app.files.pictures import open_picture
 from jepa_app.limits import text_lines
 from jepa_app.studio.export import animation, png_settings, run_settings
@@ -18,26 +19,14 @@ from jepa_app.studio.requests import MAX_SEED, GenerateRequest
 from jepa_app.studio.score_csv import score_csv, score_record
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 
-MISTAKE = 2  # exit status for a user's mistake; 1 stands for any other failure
 PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, without the usage text."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the mistake on one line and exit with status 2."""
-        self.exit(MISTAKE, f"error: {message}; see {self.prog} --help\n")
-
-
+@telling_mistakes
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0 for success, 2 for a user's mistake (reported on one line)."""
     options = build_parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except ValueError as mistake:
-        print("error:", " ".join(str(mistake).split()), file=sys.stderr)
-        return MISTAKE
+    options.run(options)
     return 0
 
 

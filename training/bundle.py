@@ -1,26 +1,23 @@
 """Command line that puts trained parts together: `python -m training.bundle --jepa-t RUN/weights --out weights`."""
 
-import argparse
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from jepa_app.checkpoint import PARTS, replacing, verify_manifest, write_manifest
+from jepa_app.command_line import OneLineParser, telling_mistakes
 
 
+@telling_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
     """Copy the given parts into the weights folder and write its manifest; exit status 0 done, 2 a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m training.bundle", description=__doc__)
+    parser = OneLineParser(prog="python -m training.bundle", description=__doc__)
     for part in PARTS:
         parser.add_argument(f"--{part}", type=Path, metavar="DIR", help=f"new weights for {part}")
     parser.add_argument("--out", type=Path, default=Path("weights"), help="weights folder; other parts stay")
     options = vars(parser.parse_args(arguments))
-    try:
-        bundle({part: options[part.replace("-", "_")] for part in PARTS}, options["out"])
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    bundle({part: options[part.replace("-", "_")] for part in PARTS}, options["out"])
     return 0
 
 

@@ -4,12 +4,12 @@ The network stays as it is; its references, the weights of its energy's terms an
 With `--percentiles` these stay too, and only what percentiles are read from is measured.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from jepa_app.checkpoint import load_network, save_network
+from jepa_app.command_line import OneLineParser, telling_mistakes
 from jepa_app.config import TIJepaConfig
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
@@ -19,24 +19,21 @@ from training.objectives.text_cache import TextCache
 from training.recipes import TIJepaRecipe
 
 
+@telling_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
     """Calibrate and write; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
     recipe = TIJepaRecipe()
-    parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=__doc__)
+    parser = OneLineParser(prog="python -m training.calibrate", description=__doc__)
     parser.add_argument("weights", type=Path, help="folder of TI-JEPA's config and tensors, such as weights/ti-jepa")
     parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; may be the same")
     parser.add_argument("--references", type=int, default=recipe.references, help="what pairs are compared with")
     parser.add_argument("--percentiles", action="store_true", help="measure the percentiles and keep all else")
     options = parser.parse_args(arguments)
-    try:
-        if options.percentiles:
-            measure_folder(options.weights, options.data, options.out)
-        else:
-            calibrate_folder(options.weights, options.data, options.out, options.references)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if options.percentiles:
+        measure_folder(options.weights, options.data, options.out)
+    else:
+        calibrate_folder(options.weights, options.data, options.out, options.references)
     return 0
 
 

@@ -1,24 +1,16 @@
-"""What the measuring commands share: their arguments, how mistakes are told, and where figures go."""
+"""What the measuring commands share: their arguments, and where figures go."""
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
+from jepa_app.command_line import OneLineParser, telling_mistakes
 from training.settings import replace_settings
 
 SettingsT = TypeVar("SettingsT")
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, without the usage text."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the mistake in one line and leave with status 2."""
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +20,28 @@ class Report:
     document: dict[str, Any]
     table: str
 
+    def print(self, *, as_json: bool) -> None:
+        """Print the document, or the Markdown."""
+        print(self.text if as_json else self.table)
 
-def measuring_parser(module: str, description: str | None, defaults: Any, *, needs_out: bool) -> OneLineParser:
-    """The arguments of every measuring command; `defaults` are the settings that --set changes."""
+    @property
+    def text(self) -> str:
+        """The document as JSON."""
+        return json.dumps(self.document, indent=2)
+
+
+def weights_parser(module: str, description: str | None) -> OneLineParser:
+    """The arguments of every command that measures weights on pictures."""
     parser = OneLineParser(prog=f"python -m training.{module}", description=description)
     parser.add_argument("weights", help="weights folder or hub id")
     parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
+    return parser
+
+
+def measuring_parser(module: str, description: str | None, defaults: Any, *, needs_out: bool) -> OneLineParser:
+    """The arguments of every measuring command with settings; `defaults` are the settings that --set changes."""
+    parser = weights_parser(module, description)
     parser.add_argument(
         "--out", type=Path, required=needs_out, help="folder for figures.json and for pictures of what was measured"
     )
@@ -46,6 +53,7 @@ def measuring_parser(module: str, description: str | None, defaults: Any, *, nee
     return parser
 
 
+@telling_mistakes
 def run(
     parser: OneLineParser,
     defaults: SettingsT,
@@ -54,14 +62,9 @@ def run(
 ) -> int:
     """Measure, print and write figures.json; exit status 0 done, 2 a user's mistake, told in one line."""
     options = parser.parse_args(arguments)
-    try:
-        report = measure(options, replace_settings(defaults, options.set))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    document = json.dumps(report.document, indent=2)
+    report = measure(options, replace_settings(defaults, options.set))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "figures.json").write_text(document + "\n", encoding="utf-8")
-    print(document if options.json else report.table)
+        (options.out / "figures.json").write_text(report.text + "\n", encoding="utf-8")
+    report.print(as_json=options.json)
     return 0

@@ -14,12 +14,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.command_line import OneLineParser
+from jepa_app.command_line import OneLineParser, telling_mistakes
 from training.studies.comparison import compare, read_measured
 from training.studies.comparison_tables import Measured, chart, table
 from training.studies.variants import COMPARISONS
 
 
+@telling_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare and print; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
     cautions = [f"{name}: {one.caution}." for name, one in COMPARISONS.items() if one.caution]
@@ -46,18 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options: argparse.Namespace = parser.parse_args(arguments)
     kept = options.out / "figures.json"
     measured: list[Measured] = []
-    try:
-        if options.resume and kept.exists():
-            measured = read_measured(kept)
-        limits = {name: getattr(options, name) for name in ("minutes", "seeds", "prompts")}
-        before = tuple(measured)
-        for one in compare(options.name, options.data, options.out, settings=options.set, before=before, **limits):
-            measured.append(one)
-            rows = [dataclasses.asdict(one) for one in measured]
-            kept.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if options.resume and kept.exists():
+        measured = read_measured(kept)
+    limits = {name: getattr(options, name) for name in ("minutes", "seeds", "prompts")}
+    before = tuple(measured)
+    for one in compare(options.name, options.data, options.out, settings=options.set, before=before, **limits):
+        measured.append(one)
+        rows = [dataclasses.asdict(one) for one in measured]
+        kept.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     comparison = COMPARISONS[options.name]
     if options.plot:
         options.plot.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
 """The corpus of captioned emoji: `python -m training.corpus build --out DIR [--size 128]`, `select` for a part."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jepa_app.command_line import OneLineParser, telling_mistakes
 from training.drawings.build import build
 from training.drawings.sources import SOURCES, StyleSource
 from training.drawings.subset import select
@@ -19,9 +19,10 @@ def _sources_of(styles: str | None) -> list[StyleSource]:
     return [source for source in SOURCES if source.style in asked]
 
 
+@telling_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 0 when done and 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m training.corpus", description="The corpus of captioned pictures.")
+    parser = OneLineParser(prog="python -m training.corpus", description="The corpus of captioned pictures.")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("build", help="download the packages, render the pictures, write the captions")
     command.add_argument("--out", type=Path, required=True, help="folder of the corpus, new or to be gone on with")
@@ -33,15 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--styles", default="", help="comma-separated styles (default: all)")
     command.add_argument("--groups", default="", help="comma-separated groups such as food-drink (default: all)")
     options = parser.parse_args(arguments)
-    try:
-        if options.command == "build":
-            count = build(options.out, options.size, _sources_of(options.styles))
-        else:
-            styles, groups = (text.split(",") if text else () for text in (options.styles, options.groups))
-            count = select(options.data, options.out, styles=styles, groups=groups)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if options.command == "build":
+        count = build(options.out, options.size, _sources_of(options.styles))
+    else:
+        styles, groups = (text.split(",") if text else () for text in (options.styles, options.groups))
+        count = select(options.data, options.out, styles=styles, groups=groups)
     print(f"{count} captioned pictures in {options.out}")
     return 0
 

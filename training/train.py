@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from tqdm import tqdm
 
+from jepa_app.command_line import OneLineParser, telling_mistakes
 from jepa_app.compute import keep_freed_memory
 from training.data.batches import CaptionedPictures
 from training.loop import TrainStep, check_checkpoint, train
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
+@telling_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a recipe; exit status 0 done, 1 interrupted, 2 a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
+    parser = OneLineParser(prog="python -m training.train", description=__doc__)
     parser.add_argument("recipe", choices=sorted(RECIPES), help="what to train")
     parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, weights and logs")
@@ -39,12 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a recipe's setting")
     options = parser.parse_args(arguments)
     keep_freed_memory()
-    try:
-        whole = run(options)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0 if whole else 1
+    return 0 if run(options) else 1
 
 
 @contextmanager

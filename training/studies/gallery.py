@@ -3,7 +3,6 @@
 `grid.png` holds 12 everyday prompts in 5 styles, `strip.png` six steps of one run. Seeds are fixed, nothing is picked.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from jepa_app.command_line import OneLineParser, telling_mistakes
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.pixels import to_pil
 
@@ -34,23 +34,20 @@ STRIP_STEPS = (0, 3, 6, 9, 12, 15)
 SIDE, GAP, LABEL = 128, 8, 22  # pixels
 
 
+@telling_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw both pictures; exit status 0 done, 2 a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m training.studies.gallery", description=__doc__)
+    parser = OneLineParser(prog="python -m training.studies.gallery", description=__doc__)
     parser.add_argument("weights", help="weights folder or hub id")
     parser.add_argument("--out", type=Path, required=True, help="folder for grid.png and strip.png")
     parser.add_argument(
         "--seed", type=int, default=1, help="seed of the first column and of the strip; others count up (default: 1)"
     )
     options = parser.parse_args(arguments)
-    try:
-        pipeline = JepaTPipeline.from_pretrained(options.weights)
-        options.out.mkdir(parents=True, exist_ok=True)
-        draw_grid(pipeline, options.seed).save(options.out / "grid.png", optimize=True)
-        draw_strip(pipeline, options.seed).save(options.out / "strip.png", optimize=True)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    pipeline = JepaTPipeline.from_pretrained(options.weights)
+    options.out.mkdir(parents=True, exist_ok=True)
+    draw_grid(pipeline, options.seed).save(options.out / "grid.png", optimize=True)
+    draw_strip(pipeline, options.seed).save(options.out / "strip.png", optimize=True)
     return 0
 
 

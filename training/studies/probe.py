@@ -6,12 +6,9 @@ Neither was trained on. The same probe on MiniLM's own features of the labels st
 Letters in shapes: M concepts, F features, S picture side in pixels.
 """
 
-import argparse
 import hashlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,9 +17,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from jepa_app.checkpoint import resolve_weights
+from jepa_app.command_line import telling_mistakes
 from jepa_app.matching.scoring import Scorer
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.ti_jepa import ImageEncoder, TextHead
+from training.command_line import Report, weights_parser
 from training.data.batches import CaptionedPictures
 from training.data.captions import Row
 from training.data.selection import Indices
@@ -192,24 +191,17 @@ def markdown(figures: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
+@telling_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
     """Probe and print; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
-    parser = argparse.ArgumentParser(prog="python -m training.studies.probe", description=__doc__)
-    parser.add_argument("weights", help="weights folder or hub id")
-    parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
-    options = parser.parse_args(arguments)
-    try:
-        scorers = list(load_matchers(resolve_weights(options.weights), "cpu"))
-        if not scorers:
-            raise ValueError(f"{options.weights} holds neither ti-jepa nor a peer of it")
-        assert isinstance(scorers[0], Scorer | PeerScorer)
-        figures, setting = measure(scorers[0], CaptionedPictures.load(options.data, scorers[0].image_size))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    options = weights_parser("studies.probe", __doc__).parse_args(arguments)
+    scorers = list(load_matchers(resolve_weights(options.weights), "cpu"))
+    if not scorers:
+        raise ValueError(f"{options.weights} holds neither ti-jepa nor a peer of it")
+    assert isinstance(scorers[0], Scorer | PeerScorer)
+    figures, setting = measure(scorers[0], CaptionedPictures.load(options.data, scorers[0].image_size))
     document = {"figures": figures, "setting": {"weights": str(options.weights), **setting}}
-    print(json.dumps(document, indent=2) if options.json else markdown(figures))
+    Report(document=document, table=markdown(figures)).print(as_json=options.json)
     return 0
 
 

@@ -6,10 +6,9 @@ Pictures of several seeds are made for each prompt of the trained side, and TI-J
 pictures. Letters in shapes: K candidates of each of B prompts, D features, S picture side in pixels.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,11 +17,11 @@ from torch import Tensor
 
 from jepa_app.matching.scoring import Scorer
 from jepa_app.pixels import to_pil
-from training.command_line import Report, measuring_parser, run
 from training.judging.judge import frechet_distance
 from training.judging.picture_figures import Indices, rank_figures
 from training.judging.report import JudgedPictures, save_evidence, table
-from training.judging.trials import Trials, TrialSettings, sides_of
+from training.judging.trials import Trials, TrialSettings
+from training.studies.study import Answer, Question, measured_sides, run_study, study_parser
 
 BETWEEN_CANDIDATES = 1_000_003  # in seeds: more than any row's number, so that no two pictures share one
 
@@ -89,9 +88,7 @@ def measure(trials: Trials, scorer: Scorer, settings: Settings) -> tuple[dict[st
     Raises:
         ValueError: too few trained pictures in the folder.
     """
-    if "" not in sides_of(trials.data):
-        raise ValueError("too few pictures in the folder; give one with a few hundred")
-    indices, others = trials.choose(trials.data.split.train, settings.prompts, settings.seed)
+    indices, others = trials.choose(measured_sides(trials.data)[""], settings.prompts, settings.seed)
     candidates = Candidates.make(trials, scorer, indices, settings)
     most, places = max(settings.counts), np.arange(len(indices))
     choices = {f"_best_of_{count}": candidates.energies[:count].argmin(axis=0) for count in settings.counts}
@@ -144,17 +141,15 @@ def markdown(figures: Mapping[str, float]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
     defaults = Settings()
-    return run(measuring_parser("studies.best_of", __doc__, defaults, needs_out=True), defaults, _reported, arguments)
+    return run_study(study_parser("best_of", __doc__, defaults), defaults, _answer, arguments)
 
 
-def _reported(options: argparse.Namespace, settings: Settings) -> Report:
-    trials = Trials.load(options.weights, options.data, options.device)
-    scorer = Scorer.from_pretrained(options.weights, options.device)
-    figures, judged = measure(trials, scorer, settings)
-    save_evidence(judged, options.out)
-    asked = {"weights": str(options.weights), "data": str(options.data), **asdict(settings)}
-    document = {"figures": figures, "setting": asked | trials.setting | {"prompts": len(judged.prompts)}}
-    return Report(document=document, table=markdown(figures))
+def _answer(question: Question[Settings]) -> Answer:
+    trials = question.trials
+    scorer = Scorer.from_pretrained(question.options.weights, question.options.device)
+    figures, judged = measure(trials, scorer, question.settings)
+    save_evidence(judged, question.out)
+    return Answer(figures=figures, setting={"prompts": len(judged.prompts)}, table=markdown(figures))
 
 
 if __name__ == "__main__":

@@ -13,35 +13,32 @@ nothing is left to see, 13.3; by the concepts 20.1, 1.5 and 1.2.
 Frechet distances are from as many other real pictures in the same styles; all figures hold for this number of pictures.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.command_line import Report, measuring_parser, run
 from training.data.selection import balanced_order, choose_pictures
 from training.judging.judge import Features, frechet_distance, inception_score, precision_and_recall, right_ranks
 from training.judging.picture_figures import Indices, rank_figures
 from training.judging.report import JudgedPictures, save_evidence, table
-from training.judging.trials import Trials, TrialSettings, sides_of
+from training.judging.trials import Trials, TrialSettings
+from training.studies.study import Answer, Question, measured_sides, run_study, study_parser
 
 UNGUIDED = 1.0
 TEMPERATURES = np.geomspace(0.005, 1, 48)  # of the softmax over distances to concepts
 
 
-def measure(trials: Trials, settings: TrialSettings, out: Path) -> tuple[dict[str, float], dict[str, object]]:
-    """Generate without guidance and with it, measure, and keep the pictures in `out`; figures and what they hold for.
+def measure(trials: Trials, settings: TrialSettings, out: Path) -> tuple[dict[str, float], int]:
+    """Generate without guidance and with it, measure, and keep the pictures in `out`; figures and number of classes.
 
     Raises:
         ValueError: too few trained pictures in the folder.
     """
-    if "" not in sides_of(trials.data):
-        raise ValueError("too few pictures in the folder; give one with a few hundred")
-    indices, others = choose_classes(trials, settings)
+    indices, others = choose_classes(trials, measured_sides(trials.data)[""], settings)
     real = trials.real[indices]
     temperature = None
     if trials.exam:
@@ -55,12 +52,12 @@ def measure(trials: Trials, settings: TrialSettings, out: Path) -> tuple[dict[st
         figures |= class_figures(trials, indices, made.features, others, temperature, suffix)
         seeds = (settings.seed + indices).tolist()
         save_evidence(JudgedPictures(suffix=suffix, prompts=made.captions, seeds=seeds, pixels=made.pixels), out)
-    return figures, trials.setting | {"prompts": len(indices)}
+    return figures, len(indices)
 
 
-def choose_classes(trials: Trials, settings: TrialSettings) -> tuple[Indices, Indices]:
+def choose_classes(trials: Trials, trained: Indices, settings: TrialSettings) -> tuple[Indices, Indices]:
     """Trained rows with labels that all differ, and equally many others to compare with; styles evenly in both."""
-    rows, trained = trials.data.rows, trials.data.split.train
+    rows = trials.data.rows
     indices = choose_pictures(rows, trained, min(settings.prompts, len(trained) // 2), settings.seed)
     chosen = set(indices.tolist())
     order = balanced_order(rows, trained, settings.seed)
@@ -118,7 +115,7 @@ COLUMNS = {
 }
 
 
-def markdown(figures: Mapping[str, float], prompts: object) -> str:
+def markdown(figures: Mapping[str, float], prompts: int) -> str:
     """The figures as a Markdown table: a row for each guidance, for reconstructions and for real pictures."""
     kinds = [name.removeprefix("frechet") for name in figures if name.startswith("frechet")]
     kinds = [*(kind for kind in kinds if "guidance" in kind), "_reconstruction", "_real"]
@@ -133,15 +130,12 @@ def markdown(figures: Mapping[str, float], prompts: object) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
     defaults = TrialSettings()
-    return run(measuring_parser("studies.classes", __doc__, defaults, needs_out=True), defaults, _reported, arguments)
+    return run_study(study_parser("classes", __doc__, defaults), defaults, _answer, arguments)
 
 
-def _reported(options: argparse.Namespace, settings: TrialSettings) -> Report:
-    trials = Trials.load(options.weights, options.data, options.device)
-    figures, setting = measure(trials, settings, options.out)
-    asked = {"weights": str(options.weights), "data": str(options.data), **asdict(settings)}
-    document = {"figures": figures, "setting": asked | setting}
-    return Report(document=document, table=markdown(figures, setting["prompts"]))
+def _answer(question: Question[TrialSettings]) -> Answer:
+    figures, prompts = measure(question.trials, question.settings, question.out)
+    return Answer(figures=figures, setting={"prompts": prompts}, table=markdown(figures, prompts))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,9 @@ picture has its sibling in training; and whether the nearest picture shows the p
 (`styles.design_of`), so that a sibling counts. Letters in shapes: B pictures.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from jepa_app.pixels import to_pil
 from jepa_app.styles import design_of
-from training.command_line import Report, measuring_parser, run
 from training.data.batches import CaptionedPictures
 from training.data.captions import Row, canonical_caption
 from training.data.split import concept_of
@@ -40,6 +38,7 @@ from training.judging.picture_figures import Indices
 from training.judging.report import SUBSETS, table
 from training.judging.trials import Made, Trials, TrialSettings, sides_of
 from training.settings import require_at_least
+from training.studies.study import Answer, Question, run_study, study_parser
 
 CLOSE = 0.05  # the share of real held-out pictures that lie closer than the threshold
 BINS = 30
@@ -83,7 +82,7 @@ def measure(trials: Trials, settings: Settings, out: Path) -> tuple[dict[str, fl
         figures |= distance_figures(found, thresholds, f"{suffix}_real")
         figures |= shown_figures(trials.data.rows, heldout[suffix], found["features"].first, f"{suffix}_real")
 
-    setting: dict[str, object] = dict(trials.setting)
+    setting: dict[str, object] = {}
     generated: dict[str, dict[str, Found]] = {}
     for suffix, members in sides.items():
         indices, _ = trials.choose(members, settings.prompts, settings.seed)
@@ -227,15 +226,12 @@ def markdown(figures: Mapping[str, float]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
     defaults = Settings()
-    return run(measuring_parser("studies.memory", __doc__, defaults, needs_out=True), defaults, _reported, arguments)
+    return run_study(study_parser("memory", __doc__, defaults), defaults, _answer, arguments)
 
 
-def _reported(options: argparse.Namespace, settings: Settings) -> Report:
-    trials = Trials.load(options.weights, options.data, options.device)
-    options.out.mkdir(parents=True, exist_ok=True)
-    figures, setting = measure(trials, settings, options.out)
-    asked = {"weights": str(options.weights), "data": str(options.data), **asdict(settings)}
-    return Report(document={"figures": figures, "setting": asked | setting}, table=markdown(figures))
+def _answer(question: Question[Settings]) -> Answer:
+    figures, setting = measure(question.trials, question.settings, question.out)
+    return Answer(figures=figures, setting=setting, table=markdown(figures))
 
 
 if __name__ == "__main__":

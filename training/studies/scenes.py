@@ -4,12 +4,11 @@ One object, two objects and their relation, a named background colour, one to th
 with fixed seeds and judged by known truths (`judging/scene_figures.py`), beside the ceilings of the same judge.
 """
 
-import argparse
 import csv
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +17,13 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from jepa_app.pixels import to_pil
-from training.command_line import Report, measuring_parser, run
 from training.judging.generators import PicturePipeline
 from training.judging.picture_figures import Sampling, generate, reconstruct
 from training.judging.report import table
 from training.judging.scene_figures import Scene, choose_scenes, look, scene_figures, verdicts
 from training.judging.trials import Trials, progress
 from training.settings import require_at_least
+from training.studies.study import Answer, Question, run_study, study_parser
 
 FEWEST_SCENES = 12  # of a kind: each colour once
 COLUMNS, SIDE, GAP, LINES = 6, 144, 12, 3  # of the drawn pictures; pixels, but for the first and the last
@@ -62,28 +61,25 @@ class Settings(Sampling):
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Figures by name, the setting they hold for, and by kind of scene the prompts, pictures and what was right."""
+    """Figures by name, and by kind of scene the prompts, pictures and what was right."""
 
     figures: dict[str, float]
-    setting: dict[str, object]
     scenes: dict[str, list[Scene]]
     pixels: dict[str, Tensor]
     right: dict[str, dict[str, list[bool]]]
 
 
-def measure_scenes(weights: Path | str, folder: Path, settings: Settings, device: str | None = None) -> Measured:
-    """Generate scenes of trained rows of `folder` with `weights`, a folder or a hub id, and judge them.
+def measure(trials: Trials, settings: Settings) -> Measured:
+    """Generate scenes of trained rows and judge them.
 
     Raises:
-        ValueError: the weights hold no whole generator, or the folder is not usable or names no concepts.
+        ValueError: the folder of pictures names no concepts.
     """
-    trials = Trials.load(weights, folder, device)
     pipeline, data, judge, exam = trials.pipeline, trials.data, trials.judge, trials.exam
     if exam is None:
         raise ValueError("scenes need pictures with code points, as training.corpus build makes them")
     chosen = choose_scenes(data, data.split.train, settings.scenes, settings.seed)
-    setting = {"weights": str(weights), "data": str(folder), **asdict(settings), **trials.setting}
-    result = Measured(figures={}, setting=setting, scenes=chosen, pixels={}, right={})
+    result = Measured(figures={}, scenes=chosen, pixels={}, right={})
     for kind, scenes in chosen.items():
         made = _generated(pipeline, scenes, kind, settings)
         real = torch.cat([scene.picture.pixels for scene in scenes])
@@ -91,7 +87,6 @@ def measure_scenes(weights: Path | str, folder: Path, settings: Settings, device
         pictures = {"": made, "_reconstruction": restored, "_real": real}
         sights = {suffix: look(judge, kind, pixels) for suffix, pixels in pictures.items()}
         result.figures.update(scene_figures(exam, kind, scenes, sights, settings.seed))
-        result.setting[f"scenes_{kind}"] = len(scenes)
         result.pixels[kind] = made
         right = verdicts(exam, kind, sights[""], scenes, scenes)
         result.right[kind] = {name: flags.tolist() for name, flags in right.items() if name not in _OF_OTHERS}
@@ -133,16 +128,16 @@ def markdown(figures: Mapping[str, float]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and keep; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
-    return run(measuring_parser("studies.scenes", __doc__, Settings(), needs_out=True), Settings(), _measure, arguments)
+    defaults = Settings()
+    return run_study(study_parser("scenes", __doc__, defaults), defaults, _answer, arguments)
 
 
-def _measure(options: argparse.Namespace, settings: Settings) -> Report:
-    measured = measure_scenes(options.weights, options.data, settings, options.device)
-    options.out.mkdir(parents=True, exist_ok=True)
-    draw_scenes(measured).save(options.out / "scenes.png", optimize=True)
-    _write_table(measured, options.out / "scenes.csv")
-    document = {"figures": measured.figures, "setting": measured.setting}
-    return Report(document=document, table=markdown(measured.figures))
+def _answer(question: Question[Settings]) -> Answer:
+    measured = measure(question.trials, question.settings)
+    draw_scenes(measured).save(question.out / "scenes.png", optimize=True)
+    _write_table(measured, question.settings.seed, question.out / "scenes.csv")
+    counts: dict[str, object] = {f"scenes_{kind}": len(scenes) for kind, scenes in measured.scenes.items()}
+    return Answer(figures=measured.figures, setting=counts, table=markdown(measured.figures))
 
 
 def _generated(pipeline: PicturePipeline, scenes: Sequence[Scene], kind: str, settings: Settings) -> Tensor:
@@ -152,10 +147,8 @@ def _generated(pipeline: PicturePipeline, scenes: Sequence[Scene], kind: str, se
     return torch.cat(list(progress(made, f"generating {kind}", len(scenes), len)))
 
 
-def _write_table(measured: Measured, path: Path) -> None:
+def _write_table(measured: Measured, seed: int, path: Path) -> None:
     """One line a prompt and verdict: kind, prompt, seed, what was asked, whether it is right."""
-    seed = measured.setting["seed"]
-    assert isinstance(seed, int)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("kind", "prompt", "seed", "figure", "right"))

@@ -6,7 +6,6 @@ same prompts and seeds, all of the trained side. Cells are written to cells.json
 same weights, pictures and settings takes from there what is done.
 """
 
-import argparse
 import hashlib
 import itertools
 import json
@@ -17,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from jepa_app.checkpoint import resolve_weights, sha256
-from training.command_line import Report, measuring_parser, run
 from training.data.folders import read_folder
 from training.judging.charts import chart, heat_panel, line_panel
 from training.judging.judge import Features, frechet_distance
 from training.judging.picture_figures import Indices, Sampling, rank_figures
 from training.judging.report import table
-from training.judging.trials import Trials, TrialSettings, sides_of
+from training.judging.trials import Trials, TrialSettings
+from training.studies.study import Answer, Question, measured_sides, run_study, study_parser
 
 AXES = {"guidance": "guidances", "temperature": "temperatures", "steps": "step_counts"}
 """What can be swept -> the setting with its values."""
@@ -177,25 +176,22 @@ def drawing(axes: Sequence[str], cells: Sequence[Sampling], found: Sequence[Mapp
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
     defaults = Settings()
-    parser = measuring_parser("studies.sweep", __doc__, defaults, needs_out=True)
+    parser = study_parser("sweep", __doc__, defaults)
     parser.add_argument("--over", required=True, metavar="AXES", help=f"one or two of {', '.join(AXES)}")
-    return run(parser, defaults, _reported, arguments)
+    return run_study(parser, defaults, _answer, arguments)
 
 
-def _reported(options: argparse.Namespace, settings: Settings) -> Report:
-    axes = axes_of(options.over)
-    trials = Trials.load(options.weights, options.data, options.device)
+def _answer(question: Question[Settings]) -> Answer:
+    axes, settings = axes_of(question.options.over), question.settings
+    trials = question.trials
     cells = cells_of(settings, axes, trials.pipeline.image_tokenizer.config.num_tokens)
-    if "" not in sides_of(trials.data):
-        raise ValueError("too few pictures in the folder; give one with a few hundred")
-    indices, others = trials.choose(trials.data.split.train, settings.prompts, settings.seed)
+    indices, others = trials.choose(measured_sides(trials.data)[""], settings.prompts, settings.seed)
     fixed = {
-        "weights": _fingerprint(resolve_weights(options.weights)),
-        "data": read_folder(options.data).fingerprint(),
+        "weights": _fingerprint(resolve_weights(question.options.weights)),
+        "data": read_folder(question.options.data).fingerprint(),
         "prompts": len(indices),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    kept, found = Kept(options.out / "cells.json", fixed), []
+    kept, found = Kept(question.out / "cells.json", fixed), []
     for cell in cells:
         figures = kept.get(cell)
         if figures is None:
@@ -209,10 +205,9 @@ def _reported(options: argparse.Namespace, settings: Settings) -> Report:
         for name, value in figures.items()
     }
     named["frechet_real"] = frechet_distance(trials.real[indices], trials.real[others])
-    (options.out / f"{'-'.join(axes)}.svg").write_text(drawing(axes, cells, found), encoding="utf-8")
-    asked = {"weights": str(options.weights), "data": str(options.data), **asdict(settings)}
-    document = {"figures": named, "setting": asked | trials.setting | {"over": list(axes), "prompts": len(indices)}}
-    return Report(document=document, table=markdown(axes, cells, found))
+    (question.out / f"{'-'.join(axes)}.svg").write_text(drawing(axes, cells, found), encoding="utf-8")
+    setting: dict[str, object] = {"over": list(axes), "prompts": len(indices)}
+    return Answer(figures=named, setting=setting, table=markdown(axes, cells, found))
 
 
 def _fingerprint(weights: Path) -> str:

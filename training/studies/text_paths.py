@@ -6,10 +6,9 @@ nothing is trained anew. Told are the denoising loss and, of generated pictures,
 prompts, seeds, orders and noise. Letters in shapes: B pictures, T text tokens, W text width.
 """
 
-import argparse
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
@@ -20,12 +19,12 @@ from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.context import Context
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures
-from training.command_line import Report, measuring_parser, run
 from training.judging.judge import frechet_distance
 from training.judging.picture_figures import PICTURES_AT_ONCE, Indices, rank_figures
 from training.judging.report import JudgedPictures, save_evidence, table
-from training.judging.trials import Trials, TrialSettings, sides_of
+from training.judging.trials import Trials, TrialSettings
 from training.objectives.jepa_t import REVEALED_FRACTIONS, losses_when_revealed
+from training.studies.study import Answer, Question, measured_sides, run_study, study_parser
 
 PREFIX, CROSS_ATTENTION, INJECTION = "prefix", "cross-attention", "before the losses"
 SIDES = ("", "_heldout_pairs")  # whose losses are told, by the suffix of their figures
@@ -102,9 +101,7 @@ def measure(trials: Trials, settings: Settings) -> Iterator[tuple[str, dict[str,
     whole = trials.pipeline
     if not isinstance(whole, JepaTPipeline):
         raise ValueError("the ways of words are those of JEPA-T; give weights with a jepa-t folder")
-    sides = sides_of(trials.data)
-    if "" not in sides:
-        raise ValueError("too few pictures in the folder; give one with a few hundred")
+    sides = measured_sides(trials.data)
     chosen = {
         suffix: trials.choose(sides[suffix], settings.prompts, settings.seed) for suffix in SIDES if suffix in sides
     }
@@ -150,21 +147,16 @@ def markdown(rows: Mapping[str, Mapping[str, float]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
     defaults = Settings()
-    return run(
-        measuring_parser("studies.text_paths", __doc__, defaults, needs_out=True), defaults, _reported, arguments
-    )
+    return run_study(study_parser("text_paths", __doc__, defaults), defaults, _answer, arguments)
 
 
-def _reported(options: argparse.Namespace, settings: Settings) -> Report:
-    trials = Trials.load(options.weights, options.data, options.device)
+def _answer(question: Question[Settings]) -> Answer:
     rows, count = {}, 0
-    for name, figures, judged in measure(trials, settings):
+    for name, figures, judged in measure(question.trials, question.settings):
         rows[name], count = figures, len(judged.prompts)
-        save_evidence(judged, options.out)
-    asked = {"weights": str(options.weights), "data": str(options.data), **asdict(settings)}
+        save_evidence(judged, question.out)
     named = {f"{name}, {row}": value for row, figures in rows.items() for name, value in figures.items()}
-    document = {"figures": named, "setting": asked | trials.setting | {"prompts": count}}
-    return Report(document=document, table=markdown(rows))
+    return Answer(figures=named, setting={"prompts": count}, table=markdown(rows))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,87 @@
+"""The skeleton of a study: one question that is asked of weights and pictures, and the document that answers it.
+
+A study's own file says what can be set, how the answer is found, and how its table looks.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from jepa_app.command_line import OneLineParser
+from training.command_line import Report, measuring_parser, run
+from training.data.batches import CaptionedPictures
+from training.judging.picture_figures import Indices, Sampling
+from training.judging.trials import Trials, sides_of
+
+SettingsT = TypeVar("SettingsT", bound=Sampling)
+
+
+class Question(Generic[SettingsT]):
+    """What a study is asked: the options of its command, and the settings."""
+
+    def __init__(self, options: argparse.Namespace, settings: SettingsT) -> None:
+        self.options = options
+        self.settings = settings
+
+    @cached_property
+    def trials(self) -> Trials:
+        """The generator and the pictures, loaded when they are first asked for.
+
+        Raises:
+            ValueError: the weights hold no whole generator, or the folder of pictures is not usable.
+        """
+        return Trials.load(self.options.weights, self.options.data, self.options.device)
+
+    @cached_property
+    def out(self) -> Path:
+        """The folder to write to, which is there once it is asked for."""
+        folder: Path = self.options.out
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a study found: `figures`, the `setting` they hold for besides what was asked, and a table in Markdown."""
+
+    figures: dict[str, float]
+    setting: dict[str, object]
+    table: str
+
+
+def study_parser(name: str, description: str | None, defaults: Sampling) -> OneLineParser:
+    """The arguments of the study that `training/studies/<name>.py` is; `defaults` are what --set changes."""
+    return measuring_parser(f"studies.{name}", description, defaults, needs_out=True)
+
+
+def run_study(
+    parser: OneLineParser,
+    defaults: SettingsT,
+    answer: Callable[[Question[SettingsT]], Answer],
+    arguments: Sequence[str] | None,
+) -> int:
+    """Answer, print and write figures.json; exit status 0 done, 2 a user's mistake, told in one line."""
+
+    def report(options: argparse.Namespace, settings: SettingsT) -> Report:
+        question = Question(options, settings)
+        found = answer(question)
+        asked = {"weights": str(options.weights), "data": str(options.data), **asdict(settings)}
+        setting = asked | question.trials.setting | found.setting
+        return Report(document={"figures": found.figures, "setting": setting}, table=found.table)
+
+    return run(parser, defaults, report, arguments)
+
+
+def measured_sides(data: CaptionedPictures) -> dict[str, Indices]:
+    """The sides of the split that are large enough to measure, the trained one among them.
+
+    Raises:
+        ValueError: too few trained pictures in the folder.
+    """
+    sides = sides_of(data)
+    if "" not in sides:
+        raise ValueError("too few pictures in the folder; give one with a few hundred")
+    return sides

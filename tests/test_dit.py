@@ -12,7 +12,7 @@ from jepa_app.models.text import TextEncoder
 from jepa_app.models.tokenizer import Tokenizer, make_tokenizer
 from tests.conftest import TINY_TOKENIZER, awake
 from training.data.batches import Batch
-from training.judging.generators import load_generators
+from training.judging.weights import load_generators
 from training.muon import make_optimizers
 from training.objectives.text_cache import TextCache
 from training.peers.dit import Dit, DitConfig, DitPipeline

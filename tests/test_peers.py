@@ -8,7 +8,7 @@ import torch
 from jepa_app.config import TIJepaConfig
 from jepa_app.models.text import TextEncoder, TextFeatures
 from training.data.batches import Batch
-from training.judging.matchers import load_matchers
+from training.judging.weights import load_matchers
 from training.muon import make_optimizers
 from training.objectives.calibration import Anchors
 from training.objectives.text_cache import TextCache

@@ -14,10 +14,8 @@ import torch
 from jepa_app.checkpoint import resolve_weights
 from training.data.batches import CaptionedPictures
 from training.data.selection import choose_pictures, fitting_and_measuring
-from training.judging.generators import GENERATORS, PicturePipeline, load_generators
 from training.judging.judge import Features, frechet_distance
 from training.judging.match_figures import (
-    Matcher,
     concept_figures,
     group_figures,
     hard_case_figures,
@@ -26,7 +24,6 @@ from training.judging.match_figures import (
     one_wrong,
     reliability,
 )
-from training.judging.matchers import MATCHERS, load_matchers
 from training.judging.picture_figures import ConceptExam, Indices, rank_figures
 from training.judging.report import JudgedPictures
 from training.judging.trials import (
@@ -36,6 +33,14 @@ from training.judging.trials import (
     checked_device,
     progress,
     sides_of,
+)
+from training.judging.weights import (
+    GENERATORS,
+    MATCHERS,
+    Matcher,
+    PicturePipeline,
+    load_generators,
+    load_matchers,
 )
 from training.settings import require_at_least
 

@@ -5,17 +5,15 @@ Letters in shapes: M pictures (and their M captions), P and N matched and mismat
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from jepa_app.matching.scoring import Scores
 from training.data.batches import Batch, CaptionedPictures
 from training.data.captions import RELATIONS, Row, canonical_caption
 from training.data.hard_cases import WRONG_CAPTIONS, sides_swapped
 from training.data.selection import Indices, balanced_order, choose_pictures, kind_of
+from training.judging.weights import Matcher
 
 CHOICES = 10  # captions a picture chooses from, the right one included
 PICTURES_AT_ONCE = 20
@@ -23,17 +21,6 @@ CALIBRATION_BINS = 15
 FEWEST_COMPARED = 20  # a figure of fewer comparisons than this is left out
 
 Numbers = NDArray[np.floating]
-
-
-class Matcher(Protocol):
-    """What is measured: TI-JEPA's `Scorer` or a peer of it."""
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the pictures to score."""
-
-    def score(self, pixels: Tensor, captions: Sequence[str]) -> Scores:
-        """Score every picture (M, 3, S, S) with every caption."""
 
 
 def match_matrix(matcher: Matcher, data: CaptionedPictures, indices: Indices) -> Iterator[tuple[Numbers, Numbers]]:

@@ -18,8 +18,8 @@ from jepa_app.styles import design_of
 from training.data.batches import CaptionedPictures, default_cache_dir
 from training.data.folders import read_folder
 from training.data.split import concept_of
-from training.judging.generators import PicturePipeline
 from training.judging.judge import ConceptGallery, Features, Judge, right_ranks
+from training.judging.weights import PicturePipeline
 from training.settings import require_at_least
 
 PICTURES_AT_ONCE = 50

@@ -19,7 +19,6 @@ from jepa_app.checkpoint import resolve_weights
 from training.data.batches import CaptionedPictures
 from training.data.captions import canonical_caption
 from training.data.selection import balanced_order
-from training.judging.generators import GENERATORS, PicturePipeline, load_generators
 from training.judging.judge import Features, Judge
 from training.judging.picture_figures import (
     PICTURES_AT_ONCE,
@@ -32,6 +31,7 @@ from training.judging.picture_figures import (
     reconstruct,
 )
 from training.judging.report import SUBSETS
+from training.judging.weights import GENERATORS, PicturePipeline, load_generators
 from training.settings import require_at_least
 
 FEWEST_PICTURES = 10  # a side of the split with fewer is not measured

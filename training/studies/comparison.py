@@ -25,10 +25,10 @@ from torch.utils.flop_counter import flop_registry
 from training.data.batches import CaptionedPictures
 from training.data.selection import choose_pictures, fitting_and_measuring
 from training.judging.evaluation import Settings, measure_pictures
-from training.judging.generators import PicturePipeline
-from training.judging.match_figures import Matcher, group_figures, match_matrix, matrix_figures
+from training.judging.match_figures import group_figures, match_matrix, matrix_figures
 from training.judging.picture_figures import Sampling, generate
 from training.judging.trials import FEWEST_PICTURES
+from training.judging.weights import Matcher, PicturePipeline
 from training.loop import TrainStep, train
 from training.objectives.objective import Objective
 from training.recipes import Recipe

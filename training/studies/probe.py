@@ -26,7 +26,7 @@ from training.data.batches import CaptionedPictures
 from training.data.captions import Row
 from training.data.selection import Indices
 from training.data.split import concept_of
-from training.judging.matchers import load_matchers
+from training.judging.weights import load_matchers
 from training.peers.dual_encoder import PeerScorer
 
 FOLDS = 5

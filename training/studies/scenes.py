@@ -17,11 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from jepa_app.pixels import to_pil
-from training.judging.generators import PicturePipeline
 from training.judging.picture_figures import Sampling, generate, reconstruct
 from training.judging.report import table
 from training.judging.scene_figures import Scene, choose_scenes, look, scene_figures, verdicts
 from training.judging.trials import Trials, progress
+from training.judging.weights import PicturePipeline
 from training.settings import require_at_least
 from training.studies.study import Answer, Question, run_study, study_parser
 

@@ -1,15 +1,21 @@
-"""Everything that makes pictures of prompts, by the part of a weights folder that holds it."""
+"""What a weights folder holds: what makes pictures of prompts, and what tells whether a picture and a caption match.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+Letters in shapes: B pictures to make, M pictures to score, L captions, S picture side in pixels.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
+from torch import Tensor
 
 from jepa_app.generation.pipeline import JepaTOutput, JepaTPipeline
 from jepa_app.generation.settings import GuidanceSchedule
+from jepa_app.matching.scoring import Scorer, Scores
 from jepa_app.models.tokenizer import Tokenizer
 from training.peers.dit import DitPipeline
+from training.peers.dual_encoder import PeerScorer
 
 
 class PicturePipeline(Protocol):
@@ -40,11 +46,28 @@ class PicturePipeline(Protocol):
         """Make a picture a prompt, each from a generator of its own: (B, 3, S, S) in [-1, 1]."""
 
 
+class Matcher(Protocol):
+    """What is measured: TI-JEPA's `Scorer` or a peer of it."""
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the pictures to score."""
+
+    def score(self, pixels: Tensor, captions: Sequence[str]) -> Scores:
+        """Score every picture (M, 3, S, S) with every caption."""
+
+
 GENERATORS: Mapping[str, Callable[[Path, str], PicturePipeline]] = {
     "jepa-t": JepaTPipeline.from_pretrained,
     "dit": DitPipeline.from_pretrained,
 }
-"""Part of a weights folder -> how to load it on a device."""
+"""Part of a weights folder -> how to load the generator in it on a device."""
+
+MATCHERS: Mapping[str, Callable[[Path, str], Matcher]] = {
+    "ti-jepa": Scorer.from_pretrained,
+    "peer": PeerScorer.from_pretrained,
+}
+"""Part of a weights folder -> how to load the matcher in it on a device."""
 
 
 def load_generators(weights: Path, device: str) -> Iterator[PicturePipeline]:
@@ -53,8 +76,22 @@ def load_generators(weights: Path, device: str) -> Iterator[PicturePipeline]:
     Raises:
         ValueError: its weights are broken, or there are several, whose figures would have the same names.
     """
-    found = [part for part in GENERATORS if (weights / part).is_dir()]
+    found = _held(weights, GENERATORS)
     if len(found) > 1:
         raise ValueError(f"{weights} holds {' and '.join(found)}; allowed: one of them, to be measured alone")
     for part in found:
         yield GENERATORS[part](weights, device)
+
+
+def load_matchers(weights: Path, device: str) -> Iterator[Matcher]:
+    """Yield the matchers that a weights folder holds.
+
+    Raises:
+        ValueError: weights that are there are broken.
+    """
+    for part in _held(weights, MATCHERS):
+        yield MATCHERS[part](weights, device)
+
+
+def _held(weights: Path, parts: Iterable[str]) -> list[str]:
+    return [part for part in parts if (weights / part).is_dir()]

@@ -1,1 +1,1 @@
-"""JEPA text-to-image models: D-JEPA, JEPA-T and TI-JEPA, their sampling, their scores and their studio."""
+"""JEPA text-to-image models: D-JEPA, JEPA-T and TI-JEPA, with sampling, scoring and the studio."""

@@ -1,7 +1,7 @@
-"""Weights on disk: a folder with `config.json` and safetensors shards, and a manifest of checksums above them.
+"""Weights on disk: folders with `config.json` and safetensors shards, and a manifest of checksums above them.
 
-Everything is strict: unknown settings, missing or surplus tensors, other shapes, broken files and checksums that do not
-match are refused with what was found, what was expected and what to do.
+Everything is strict: unknown settings, missing or surplus tensors, wrong shapes, broken files and mismatched checksums
+are refused with a message that says what was found, what was expected and what to do.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from torch import nn
 
 from jepa_app.config import Config
 
-MAX_SHARD_SIZE = "9MB"  # a Space needs large-file storage from 10 MB on
+MAX_SHARD_SIZE = "9MB"  # a Space requires large-file storage for files of 10 MB or more
 MANIFEST = "manifest.json"
 PARTS = ("tokenizer", "jepa-t", "ti-jepa")
 
@@ -32,14 +32,14 @@ def save_network(folder: Path, network: nn.Module, config: Config) -> None:
     """Write a network and its config; the folder changes only once everything is written.
 
     Raises:
-        OSError: the disk is full or cannot be written; what the folder held before is untouched.
+        OSError: the disk is full or cannot be written; the folder's previous contents are untouched.
     """
     with replacing(folder) as partial:
         text = json.dumps({"config": type(config).__name__, **config.to_dict()}, indent=2)
         (partial / "config.json").write_text(text + "\n")
         save_torch_model(network, partial, max_shard_size=MAX_SHARD_SIZE)
         for path in partial.iterdir():
-            path.chmod(0o644)  # safetensors writes files that only their owner may read
+            path.chmod(0o644)  # safetensors writes files that only their owner can read
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     """Yield an empty folder that takes the place of `folder` when the block ends without an error.
 
     Raises:
-        OSError: the disk is full or cannot be written; what the folder held before is untouched.
+        OSError: the disk is full or cannot be written; the folder's previous contents are untouched.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -58,8 +58,8 @@ def replacing(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.replace(old)
         partial.replace(folder)
-    except SafetensorError as error:  # what the writer of safetensors makes of errors of the disk
-        raise OSError(f"cannot write {folder}: {error}; what it held before is untouched") from error
+    except SafetensorError as error:  # safetensors turns disk errors into this
+        raise OSError(f"cannot write {folder}: {error}; its previous contents are untouched") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if old.exists() and not folder.exists():
@@ -71,19 +71,19 @@ def load_config(folder: Path, config_class: type[ConfigT]) -> ConfigT:
     """Read the config of a weights folder.
 
     Raises:
-        ValueError: there is none, it is broken, or it belongs to another kind of network.
+        ValueError: the config is missing, broken, or belongs to another kind of network.
     """
     path = folder / "config.json"
     try:
         values = json.loads(path.read_text())
     except FileNotFoundError:
-        raise ValueError(f"no weights in {folder}: config.json is missing; restore the folder or train it") from None
+        raise ValueError(f"no weights in {folder}: config.json is missing; restore or train the weights") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is broken ({error}); restore the file") from error
     kind = values.pop("config", None) if isinstance(values, dict) else None
     if kind != config_class.__name__:
         raise ValueError(
-            f"{folder} holds weights of kind {kind}; expected: {config_class.__name__}; were they swapped?"
+            f"{folder} contains weights of kind {kind}; expected: {config_class.__name__}; were they swapped?"
         )
     return config_class.from_dict(values)
 
@@ -92,7 +92,7 @@ def load_state(folder: Path, network: nn.Module) -> None:
     """Load the tensors of a weights folder into a network, strictly.
 
     Raises:
-        ValueError: files are missing or broken, or their tensors are not this network's.
+        ValueError: files are missing or broken, or their tensors do not match the network.
     """
     try:
         load_torch_model(network, folder, strict=True, safe=True)
@@ -113,10 +113,10 @@ def load_network(folder: Path, config_class: type[ConfigT], build: Callable[[Con
 
 
 def resolve_weights(source: Path | str) -> Path:
-    """Return the local folder of weights named by a folder or a hub id.
+    """Return the local folder of the weights at a folder path or hub id.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the source is neither.
     """
     path = Path(source)
     if path.is_dir():
@@ -130,7 +130,7 @@ def resolve_weights(source: Path | str) -> Path:
 
 
 def write_manifest(weights: Path) -> None:
-    """Write the SHA-256 of every file of the weights into the manifest."""
+    """Write the SHA-256 of every weight file into the manifest."""
     names = {name: sha256(weights / name) for name in weight_files(weights)}
     partial = weights / f".{MANIFEST}.partial"
     partial.write_text(json.dumps({"sha256": names}, indent=2) + "\n")
@@ -138,7 +138,7 @@ def write_manifest(weights: Path) -> None:
 
 
 def verify_manifest(weights: Path) -> None:
-    """Check every file of the weights against the manifest.
+    """Check every weight file against the manifest.
 
     Raises:
         ValueError: the manifest or a file is missing, or a checksum differs.
@@ -157,11 +157,11 @@ def verify_manifest(weights: Path) -> None:
             raise ValueError(f"the weight file {path} is corrupt: its SHA-256 differs from the manifest; restore it")
     surplus = sorted(set(weight_files(weights)) - set(expected))
     if surplus:
-        raise ValueError(f"the weights folder {weights} holds files that the manifest does not list: {surplus}")
+        raise ValueError(f"the weights folder {weights} has files missing from the manifest: {surplus}; remove them")
 
 
 def weight_files(weights: Path) -> list[str]:
-    """Return the names, relative to the weights folder, of every config and tensor file in its parts."""
+    """Return the names, relative to the weights folder, of all config and tensor files in its parts."""
     return sorted(
         path.relative_to(weights).as_posix()
         for part in PARTS

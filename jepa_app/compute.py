@@ -1,4 +1,4 @@
-"""How this machine computes fastest: the type of the weights, their layout and the number of threads, as measured here.
+"""How this machine computes fastest: the dtype and layout of the weights, and the number of threads, as measured.
 
 Letters in shapes: M rows, D width.
 """
@@ -13,7 +13,7 @@ from torch import nn
 
 
 def seconds_of(work: Callable[[], object], repeats: int) -> float:
-    """Return the shortest time that a piece of work took, after one call that does not count."""
+    """Return the shortest time that a piece of work took, after one warm-up call."""
     work()
     times = []
     for _ in range(repeats):
@@ -24,7 +24,7 @@ def seconds_of(work: Callable[[], object], repeats: int) -> float:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Tell whether the device has matrix units for bfloat16."""
+    """Return whether the device has matrix units for bfloat16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     capabilities = torch.cpu.get_capabilities()
@@ -32,10 +32,10 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def choose_dtype(device: torch.device) -> torch.dtype:
-    """Return the type to sample in: half precision on CUDA, float32 on a CPU.
+    """Return the dtype for sampling: half precision on CUDA, float32 on a CPU.
 
-    A CPU that multiplies bfloat16 is no faster in it with the few rows of one picture (measured: 0.26 s against 0.23 s
-    in float32), and its sums are rounded so coarsely that a picture made beside others would not stay the same.
+    Even a CPU with bfloat16 units gains nothing from it with the few rows of one picture (measured: 0.26 s, against
+    0.23 s in float32). Its sums are also rounded so coarsely that a picture would change when made alongside others.
     """
     if device.type == "cuda":
         return torch.bfloat16 if multiplies_bfloat16(device) else torch.float16
@@ -43,10 +43,10 @@ def choose_dtype(device: torch.device) -> torch.dtype:
 
 
 def lay_out_for_few_rows(network: nn.Module) -> None:
-    """Store the weights of widening layers by columns, which a CPU multiplies faster with few rows.
+    """Store the weights of widening layers by columns, which a CPU multiplies faster when there are few rows.
 
-    A step asks for a handful of tokens. The layers compute the same sums; measured on 4 to 32 rows of widths 256 and
-    384, they take a half to four fifths of the time. Layers that narrow are as fast as they are.
+    A step asks for a handful of tokens. The layers compute the same sums. Measured on 4 to 32 rows of widths 256 and
+    384, they take between a half and four fifths of the time. Narrowing layers would gain nothing.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Linear) and layer.out_features >= layer.in_features:
@@ -54,12 +54,12 @@ def lay_out_for_few_rows(network: nn.Module) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what is freed instead of giving it back and asking for it again at every step.
+    """Let glibc keep freed memory instead of returning it to the system and requesting it again at every step.
 
-    A training step frees and takes hundreds of large tensors; without the page faults it is a tenth faster on a CPU.
-    Elsewhere than on Linux with glibc nothing happens.
+    A training step frees and allocates hundreds of large tensors; without the page faults it is a tenth faster on a
+    CPU. On anything but Linux with glibc, this does nothing.
     """
-    trim_threshold, mmap_threshold = -1, -3  # of mallopt, from malloc.h
+    trim_threshold, mmap_threshold = -1, -3  # parameters of mallopt, from malloc.h
     try:
         library = ctypes.CDLL("libc.so.6")
         library.mallopt(mmap_threshold, 1 << 30)
@@ -69,9 +69,10 @@ def keep_freed_memory() -> None:
 
 
 def choose_threads(work: Callable[[], object], most: int | None = None) -> int:
-    """Return how many threads to do a piece of work with, of 1, 2, 4, … up to `most` (None: the cores allowed).
+    """Return how many threads to use for a piece of work, out of 1, 2, 4, … up to `most` (None: the allowed cores).
 
-    The fewest that take less than 1.3 times the least: the other cores have frames to pack. The number is left set.
+    This is the fewest that take less than 1.3 times the shortest time; the other cores are left free to encode frames.
+    The number stays set.
     """
     most = most or len(os.sched_getaffinity(0))
     candidates = sorted({most, *(1 << power for power in range(most.bit_length()) if 1 << power <= most)})

@@ -1,4 +1,4 @@
-"""The one door between PIL pictures and tensors of pixels.
+"""All conversions between PIL pictures and tensors of pixels.
 
 Letters in shapes: B pictures, S picture side.
 """
@@ -12,9 +12,9 @@ from torch import Tensor
 
 
 def upright_rgb(picture: Image.Image) -> Image.Image:
-    """Turn a loaded picture by its EXIF orientation and convert it to RGB, transparency composited on white."""
+    """Rotate a loaded picture by its EXIF orientation and convert it to RGB, compositing transparency on white."""
     upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I;16"):  # Pillow clips 16-bit grey to 255 when it converts; the high byte is meant
+    if upright.mode.startswith("I;16"):  # Pillow would clip 16-bit grey to 255; take the high byte instead
         upright = upright.point(lambda value: value / 256, "L")
     if upright.has_transparency_data:
         layered = upright.convert("RGBA")
@@ -24,7 +24,7 @@ def upright_rgb(picture: Image.Image) -> Image.Image:
 
 
 def central_square(picture: Image.Image, side: int) -> Image.Image:
-    """The central square of an RGB picture at this side in pixels: what a model of that size is shown of it."""
+    """Return the central square of an RGB picture, resized to `side` pixels: the part that a model sees."""
     return ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
 
 
@@ -37,13 +37,13 @@ def to_pixels(pictures: Sequence[Image.Image], side: int) -> Tensor:
 
 
 def to_pil(pixels: Tensor) -> list[Image.Image]:
-    """Turn pictures (B, 3, S, S) in [-1, 1] into PIL images."""
+    """Convert pictures (B, 3, S, S) in [-1, 1] to PIL images."""
     values = ((pixels.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in values]
 
 
 def picture_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Lay pictures of one size out in rows of `columns`, with a white gap of a sixteenth of their side."""
+    """Arrange pictures of one size in rows of `columns`, with a white gap of a sixteenth of their side."""
     side = pictures[0].width
     step = side + side // 16
     rows = -(-len(pictures) // columns)

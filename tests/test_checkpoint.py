@@ -119,7 +119,7 @@ def write(text: str | bytes) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (Path.unlink, "config.json is missing; restore the folder or train it"),
+        (Path.unlink, "config.json is missing; restore or train the weights"),
         (cut, "config.json is broken"),
         (write(b"\xff\xfe\x00"), "config.json is broken"),
         (write("[]"), "kind None; expected: JepaTConfig"),
@@ -168,7 +168,7 @@ def flip_a_bit(path: Path) -> None:
         (f"jepa-t/{TENSORS}", Path.unlink, "model.safetensors is missing"),
         (f"tokenizer/{TENSORS}", flip_a_bit, "is corrupt: its SHA-256 differs"),
         ("ti-jepa/config.json", cut, "is corrupt"),
-        ("jepa-t/more.safetensors", write("x"), r"does not list: \['jepa-t/more.safetensors'\]"),
+        ("jepa-t/more.safetensors", write("x"), r"missing from the manifest: \['jepa-t/more.safetensors'\]"),
     ],
 )
 def test_weights_that_differ_from_the_manifest_are_refused(

@@ -136,7 +136,7 @@ def test_frames_come_back_from_the_browser() -> None:
         (["%"], "step 1 is not base64 text"),
         ([b64encode(b"text").decode()], "step 1 is not a readable picture"),
         ([b64encode(png(Image.new("L", (1025, 1)))).decode()], "step 1 is 1025 x 1; at most 1024 x 1024"),
-        ([b64encode(png(Image.new("L", (side, 2)))).decode() for side in (2, 3)], "step 2 is 3 x 2; all steps must have the same size"),
+        ([b64encode(png(Image.new("L", (side, 2)))).decode() for side in (2, 3)], "step 2 is 3 x 2; all steps"),
     ],
 )
 def test_bad_frames_are_refused(sent: Any, told: str) -> None:

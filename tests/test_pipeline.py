@@ -95,7 +95,7 @@ def test_prompts_in_any_script(pipeline: JepaTPipeline, prompt: str) -> None:
 @pytest.mark.parametrize("prompt", ["", "  \n", [], ["red apple", ""], ["red apple", None]], ids=repr)
 def test_empty_prompts_are_refused(pipeline: JepaTPipeline, prompt: str | list[str]) -> None:
     count = len(prompt) if isinstance(prompt, list) else 1
-    with pytest.raises(ValueError, match="a prompt is empty; write what the picture shows"):
+    with pytest.raises(ValueError, match="a prompt is empty; describe the picture"):
         pipeline(prompt, generator=[seeded() for _ in range(count)])
 
 

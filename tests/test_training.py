@@ -489,7 +489,7 @@ def test_a_disk_that_fills_while_saving_leaves_the_previous_checkpoint(
 ) -> None:
     run(recipe_of("jepa_t", 2, tokenizer, tmp_path), data, tmp_path / "run")
     before = state_of(tmp_path / "run")
-    with largest_file(100_000), pytest.raises(OSError, match="what it held before is untouched"):
+    with largest_file(100_000), pytest.raises(OSError, match="its previous contents are untouched"):
         run(recipe_of("jepa_t", 4, tokenizer, tmp_path), data, tmp_path / "run", resume=True)
     after = state_of(tmp_path / "run")
     assert before.keys() == after.keys()

@@ -1,1 +1,1 @@
-"""From words to pictures: settings, the flow, one picture in the making, the sampler, the pipeline and the engine."""
+"""From words to pictures: settings, denoising, the state of one picture, the sampler, the pipeline and the engine."""

@@ -1,8 +1,8 @@
 """Many requests, one forward pass: continuous batching for masked autoregression.
 
-One worker owns the network. Before every step it lets in requests that wait and drops those that were cancelled; the
-step advances all that are active, each at its own step with its own prompt, guidance, temperature and number of steps.
-Text is encoded once per prompt, by whoever asks; prefixes are encoded once per prompt and kept.
+One worker owns the network. Before every step it admits waiting requests and drops cancelled ones. The step advances
+all active pictures, each at its own step with its own prompt, guidance, temperature and number of steps.
+Text is encoded once per prompt, in the caller's thread; prefixes are encoded once per prompt and kept.
 Letters in shapes: N image tokens, C token channels.
 """
 
@@ -28,20 +28,20 @@ from jepa_app.models.text import TextFeatures
 MAX_ACTIVE = 32  # pictures that share a step
 MAX_WAITING = 256
 KEPT_PROMPTS = 128
-PACE_MEMORY = 0.8  # how much of the pace known so far stays when one more picture is done
+PACE_MEMORY = 0.8  # weight of the previous pace in the moving average when another picture is done
 
 ValueT = TypeVar("ValueT")
 
 
 class Recent(Generic[ValueT]):
-    """What was made for the last keys asked for."""
+    """A cache of the values of the most recently requested keys."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._values: OrderedDict[str, ValueT] = OrderedDict()
 
     def get(self, key: str, make: Callable[[], ValueT]) -> ValueT:
-        """Return the value of a key, made now if it is not among the last."""
+        """Return the value of a key, making it now if it is not cached."""
         if key not in self._values:
             self._values[key] = make()
         self._values.move_to_end(key)
@@ -55,7 +55,7 @@ class Engine:
 
     Args:
         max_active: pictures that share a step; the others wait.
-        max_waiting: requests that may wait; more are refused.
+        max_waiting: requests that may wait; further ones are refused.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class Engine:
         self.waiting = WaitingLines(self.max_waiting)
         self._change = self.waiting.change
         self._active: list[Run] = []
-        self._last_done: float | None = None  # when a picture finished; None after idling
+        self._last_done: float | None = None  # when the last picture finished; None after idling
         self._worker: threading.Thread | None = None
         self._closed = False
-        self._is_tuned = True  # until asked for
+        self._is_tuned = True  # until `tune` is called
 
     @property
     def num_active(self) -> int:
@@ -85,24 +85,24 @@ class Engine:
 
     @property
     def num_waiting(self) -> int:
-        """Requests that were not let in yet."""
+        """Requests that have not been admitted yet."""
         return len(self.waiting)
 
     @property
     def seconds_a_picture(self) -> float | None:
-        """Seconds between two pictures that finish while there is always one in the making; None if not known yet."""
+        """Seconds between two finished pictures while the engine is busy; None if not known yet."""
         return self.waiting.seconds_a_picture
 
     def submit(self, request: EngineRequest, inbox: Inbox | None = None) -> Run:
-        """Take in a request and return its run at once; its steps go to `inbox` where one is given.
+        """Accept a request and return its run at once; its steps go to `inbox` if one is given.
 
         Raises:
-            EngineFullError: too many requests wait.
-            ValueError: a prompt is empty or too long, there are more steps than tokens, or what is shown does not fit.
+            EngineFullError: too many requests are waiting.
+            ValueError: a prompt is empty or too long, there are more steps than tokens, or `shown` does not fit.
         """
-        if os.getpid() != self._pid:  # a fork has no worker, and its locks may be held by nobody
+        if os.getpid() != self._pid:  # a fork has no worker, and a lock may be stuck without an owner
             self._reset()
-        self._begin(request)  # refuses what does not fit before anybody waits for it
+        self._begin(request)  # refuses what does not fit before it has to wait
         prompts = [request.prompt, request.negative_prompt] if request.negative_prompt else [request.prompt]
         run = Run(request, [(prompt, self._text(prompt)) for prompt in prompts], self.waiting, inbox)
         with self._change:
@@ -111,11 +111,11 @@ class Engine:
         return run
 
     def tune(self) -> int:
-        """Measure how many threads take a step fastest, keep to that number and return it; while nobody waits yet.
+        """Measure which number of threads makes a step fastest, use it from now on and return it; call it when idle.
 
-        It is measured in the worker itself: a second thread that computes has helpers of its own, and more helpers than
-        cores slow one another down. Threads started later take the number over; the caller's would stay, and another
-        number rounds differently: the same seed would give another picture to whoever computes here.
+        The worker itself measures: a second computing thread has its own helper threads, and more helpers than cores
+        slow one another down. Threads started later inherit the number, but the caller's thread does not, so it is set
+        here too: with a different number of threads, sums round differently and a seed would give a different picture.
         """
         with self._change:
             self._is_tuned = self.pipeline.device.type != "cpu"
@@ -142,7 +142,7 @@ class Engine:
         self.num_threads = choose_threads(picture)
 
     def close(self) -> None:
-        """End all runs and the worker; the next request starts another."""
+        """End all runs and the worker; the next request starts a new worker."""
         with self._change:
             self._closed = True
             worker = self._worker
@@ -170,7 +170,7 @@ class Engine:
                     if not self._is_tuned:
                         try:
                             self._tune(sampler)
-                        finally:  # whoever waits for the number goes on, whatever happened
+                        finally:  # release the waiting caller, whatever happened
                             self._is_tuned = True
                             self._change.notify_all()
                         continue
@@ -180,7 +180,7 @@ class Engine:
                     joining = self.waiting.take(self.max_active - len(self._active))
                 try:
                     self._advance(sampler, prefixes, joining)
-                except Exception as error:  # noqa: BLE001  # whatever it is, those who wait must hear of it
+                except Exception as error:  # noqa: BLE001  # whatever it is, the waiting callers must be told
                     for run in self._active:
                         run.deliver(error)
                     self._active = []
@@ -203,7 +203,7 @@ class Engine:
             if len(run.picture.begun):
                 sampler.add_begun(run.picture, *(text for _, text in run.texts))
                 continue
-            # each prompt alone: its numbers then do not depend on who else asks
+            # encode each prompt alone, so that its numbers do not depend on other requests
             starts = [prefixes.get(prompt, partial(_first, sampler, text)) for prompt, text in run.texts]
             sampler.add(run.picture, *starts)
         owners = {id(run.picture): run for run in self._active}

@@ -1,4 +1,4 @@
-"""Denoising of one token at a time: flow matching and Gaussian diffusion behind the same two calls, loss and sample.
+"""Denoising of single tokens: flow matching and Gaussian diffusion behind the same two calls, `loss` and `sample`.
 
 paper word -> here: x_1 clean token, x_t noisy token, z condition, tau `temperature`, epsilon `noise`.
 Letters in shapes: M tokens, C token channels, D width, W width of the denoiser. Time t is in [0, 1].
@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x (M, C), t (M,), condition (M, D)) -> (M, C)
-Predict = Callable[[Tensor, int], Tensor]  # (x (M, C), index of the time) -> (M, C), conditions inside
+Predict = Callable[[Tensor, int], Tensor]  # (x (M, C), index of the time) -> (M, C), with the conditions built in
 Draw = Callable[[], Tensor]  # -> (M, C) standard normal noise
 Solver = Literal["euler", "midpoint", "heun", "multistep"]
 
 
 Steering = tuple[Tensor, ...]
-STEERED_ROWS = 4096  # tokens x times whose steering is computed and kept at once
+STEERED_ROWS = 4096  # tokens x times for which the steering is computed and kept at once
 
 
 class SteeredNetwork(Protocol):
-    """A denoiser in parts, so that what does not depend on the tokens is computed once for many times."""
+    """A denoiser in parts, so that whatever does not depend on the tokens is computed once for many times."""
 
     def condition_in(self, condition: Tensor) -> Tensor:
         """Embed conditions (M, D): (M, W)."""
@@ -37,10 +37,10 @@ class SteeredNetwork(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """Classifier-free guidance of the first G of M tokens: second conditions and how far to move away from them.
+    """Classifier-free guidance for the first G of M tokens: second conditions, and how far to move away from them.
 
     Attributes:
-        null_condition: (G, D) conditions of the null text or the negative prompt.
+        null_condition: (G, D) conditions from the null text or the negative prompt.
         scale: (G, 1); 1 means no guidance.
     """
 
@@ -49,7 +49,7 @@ class Guidance:
 
 
 def guide(null: Tensor, prompt: Tensor, scale: Tensor) -> Tensor:
-    """Return null + scale * (prompt - null), (M, C) each: the one place of this formula, where 1 is off."""
+    """Return null + scale * (prompt - null), each (M, C); a scale of 1 is off. This formula is written only here."""
     return torch.lerp(null, prompt, scale.to(prompt.dtype))
 
 
@@ -88,34 +88,35 @@ def _steered(network: SteeredNetwork, times: Tensor, embedded: Tensor) -> Predic
 
 
 class Denoising(Protocol):
-    """What the objective and the sampler ask of a denoising process."""
+    """What the objective and the sampler need from a denoising process."""
 
     def loss(self, network: Network, condition: Tensor, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss of each token (M,) at a random time."""
 
     def times(self, num_steps: int) -> list[float]:
-        """Return the times in [0, 1] at which `sample` evaluates the network: one a step."""
+        """Return the times in [0, 1] at which `sample` evaluates the network, one per step."""
 
     def sample(
         self, predict: Predict, noise: Tensor, *, num_steps: int, temperature: float | Tensor = 1.0, draw: Draw
     ) -> Tensor:
         """Return clean tokens (M, C) from noise (M, C) with `num_steps` evaluations.
 
-        `temperature` is a number or (M, 1); `draw` gives more noise where the process is random.
+        `temperature` is a number or (M, 1); `draw` supplies more noise if the process is random.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlowMatching:
-    """Flow matching on the straight path x_t = t x_1 + (1 - t) noise, the network predicting x_1.
+    """Flow matching on the straight path x_t = t x_1 + (1 - t) noise, where the network predicts x_1.
 
-    The loss is that of the velocity x_1 - noise = (x_1 - x_t) / (1 - t), with the denominator at least
+    The loss is the error of the velocity x_1 - noise = (x_1 - x_t) / (1 - t), with the denominator clamped to at least
     `min_denominator`. Times are logit-normal: t = sigmoid(mean + std * normal).
 
-    `solver` integrates dx/dt = velocity: Euler's method; the midpoint rule and Heun's method, of second order with two
-    evaluations an interval (Heun's last interval takes one); or the two-step Adams-Bashforth method ("multistep"), of
-    second order with one. A `shift` above 1 moves the times towards the noise: t = u / (u + shift (1 - u)) on an even
-    grid of u (as in Stable Diffusion 3, arXiv 2403.03206, whose time runs the other way).
+    `solver` integrates dx/dt = velocity. It is Euler's method; the midpoint rule or Heun's method, both of second order
+    with two evaluations per interval (one in Heun's last interval); or the two-step Adams-Bashforth method
+    ("multistep"), of second order with one evaluation per interval. A `shift` above 1 moves the times towards the
+    noise: t = u / (u + shift (1 - u)) on an even grid of u (as in Stable Diffusion 3, arXiv 2403.03206, whose time runs
+    the other way).
     """
 
     time_mean: float = -0.4
@@ -136,7 +137,7 @@ class FlowMatching:
     ) -> Tensor:
         """Return the mean squared velocity error of each token (M,) at a random time.
 
-        `noise` (M, C) is drawn unless given; tokens with `at_noise` (M,) bool are taken at time 0.
+        `noise` (M, C) is drawn unless given; tokens where `at_noise` (M,) is True are taken at time 0.
         """
         if noise is None:
             noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
@@ -149,7 +150,7 @@ class FlowMatching:
         return ((network(noisy, time, condition) - clean) / remaining).square().mean(dim=1)
 
     def times(self, num_steps: int) -> list[float]:
-        """Return the times at which `sample` evaluates the network: one a step."""
+        """Return the times at which `sample` evaluates the network, one per step."""
         grid = self._grid(num_steps)
         if self.solver == "midpoint":
             return [time for t, u in itertools.pairwise(grid) for time in (t, (t + u) / 2)]
@@ -194,17 +195,17 @@ class FlowMatching:
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianDiffusion:
-    """Denoising diffusion on the cosine schedule, the network predicting the noise; fixed posterior variance.
+    """Denoising diffusion on the cosine schedule; the network predicts the noise, and the posterior variance is fixed.
 
-    `num_times` training times; sampling visits a subset and re-derives the variances for it (improved DDPM).
+    Training uses `num_times` times; sampling visits a subset and re-derives the variances for it (improved DDPM).
     """
 
     num_times: int = 1000
 
     def signal(self, time: Tensor) -> Tensor:
-        """Return the share of signal variance (alpha bar) at time t in [0, 1], 1 being noise: same shape.
+        """Return the share of signal variance (alpha bar) at times t in [0, 1], where 1 is noise, in the same shape.
 
-        At least 0.001, so that the first step does not divide by a vanishing signal.
+        It is at least 0.001, so that the first step does not divide by a vanishing signal.
         """
         angle = (time + 0.008) / 1.008 * torch.pi / 2
         return (torch.cos(angle) ** 2 / torch.cos(torch.tensor(0.008 / 1.008 * torch.pi / 2)) ** 2).clamp(1e-3, 1)
@@ -242,7 +243,7 @@ def make_denoising(name: str) -> Denoising:
     """Return the denoising process named in a network's config: "flow" or "diffusion".
 
     Raises:
-        ValueError: the name is another.
+        ValueError: the name is unknown.
     """
     processes: dict[str, Denoising] = {"flow": FlowMatching(), "diffusion": GaussianDiffusion()}
     if name not in processes:

@@ -1,6 +1,6 @@
-"""The pipeline of JEPA-T in the call shape of diffusers: `from_pretrained`, `__call__` for pictures, `stream`.
+"""The JEPA-T pipeline, called like a diffusers pipeline: `from_pretrained`, `__call__` for pictures, and `stream`.
 
-It does not inherit from DiffusionPipeline: that class cannot yield, and importing it doubles the start-up time.
+It does not inherit from DiffusionPipeline, which cannot yield and doubles the start-up time when imported.
 
 Letters in shapes: B pictures, N image tokens, K tokens of one step, C token channels, S picture side in pixels.
 """
@@ -26,7 +26,7 @@ from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.tokenizer import Tokenizer, make_tokenizer
 from jepa_app.pixels import to_pil
 
-UNKNOWN_GREY = 0.0  # pixel value, in [-1, 1], of patches that are not yet predicted
+UNKNOWN_GREY = 0.0  # pixel value, in [-1, 1], of patches not yet predicted
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class SampleStep:
     """State after one step of sampling.
 
     Attributes:
-        index: step, counted from 0; total: number of steps.
+        index: the step, counted from 0; total: the number of steps.
         tokens: (B, N, C) predicted tokens, zeros where not yet known.
         known: (B, N) bool.
-        revealed: (B, K) long, positions that this step revealed.
+        revealed: (B, K) long, the positions that this step revealed.
         image: (B, 3, S, S) in [-1, 1], mid grey where not yet known.
     """
 
@@ -51,7 +51,7 @@ class SampleStep:
 
 @dataclass(frozen=True)
 class JepaTOutput:
-    """Pictures, as the output type asks: a list of PIL images ("pil"), an array (B, S, S, 3) in [0, 1] ("np") or a
+    """Pictures in the requested output type: a list of PIL images ("pil"), an array (B, S, S, 3) in [0, 1] ("np") or a
     tensor (B, 3, S, S) in [-1, 1] ("pt").
     """
 
@@ -59,19 +59,19 @@ class JepaTOutput:
 
 
 class TakesTokens(Protocol):
-    """The config of a network that makes tokens."""
+    """The config of a network that generates tokens."""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of one picture."""
+        """Number of tokens in one picture."""
 
     @property
     def channels(self) -> int:
-        """Numbers of one token."""
+        """Number of values in one token."""
 
 
 def check_fit(folder: Path, tokenizer: TokenizerConfig, network: TakesTokens) -> None:
-    """Refuse a tokenizer and a network of a weights folder that do not fit together.
+    """Refuse a tokenizer and a network that do not fit together.
 
     Raises:
         ValueError: they differ in the number of tokens or of channels.
@@ -80,22 +80,22 @@ def check_fit(folder: Path, tokenizer: TokenizerConfig, network: TakesTokens) ->
     if made != wanted:
         raise ValueError(
             f"{folder}: the tokenizer makes {made[0]} tokens of {made[1]} channels, the network takes "
-            f"{wanted[0]} of {wanted[1]}; use the tokenizer that it was trained with"
+            f"{wanted[0]} of {wanted[1]}; use the tokenizer that the network was trained with"
         )
 
 
 def check_prompts(prompts: Sequence[str]) -> None:
-    """Refuse prompts that say nothing.
+    """Refuse empty prompts.
 
     Raises:
-        ValueError: there is none, or one is empty.
+        ValueError: there is no prompt, or one is empty.
     """
     if not prompts or not all(isinstance(prompt, str) and prompt.strip() for prompt in prompts):
-        raise ValueError("a prompt is empty; write what the picture shows, e.g. 'red apple, twemoji style'")
+        raise ValueError("a prompt is empty; describe the picture, for example 'red apple, twemoji style'")
 
 
 class JepaTPipeline:
-    """Text to image with JEPA-T: tokenizer, network and frozen text encoder."""
+    """Text-to-image generation with JEPA-T: tokenizer, network and frozen text encoder."""
 
     def __init__(self, tokenizer: Tokenizer, network: JepaT, text_encoder: TextEncoder) -> None:
         self.image_tokenizer = tokenizer.eval().requires_grad_(False)
@@ -113,7 +113,7 @@ class JepaTPipeline:
     ) -> Self:
         """Load the weights from a folder (with tokenizer/, jepa-t/ and manifest.json) or a hub id, strictly.
 
-        `dtype` is that of the network; None chooses what the device computes fastest. The tokenizer stays in float32.
+        `dtype` is the network's dtype; None chooses the fastest one on the device. The tokenizer stays in float32.
 
         Raises:
             ValueError: weights are missing, broken, swapped or do not fit together.
@@ -145,12 +145,12 @@ class JepaTPipeline:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return self.network.null_text.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the network's weights."""
+        """Dtype of the network's weights."""
         return self.network.null_text.dtype
 
     @property
@@ -169,7 +169,7 @@ class JepaTPipeline:
         return self.image_tokenizer.config.grid
 
     def encode_prompts(self, prompts: Sequence[str]) -> TextFeatures:
-        """Return the features of prompts (B, T, W), where and in the type in which the network wants them.
+        """Return the features of prompts (B, T, W) on the device and in the dtype of the network.
 
         Raises:
             ValueError: a prompt is empty or too long.
@@ -189,12 +189,12 @@ class JepaTPipeline:
         denoising_steps: int = SamplingSettings.denoising_steps,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
     ) -> Iterator[SampleStep]:
-        """Sample pictures, yielding after every step.
+        """Sample pictures and yield after every step.
 
         Args:
-            prompt: one prompt or one a picture.
-            negative_prompt: what to move away from; None or "" for the learned null text.
-            generator: one CPU generator a picture; fresh random ones if None.
+            prompt: one prompt, or one per picture.
+            negative_prompt: text to move away from; None or "" means the learned null text.
+            generator: one CPU generator per picture; None means fresh, randomly seeded ones.
 
         Raises:
             ValueError: a prompt is empty or too long, a number is out of range, or generators do not match prompts.
@@ -221,7 +221,7 @@ class JepaTPipeline:
 
     @torch.no_grad()
     def decode(self, tokens: Tensor, known: Tensor) -> Tensor:
-        """Return the pictures (B, 3, S, S) in [-1, 1] of tokens (B, N, C), mid grey where `known` (B, N) is False."""
+        """Decode tokens (B, N, C) to pictures (B, 3, S, S) in [-1, 1], mid grey where `known` (B, N) is False."""
         if bool(known.all()):
             return self.image_tokenizer.decode(tokens.float())
         pixels, side = self.image_tokenizer.preview(tokens.float() * known[:, :, None]), self.grid
@@ -231,14 +231,14 @@ class JepaTPipeline:
         return torch.lerp(torch.full_like(pixels, UNKNOWN_GREY), pixels, known)
 
     def pictures(self, tokens: Tensor, known: Tensor) -> list[Image.Image]:
-        """Return what `decode` gives as PIL pictures.
+        """Return the pictures that `decode` makes as PIL images.
 
         Raises:
-            ValueError: the numbers ran out of range.
+            ValueError: the numbers overflowed.
         """
         pixels = self.decode(tokens, known)
         if not torch.isfinite(pixels).all():
-            raise ValueError("the picture ran out of the range of numbers; use less guidance or a lower temperature")
+            raise ValueError("the numbers of the picture overflowed; use a lower guidance scale or a lower temperature")
         return to_pil(pixels)
 
     def __call__(
@@ -256,7 +256,7 @@ class JepaTPipeline:
         output_type: Literal["pil", "np", "pt"] = "pil",
         callback_on_step_end: Callable[["JepaTPipeline", int, int, dict], dict] | None = None,
     ) -> JepaTOutput:
-        """Sample pictures as diffusers does; `callback_on_step_end` gets (pipeline, step, total, tensors).
+        """Sample pictures, called as in diffusers; `callback_on_step_end` receives (pipeline, step, total, tensors).
 
         Raises:
             ValueError: as `stream`, or an unknown output type.
@@ -294,5 +294,5 @@ def _one_each(generator: torch.Generator | Sequence[torch.Generator] | None, cou
         return generators
     generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
     if len(generators) != count:
-        raise ValueError(f"got {len(generators)} generators for {count} pictures; pass one a picture")
+        raise ValueError(f"got {len(generators)} generators for {count} pictures; pass one per picture")
     return generators

@@ -1,4 +1,4 @@
-"""How a picture is sampled: the settings, their ranges and their defaults; nothing else repeats these numbers.
+"""How a picture is sampled: the settings with their ranges and defaults, which are defined only here.
 
 paper word -> code: AR step `step`, tau `temperature`, w `guidance`.
 """
@@ -6,7 +6,7 @@ paper word -> code: AR step `step`, tau `temperature`, w `guidance`.
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-STEPS = (1, 64)  # of a picture that is asked for; never more than it has tokens
+STEPS = (1, 64)  # allowed in a request; never more than the picture has tokens
 GUIDANCE = (0.0, 20.0)
 TEMPERATURE = (0.0, 2.0)
 DENOISING_STEPS = (1, 1000)
@@ -18,13 +18,13 @@ GuidanceSchedule = Literal["constant", "linear"]
 class SamplingSettings:
     """How to sample.
 
-    `guidance` holds at every step (`guidance_schedule` "constant"), or is reached at the last one, rising with the
-    revealed share from 1 ("linear", as published); 1 is no guidance. `temperature` scales the noise that tokens are
-    denoised from. `denoising_steps` are the evaluations of the denoiser for one token. How many `steps` a picture can
-    take depends on its tokens, so they are checked when it begins.
+    `guidance` is the guidance scale; 1 means no guidance. With `guidance_schedule` "constant" it applies at every step;
+    with "linear" (as published) the scale rises from 1 with the revealed share and reaches it at the last step.
+    `temperature` scales the noise that tokens are denoised from. `denoising_steps` is the number of evaluations of the
+    denoiser per token. How many `steps` are allowed depends on the picture's tokens, so this is checked at the start.
 
     Raises:
-        ValueError: a value is out of its range.
+        ValueError: a value is out of range.
     """
 
     steps: int = 16

@@ -1,6 +1,6 @@
-"""Requests on their way through the engine: who waits for whom, and the run that each becomes.
+"""Requests in the engine: the waiting lines, and the run that each request becomes.
 
-Clients take turns: each has a line of its own, and the engine lets in one request of a line after the other.
+Clients take turns: each client has its own line, and the engine admits one request from each line in turn.
 """
 
 import queue
@@ -16,14 +16,15 @@ from jepa_app.models.text import TextFeatures
 
 
 class EngineFullError(ValueError):
-    """Too many requests wait already."""
+    """Too many requests are waiting already."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineRequest:
-    """One picture asked for. Requests of one `client` wait for one another, those of different clients take turns.
+    """A request for one picture. Requests from one `client` wait for one another; different clients take turns.
 
-    `shown` are tokens that the picture begins with; with `after`, a step of such a run, it goes on as that would have.
+    `shown` holds the tokens of a starting picture. With `after`, a step of such a run, the picture continues exactly as
+    that run would have.
     """
 
     prompt: str
@@ -36,9 +37,10 @@ class EngineRequest:
 
 
 class Run:
-    """A request on its way: iterate over its steps; closing the iterator or `cancel` drops it before the next step.
+    """A request in progress: iterate over its steps; closing the iterator or `cancel` drops it before the next step.
 
-    Several runs may share an `inbox` of (run, step, error, or None at its end); it is then read instead of the runs.
+    Several runs may share one `inbox` of pairs (run, item), where the item is a step, an error, or None at the end of
+    the run; the inbox is then read instead of the runs.
     """
 
     def __init__(
@@ -49,21 +51,21 @@ class Run:
         inbox: "Inbox | None" = None,
     ) -> None:
         self.request = request
-        self.texts = texts  # prompt and, where there is one, negative prompt, with their features
+        self.texts = texts  # the prompt and, if there is one, the negative prompt, with their features
         self.picture: Picture | None = None
         self.is_cancelled = False
         self._lines = lines
         self._inbox: Inbox = queue.SimpleQueue() if inbox is None else inbox
 
     def __iter__(self) -> Iterator[TokenStep]:
-        """Yield the steps as they come, until the picture is done or the run is cancelled."""
+        """Yield the steps as they arrive, until the picture is done or the run is cancelled."""
         with closing(self.steps(patience=None)) as steps:
             for step in steps:
                 if step is not None:
                     yield step
 
     def steps(self, patience: float | None) -> Generator[TokenStep | None, None, None]:
-        """Yield the steps as they come, and None whenever none came for `patience` seconds; closing cancels the run."""
+        """Yield steps as they arrive, and None after every `patience` seconds without one; closing cancels the run."""
         try:
             while True:
                 try:
@@ -81,17 +83,17 @@ class Run:
 
     @property
     def num_ahead(self) -> int:
-        """How many requests will be let in before this one; 0 once it is active."""
+        """How many requests will be admitted before this one; 0 once it is active."""
         return self._lines.num_ahead(self)
 
     @property
     def expected_wait(self) -> float | None:
-        """Seconds until this request is let in, by the pace of the pictures before it; None if no pace is known yet."""
+        """Expected seconds until this request is admitted, from the pace so far; None if no pace is known yet."""
         pace = self._lines.seconds_a_picture
         return None if pace is None else self.num_ahead * pace
 
     def cancel(self) -> None:
-        """Ask for no more steps; a run that is done does not notice."""
+        """Ask for no more steps; this has no effect on a finished run."""
         self._lines.cancel(self)
 
     def deliver(self, step: TokenStep | Exception | None) -> None:
@@ -103,11 +105,11 @@ Inbox = queue.SimpleQueue[tuple[Run, TokenStep | Exception | None]]
 
 
 class WaitingLines:
-    """One line for each client, the next client to be let in first.
+    """One line for each client, ordered by whose turn comes next.
 
     Attributes:
-        change: held while lines change, and notified; whoever lets runs in waits for it.
-        seconds_a_picture: between two pictures that finish while there is always one in the making; None: not known.
+        change: held while lines change, and notified then; the worker that admits runs waits on it.
+        seconds_a_picture: seconds between two finished pictures while the engine is busy; None: not known.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -124,7 +126,7 @@ class WaitingLines:
         """Put a run at the end of its client's line.
 
         Raises:
-            EngineFullError: too many runs wait.
+            EngineFullError: too many runs are waiting.
         """
         with self.change:
             if len(self) >= self.capacity:
@@ -133,7 +135,7 @@ class WaitingLines:
             self.change.notify()
 
     def take(self, room: int) -> list[Run]:
-        """Take up to `room` runs from the clients in turn."""
+        """Take up to `room` runs, one from each client in turn."""
         taken: list[Run] = []
         with self.change:
             while self._lines and len(taken) < room:
@@ -144,7 +146,7 @@ class WaitingLines:
         return taken
 
     def cancel(self, run: Run) -> None:
-        """Mark a run as cancelled; if it still waits, it ends at once."""
+        """Mark a run as cancelled; if it is still waiting, it ends at once."""
         with self.change:
             run.is_cancelled = True
             line = self._lines.get(run.request.client, deque())
@@ -155,7 +157,7 @@ class WaitingLines:
                     del self._lines[run.request.client]
 
     def num_ahead(self, run: Run) -> int:
-        """How many runs will be taken before this one; 0 if it does not wait."""
+        """Return how many runs will be taken before this one; 0 if it is not waiting."""
         with self.change:
             mine = self._lines.get(run.request.client, deque())
             if run not in mine:

@@ -1,1 +1,1 @@
-"""One run explained, for the Learn tab: what the network read, predicted and denoised at every step."""
+"""One run explained for the Learn tab: what the network read, predicted and denoised at every step."""

@@ -1,4 +1,4 @@
-"""One run told step by step: what was known, asked, predicted, denoised and read from the words; pictures and numbers.
+"""One run explained step by step in pictures and numbers: what was known, predicted, denoised and read from the words.
 
 Letters in shapes: N image tokens, C token channels, W words, S picture side in pixels.
 """
@@ -17,7 +17,7 @@ from jepa_app.lesson.watching import WatchedRun, Words, finished_now, foreseen, 
 from jepa_app.lesson.words import TypedWords, Word, typed_words
 from jepa_app.pixels import to_pil
 
-AT_ONCE = 8  # steps whose finished pictures are predicted together, and boards that are decoded together
+AT_ONCE = 8  # steps whose finished pictures are predicted together, and boards decoded together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +27,13 @@ class LessonStep:
     Attributes:
         asked: row-major positions of the tokens that this step drew.
         guidance: the guidance scale of this step.
-        picture: after the step, mid grey where not yet known; `plain` the same without guidance.
-        finished_now: what the picture would have become if this step had been the last and drawn all that was masked.
-        foreseen: of each position, the cosine between its predicted features and those of the finished picture.
-        attention: of each position, its share of attention on each word; the shares of a position sum to 1.
+        picture: the picture after the step, mid grey where not yet known; `plain` is the same without guidance.
+        finished_now: the picture if this step had been the last and had drawn everything still masked.
+        foreseen: for each position, the cosine similarity of its predicted features and those of the finished picture.
+        attention: for each position, its share of attention on each word; the shares of a position sum to 1.
 
-    In the last two a position that is known keeps what was true in the step that drew it, and one that is still masked
-    after this step has what it would have if this step drew everything.
+    In the last two, a known position keeps its value from the step that drew it. A position still masked after this
+    step has the value it would have if this step drew everything.
     """
 
     asked: tuple[int, ...]
@@ -47,15 +47,16 @@ class LessonStep:
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """All that is told of one run.
+    """Everything that the lesson shows of one run.
 
     Attributes:
-        grid: tokens along a side; `tokens` holds the numbers of each, row by row.
-        words: of the prompt, between the text encoder's two marks; `heads` of the fusion were averaged over.
-        times: of the states of denoising, from noise to clean: one an evaluation of the denoiser, and the end.
-        noisy: one picture a state; each tile is its own token at that state, in whichever step it was drawn.
-        guesses: one picture an evaluation: the clean tokens that the denoiser then expected. None where it predicts
-            the noise instead (diffusion).
+        grid: tokens along a side; `tokens` holds the numbers of each token, row by row.
+        words: the words of the prompt, between the text encoder's two special tokens; attention is averaged over the
+            `heads` of the fusion.
+        times: times of the denoising states, from noise to clean: one per evaluation of the denoiser, and the end.
+        noisy: one picture per state; each tile is its own token at that state, whichever step drew it.
+        guesses: one picture per evaluation: the clean tokens that the denoiser expected then. Empty if the denoiser
+            predicts the noise instead (diffusion).
     """
 
     prompt: str
@@ -73,7 +74,7 @@ class Lesson:
 
 @dataclass(frozen=True, kw_only=True)
 class LessonProgress:
-    """How far a lesson is: `done` of `total` pieces of work, and the picture so far."""
+    """The progress of a lesson: `done` of `total` pieces of work, and the picture so far."""
 
     done: int
     total: int
@@ -84,15 +85,15 @@ class LessonProgress:
 def explain(
     pipeline: JepaTPipeline, prompt: str, *, negative_prompt: str | None = None, settings: SamplingSettings, seed: int
 ) -> Iterator[LessonProgress | Lesson]:
-    """Make a picture as the studio does and yield how far its lesson is, at last the lesson.
+    """Make a picture as the studio does; yield the progress of its lesson and finally the lesson.
 
     Raises:
-        ValueError: a prompt is empty or too long, there are more steps than tokens, the numbers ran out of range, or
-            the network does not attend to the words after its predictor.
+        ValueError: a prompt is empty or too long, there are more steps than tokens, the numbers overflowed, or the
+            network does not attend to the words after its predictor.
     """
     if not pipeline.network.config.fuse_after_predictor:
         raise ValueError(
-            "these weights have fuse_after_predictor off, and a lesson shows just that; use weights that have it on"
+            "these weights have fuse_after_predictor off, but a lesson needs it; use weights that have it on"
         )
     words = Words(
         text=pipeline.encode_prompts([prompt]),
@@ -105,7 +106,7 @@ def explain(
 
 
 class _Writing:
-    """A lesson while it is written: four parts, each as many pieces of work as the run has steps."""
+    """A lesson in progress: four parts, each with as many pieces of work as the run has steps."""
 
     def __init__(
         self, pipeline: JepaTPipeline, words: Words, typed: TypedWords, settings: SamplingSettings, seed: int
@@ -119,14 +120,14 @@ class _Writing:
         self.steps: list[LessonStep] = []
 
     def run_it(self) -> Iterator[LessonProgress]:
-        """The run itself."""
+        """Make the run itself."""
         for step in self.run.steps():
             self.asked.append(tuple(step.revealed.tolist()))
             self.pictures += self.pipeline.pictures(step.tokens[None], step.known[None])
             yield self._progress(0, self.pictures)
 
     def run_it_plainly(self) -> Iterator[LessonProgress]:
-        """The same run without guidance; where there is none, it is the same run."""
+        """Make the run again without guidance; if it has no guidance, reuse it."""
         if not self.run.picture.is_guided:
             self.plain = self.pictures
             return
@@ -135,7 +136,7 @@ class _Writing:
             yield self._progress(1, self.plain)
 
     def finish_every_step(self) -> Iterator[LessonProgress]:
-        """What each step would have made if it had been the last."""
+        """Make the picture that each step would have produced if it had been the last."""
         network, number = self.pipeline.network, self.settings.steps
         for first in range(0, number, AT_ONCE):
             some = range(first, min(first + AT_ONCE, number))
@@ -144,7 +145,7 @@ class _Writing:
             yield self._progress(2, self.finished)
 
     def look_at_every_step(self) -> Iterator[LessonProgress]:
-        """How well each step foresaw the features, and which words it read."""
+        """Measure how well each step predicted the features, and which words it read."""
         for similarity, attention in _told(self.pipeline, self.words, self.typed, self.run.picture):
             index = len(self.steps)
             self.steps.append(
@@ -161,7 +162,7 @@ class _Writing:
             yield self._progress(3, self.steps)
 
     def lesson(self, prompt: str) -> Lesson:
-        """The whole lesson, once all parts are done."""
+        """Return the whole lesson, once all parts are done."""
         config, tokens = self.pipeline.network.config, self.run.picture.tokens
         is_flow = config.denoising == "flow"
         return Lesson(
@@ -189,12 +190,12 @@ class _Writing:
 def _told(
     pipeline: JepaTPipeline, words: Words, typed: TypedWords, picture: Picture
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield, for each step, how well each token's features were foreseen (N,) and its attention to words (N, W)."""
+    """Yield, for each step, how well each token's features were predicted (N,) and its attention to words (N, W)."""
     network, number = pipeline.network, len(picture.order)
     target = target_features(network, words.text, picture)
     similarity, attention = torch.zeros(number), torch.zeros(number, len(typed.words))
     for asked, masked in looks(network, words.text, picture):
-        for look in (masked, asked):  # the second writes over the first: what was asked is what was so
+        for look in (masked, asked):  # `asked` overwrites `masked`: it is what really happened
             positions = look.positions.cpu()
             similarity[positions] = foreseen(network, look, target).cpu()
             attention[positions] = typed.merge(look.shares.float().cpu())
@@ -202,7 +203,7 @@ def _told(
 
 
 def _tiles(pipeline: JepaTPipeline, state: Tensor, clean: Tensor) -> Image.Image:
-    """One picture of which each tile is a token of `state` (N, C) decoded amid the clean tokens (N, C)."""
+    """Return one picture in which each tile is a token of `state` (N, C) decoded among the clean tokens (N, C)."""
     tokenizer, grid, number = pipeline.image_tokenizer, pipeline.grid, len(clean)
     side = pipeline.image_size // grid
     tiles = []

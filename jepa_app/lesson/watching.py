@@ -1,6 +1,6 @@
-"""What a run leaves behind only when it is watched: the states of denoising, and what each position saw and read.
+"""What is recorded only when a run is watched: the states of denoising, and what each position predicted and read.
 
-The picture comes from the sampler itself; what it does not tell is asked of the same network with the same context.
+The picture comes from the sampler itself; everything else is computed by the same network with the same context.
 paper word -> code: f-bar (target encoder) `context_encoder.whole`, whose bundled weights are the moving average.
 Letters in shapes: K evaluations of the denoiser, N image tokens, M positions, C token channels, D width, T text tokens.
 """
@@ -23,10 +23,11 @@ from jepa_app.models.text import TextFeatures
 
 
 class RecordedDenoising:
-    """A denoising process that keeps what its solver asked the network and what the network answered.
+    """A denoising process that records the inputs and outputs of the network in its solver.
 
     Attributes:
-        states: (M, C) of each evaluation of the last `sample`, and its result; answers: (M, C) of each evaluation.
+        states: (M, C) inputs of each evaluation in the last `sample`, then its result.
+        answers: (M, C) outputs of each evaluation.
     """
 
     def __init__(self, process: Denoising) -> None:
@@ -35,17 +36,17 @@ class RecordedDenoising:
         self.answers: list[Tensor] = []
 
     def loss(self, network: Network, condition: Tensor, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """As the process itself."""
+        """Same as the wrapped process."""
         return self._process.loss(network, condition, clean, generator)
 
     def times(self, num_steps: int) -> list[float]:
-        """As the process itself."""
+        """Same as the wrapped process."""
         return self._process.times(num_steps)
 
     def sample(
         self, predict: Predict, noise: Tensor, *, num_steps: int, temperature: float | Tensor = 1.0, draw: Draw
     ) -> Tensor:
-        """As the process itself."""
+        """Same as the wrapped process."""
         self.states, self.answers = [], []
 
         def recorded(x: Tensor, index: int) -> Tensor:
@@ -61,19 +62,19 @@ class RecordedDenoising:
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """Features of a prompt and of a negative prompt, None for the null text."""
+    """Features of a prompt and of a negative prompt (None for the null text)."""
 
     text: TextFeatures
     negative: TextFeatures | None
 
 
 class WatchedRun:
-    """One picture in the making, as the studio makes it; `steps` makes it, and what was watched is there afterwards.
+    """One picture, made as the studio makes it; `steps` makes it, and the recordings are available afterwards.
 
     Attributes:
-        picture: with its order, counts and tokens.
-        guidance: the scale of each step.
-        random_states: of the picture's generator before each step.
+        picture: the picture with its order, counts and tokens.
+        guidance: the guidance scale of each step.
+        random_states: the states of the picture's generator before each step.
     """
 
     def __init__(self, network: JepaT, process: Denoising, words: Words, settings: SamplingSettings, seed: int) -> None:
@@ -104,17 +105,17 @@ class WatchedRun:
 
     @property
     def answers(self) -> Tensor:
-        """What the denoiser answered at each evaluation: (K, N, C)."""
+        """The output of the denoiser at each evaluation: (K, N, C)."""
         return self._by_position(self._answers)
 
     def _by_position(self, recorded: list[Tensor]) -> Tensor:
-        return torch.cat(recorded, dim=1)[:, self.picture.order.argsort()]  # it comes in the order of generation
+        return torch.cat(recorded, dim=1)[:, self.picture.order.argsort()]  # recorded in the order of generation
 
 
 def finished_now(network: JepaT, process: Denoising, words: Words, run: WatchedRun, steps: Sequence[int]) -> Tensor:
     """Return the tokens (steps, N, C) that a finished picture would have had if each of these steps had been its last.
 
-    The picture is resumed before the step, which then draws all that is masked, from the same noise.
+    The picture is resumed before the step, which then draws everything that is masked, from the same noise.
     """
     sampler = Sampler(network, process, num_slots=2 * len(steps), prompt_length=_longest(words))
     resumed = [_resumed(run, step) for step in steps]
@@ -128,7 +129,7 @@ def _resumed(run: WatchedRun, step: int) -> Picture:
     picture, done = run.picture, sum(run.picture.counts[:step])
     known = torch.zeros_like(picture.known).index_fill(0, picture.order[:done], True)
     generator = torch.Generator()
-    generator.set_state(run.random_states[step])  # for diffusion, which draws from it on its way
+    generator.set_state(run.random_states[step])  # for diffusion, which draws from it while denoising
     return replace(
         picture,
         generator=generator,
@@ -148,9 +149,9 @@ def _longest(words: Words) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What positions (M,) long had when they were asked: conditions (M, D), and shares (M, T) read of each text token.
+    """What positions (M,) long received when predicted: conditions (M, D), and shares (M, T) of each text token.
 
-    The shares are the means over the fusion's heads.
+    The shares are means over the fusion's heads.
     """
 
     positions: Tensor
@@ -158,18 +159,18 @@ class Look:
     shares: Tensor
 
     def first(self, count: int) -> "Look":
-        """The first of the positions."""
+        """Return the first `count` positions."""
         return Look(positions=self.positions[:count], condition=self.condition[:count], shares=self.shares[:count])
 
 
 def looks(network: JepaT, text: TextFeatures, picture: Picture) -> Iterator[tuple[Look, Look]]:
-    """Yield, for each step of a finished picture, what it asked, and the same if it had asked for all masked tokens."""
+    """Yield, for each step of a finished picture, its look, and the look if it had asked for all masked tokens."""
     context, done = network.start(text), 0
     for step, count in enumerate(picture.counts):
         masked = picture.order[None, done:]  # (1, M)
         asked = masked[:, :count]
         everything = _look(network, context, masked, step)
-        if network.asks_all_masked:  # as published, the step itself had asked for all
+        if network.asks_all_masked:  # as published, the step itself asked for all of them
             yield everything.first(count), everything
         else:
             yield _look(network, context, asked, step), everything
@@ -189,15 +190,15 @@ def _look(network: JepaT, context: Context, positions: Tensor, step: int) -> Loo
 
 
 def foreseen(network: JepaT, look: Look, target: Tensor) -> Tensor:
-    """Return the cosines (M,) between features as predicted (training compares them by smooth L1) and as they came.
+    """Return the cosine similarities (M,) of predicted and actual features (training compares them by smooth L1).
 
-    `target` (N, D) are the features of the whole finished picture.
+    `target` (N, D) holds the features of the whole finished picture.
     """
     predicted = network.d_jepa.prediction_head(look.condition)
     return cosine_similarity(predicted.float(), target[look.positions].float(), dim=-1)
 
 
 def target_features(network: JepaT, text: TextFeatures, picture: Picture) -> Tensor:
-    """Return the features (N, D) of a finished picture as the target encoder gives them in training."""
+    """Return the features (N, D) of a finished picture as the target encoder computes them in training."""
     tokens = picture.tokens.to(network.null_text.dtype)
     return network.d_jepa.backbone.context_encoder.whole(network.prefix_of(text), tokens[None])[0]

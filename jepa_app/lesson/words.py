@@ -1,4 +1,4 @@
-"""The words of a prompt as it was typed, and which of the text encoder's word pieces belong to which."""
+"""The words of a prompt as typed, and which of the text encoder's word pieces belong to which word."""
 
 import bisect
 import itertools
@@ -13,7 +13,7 @@ from jepa_app.models.text import TextEncoder, spell_symbols
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """A typed word, or one of the two marks that the text encoder puts around every prompt (they have no text)."""
+    """A typed word, or one of the two special tokens that the text encoder puts around every prompt (without text)."""
 
     text: str
     kind: Literal["start", "word", "end"] = "word"
@@ -21,13 +21,13 @@ class Word:
 
 @dataclass(frozen=True, kw_only=True)
 class TypedWords:
-    """The words of one prompt in reading order, and the word (T,) long that each text token is a piece of."""
+    """The words of one prompt in reading order, and for each text token the index of its word, (T,) long."""
 
     words: tuple[Word, ...]
     owners: Tensor
 
     def merge(self, shares: Tensor) -> Tensor:
-        """Sum what pieces hold (..., T) over the words they belong to: (..., number of words)."""
+        """Sum the values of pieces (..., T) over the words that they belong to: (..., number of words)."""
         merged = shares.new_zeros(*shares.shape[:-1], len(self.words))
         return merged.index_add_(-1, self.owners.to(shares.device), shares)
 
@@ -35,12 +35,12 @@ class TypedWords:
 def typed_words(encoder: TextEncoder, prompt: str) -> TypedWords:
     """Split a prompt at its spaces and find the word of every text token.
 
-    The encoder reads symbols by their names and cuts words into pieces: "🍎," is read as "red apple ," and stays one
-    word here. A word that the encoder sees nothing of, such as a lone variation mark, is left out.
+    The encoder reads symbols by their names and splits words into pieces: "🍎," is read as "red apple ," and stays one
+    word here. A word that gives the encoder no tokens, such as a lone variation selector, is left out.
     """
     typed = [(word, spelled) for word in prompt.split() if (spelled := spell_symbols(word))]
     begins = [0, *itertools.accumulate(len(spelled) + 1 for _, spelled in typed)]
-    # the fast tokenizer, which alone knows the offsets; the first and the last token are the encoder's marks
+    # only the fast tokenizer knows the offsets; the first and last tokens are the encoder's special tokens
     pieces = encoder.tokenizer(  # type: ignore[operator]
         " ".join(spelled for _, spelled in typed), return_offsets_mapping=True
     )

@@ -1,1 +1,1 @@
-"""How well pictures and words match: the energy of a pair, maps of it, tables of many, and the probability."""
+"""How well pictures and words match: the energy of a pair, its maps, tables of many pairs, and the probability."""

@@ -1,13 +1,13 @@
 """Prediction errors of TI-JEPA as energies of pairs of pictures and captions.
 
-An energy has three terms, each a mean squared error that the pair leaves *minus* the error that remains without the
-other side, so that a picture or a caption which is hard to predict for everything gains and loses nothing by it:
+An energy has three terms. Each is the mean squared error left by the pair *minus* the error left without the other
+side, so a picture or caption that is hard to predict from anything neither gains nor loses by it:
 - `text_to_image`: the picture's features predicted from the caption alone, against the null text;
 - `text_to_hidden`: hidden patches predicted from the caption and the visible patches, against the null text;
 - `image_to_text`: the caption's sentence feature predicted from visible patches, against the mean caption (zero).
-Every term is below zero where the other side helps. The same fixed masks serve every pair. The first and the last are
-one matrix product for all pairs; only the second costs a predictor pass a pair. Weights with references have three
-more: the first and the last minus the least that other captions or other pictures would leave (`models/references.py`).
+Every term is below zero where the other side helps. All pairs use the same fixed masks. The first and last terms are a
+matrix product for all pairs; only the second costs a predictor pass per pair. Weights with references have three more
+terms: the first and last minus the least error that other captions or pictures would leave (`models/references.py`).
 
 Letters in shapes: M pictures, L captions, N patches, Q asked patches, D width, K sentence components, T text tokens,
 R references, S picture side.
@@ -27,8 +27,8 @@ from jepa_app.models.references import soft_least
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.ti_jepa import CaptionKeys, Layers, TIJepa
 
-MASK_SEED = 2503_06380  # of the masks that every pair is scored with
-MAX_ASKED = 16  # hidden patches asked for under one mask
+MASK_SEED = 2503_06380  # for the masks that every pair is scored with
+MAX_ASKED = 16  # hidden patches predicted under one mask
 PICTURES_AT_ONCE = 16
 CAPTIONS_AT_ONCE = 32
 PAIRS_AT_ONCE = PICTURES_AT_ONCE * CAPTIONS_AT_ONCE
@@ -36,10 +36,10 @@ PAIRS_AT_ONCE = PICTURES_AT_ONCE * CAPTIONS_AT_ONCE
 
 @dataclass(frozen=True)
 class Energies:
-    """The terms of the energy: three of (M, L), below zero where the pair predicts better than one side alone.
+    """The terms of the energy: three of shape (M, L), below zero where the pair predicts better than one side alone.
 
-    `compared` (M, L, 3 or 0) holds, where the weights have references, the first against other captions, and the last
-    against other captions and against other pictures; below zero where the pair is better than these.
+    If the weights have references, `compared` (M, L, 3, otherwise 0) holds the first term against other captions, and
+    the last against other captions and against other pictures; below zero where the pair is better than these.
     """
 
     text_to_image: Tensor
@@ -54,13 +54,13 @@ class Energies:
 
     @classmethod
     def unstacked(cls, terms: Tensor) -> "Energies":
-        """Return the energies whose terms (M, L, 3 or 6) are given."""
+        """Return the energies with the given terms (M, L, 3 or 6)."""
         return cls(terms[..., 0], terms[..., 1], terms[..., 2], terms[..., 3:])
 
 
 @dataclass(frozen=True)
 class View:
-    """One fixed mask: the positions that stay visible (V,) and those asked for (Q,), both long."""
+    """One fixed mask: the visible positions (V,) and the positions to predict (Q,), both long."""
 
     visible: Tensor
     asked: Tensor
@@ -73,9 +73,9 @@ class PictureFeatures:
     Attributes:
         targets: (M, N, D) layer-normalised features of the whole picture.
         kept: keys and values of the visible patches, for each view.
-        null_errors: (M,) error of the null text at the asked patches, for each view.
-        sentences: (M, K) predicted sentence features, for each view and, last, for the whole picture.
-        least: (M, 2) least energies text -> image and image -> text with reference captions; (M, 0) without any.
+        null_errors: (M,) errors of the null text at the asked patches, for each view.
+        sentences: (M, K) predicted sentence features, for each view and finally for the whole picture.
+        least: (M, 2) lowest energies text -> image and image -> text with reference captions; (M, 0) if there are none.
     """
 
     targets: Tensor
@@ -90,10 +90,10 @@ class CaptionFeatures:
     """What is computed once for each caption.
 
     Attributes:
-        keys: what the text-to-image predictor reads.
+        keys: the keys and values that the text-to-image predictor reads.
         pictures: (L, N, D) features that the caption alone predicts.
         sentences: (L, K) sentence features.
-        least: (L, 1) least energy image -> text with reference pictures; (L, 0) without any.
+        least: (L, 1) lowest energy image -> text with reference pictures; (L, 0) if there are none.
     """
 
     keys: CaptionKeys
@@ -104,7 +104,7 @@ class CaptionFeatures:
 
 @functools.cache
 def score_views(config: TIJepaConfig) -> tuple[View, ...]:
-    """Draw the fixed masks of the score: multi-block masks of I-JEPA, and up to `MAX_ASKED` hidden patches of each."""
+    """Draw the fixed masks for scoring: multi-block masks as in I-JEPA, each with up to `MAX_ASKED` hidden patches."""
     generator = torch.Generator().manual_seed(MASK_SEED)
     views = []
     for _ in range(config.num_score_masks):
@@ -117,7 +117,7 @@ def score_views(config: TIJepaConfig) -> tuple[View, ...]:
 
 @torch.no_grad()
 def picture_features(network: TIJepa, pixels: Tensor) -> PictureFeatures:
-    """Compute what pictures (M, 3, S, S) contribute to every pair that they take part in."""
+    """Compute what pictures (M, 3, S, S) contribute to every pair that includes them."""
     whole, features = network.whole(pixels)
     targets = network.image_targets(features)
     whole_sentences = network.image_to_text(features, whole)
@@ -142,13 +142,13 @@ def picture_features(network: TIJepa, pixels: Tensor) -> PictureFeatures:
 
 @torch.no_grad()
 def caption_features(network: TIJepa, text: TextFeatures) -> CaptionFeatures:
-    """Compute what captions with token features (L, T, W) contribute to every pair that they take part in."""
+    """Compute what captions with token features (L, T, W) contribute to every pair that includes them."""
     return _caption_features(network, network.caption_keys(text), network.sentence_space(text))
 
 
 @torch.no_grad()
 def null_caption(network: TIJepa) -> CaptionFeatures:
-    """Compute what saying nothing contributes, as one caption: the null text, and the mean of all sentences (zero)."""
+    """Compute what an empty caption contributes: the null text, and the mean of all sentences (zero)."""
     null = network.null_features(1)
     return _caption_features(
         network, network.caption_keys(null), network.sentence_space.mean.new_zeros(1, network.config.text_components)
@@ -157,7 +157,7 @@ def null_caption(network: TIJepa) -> CaptionFeatures:
 
 @torch.no_grad()
 def pair_energies(network: TIJepa, pictures: PictureFeatures, captions: CaptionFeatures) -> Energies:
-    """Return the energies (M, L) of all pairs; memory grows with M x L only by the result's six numbers a pair."""
+    """Return the energies (M, L) of all pairs; memory grows with M x L only by six numbers per pair."""
     num_pictures, num_captions = len(pictures.targets), len(captions.sentences)
     everything = torch.arange(num_pictures * num_captions, device=pictures.targets.device)
     hidden = hidden_energies(network, pictures, captions, everything // num_captions, everything % num_captions)
@@ -166,7 +166,7 @@ def pair_energies(network: TIJepa, pictures: PictureFeatures, captions: CaptionF
 
 @torch.no_grad()
 def quick_energies(network: TIJepa, pictures: PictureFeatures, captions: CaptionFeatures) -> Energies:
-    """Return the energies (M, L) of all pairs with zeros for `text_to_hidden`, the only term that is costly."""
+    """Return the energies (M, L) of all pairs with zeros for `text_to_hidden`, the only costly term."""
     to_image = _text_to_image(network, pictures.targets, captions.pictures)
     to_text = _image_to_text(pictures.sentences, captions.sentences)
     compared = to_text.new_zeros(*to_text.shape, 0)
@@ -180,7 +180,7 @@ def quick_energies(network: TIJepa, pictures: PictureFeatures, captions: Caption
 def hidden_energies(
     network: TIJepa, pictures: PictureFeatures, captions: CaptionFeatures, rows: Tensor, columns: Tensor
 ) -> Tensor:
-    """Return the term `text_to_hidden` (P,) of the pairs of picture `rows` and caption `columns`, both (P,) long."""
+    """Return the term `text_to_hidden` (P,) for pairs of picture `rows` and caption `columns`, both (P,) long."""
     result = pictures.targets.new_zeros(len(rows))
     views = _views_on(network, result.device)
     for block in blocks(len(rows), PAIRS_AT_ONCE):
@@ -203,7 +203,7 @@ def _caption_features(network: TIJepa, keys: CaptionKeys, sentences: Tensor) -> 
 
 
 def _text_to_image(network: TIJepa, targets: Tensor, predicted: Tensor) -> Tensor:
-    """Energies (M, L) of targets (M, N, D) with the features (L, N, D) that captions predict."""
+    """Energies (M, L) of targets (M, N, D) given the features (L, N, D) that captions predict."""
     whole = torch.arange(network.config.num_patches, device=targets.device)
     null = network.text_to_image(whole, network.caption_keys(network.null_features(1)), None)  # (1, N, D)
     gained = (predicted - null).flatten(1)  # (L, N D)
@@ -213,12 +213,12 @@ def _text_to_image(network: TIJepa, targets: Tensor, predicted: Tensor) -> Tenso
 
 
 def _image_to_text(predictions: Sequence[Tensor], sentences: Tensor) -> Tensor:
-    """Energies (M, L) of sentence features (L, K) with those that pictures predict, (M, K) for each view."""
+    """Energies (M, L) of sentence features (L, K) given the predictions of pictures, (M, K) for each view."""
     return torch.stack([_sentence_gain(each, _squared(each), sentences) for each in predictions]).mean(dim=0)
 
 
 def _sentence_gain(predicted: Tensor, squares: Tensor, sentences: Tensor) -> Tensor:
-    # |p - t|^2 - |t|^2, the mean caption being zero
+    # |p - t|^2 - |t|^2, because the mean caption is zero
     return squares[:, None] - 2 * predicted @ sentences.T / predicted.shape[1]
 
 
@@ -237,7 +237,7 @@ def _views_on(network: TIJepa, device: torch.device) -> tuple[View, ...]:
 
 
 def _expand_captions(keys: CaptionKeys, times: int) -> CaptionKeys:
-    """Repeat one caption `times` times, without a copy."""
+    """Repeat one caption `times` times without copying it."""
     layers = tuple(KeyValue(*(tensor.expand(times, -1, -1, -1) for tensor in kept)) for kept in keys.layers)
     return CaptionKeys(layers, keys.mask.expand(times, -1))
 

@@ -1,4 +1,4 @@
-"""Features of pictures and captions, kept by their content so that nothing is computed twice, within a bound of memory.
+"""Features of pictures and captions, cached by content so that nothing is computed twice, within a memory limit.
 
 Letters in shapes: M pictures, L captions, S picture side, T text tokens.
 """
@@ -25,15 +25,15 @@ from jepa_app.matching.scoring import Scorer
 from jepa_app.models.blocks import KeyValue
 from jepa_app.models.ti_jepa import CaptionKeys
 
-MAX_BYTES = 384 * 2**20  # 1,000 pictures of 64 patches take some 300 MB, 1,000 captions some 60
+MAX_BYTES = 384 * 2**20  # 1,000 pictures of 64 patches take about 300 MB, 1,000 captions about 60 MB
 
 Features = TypeVar("Features", PictureFeatures, CaptionFeatures)
 
 
 class FeatureCache:
-    """What a scorer computes once for each picture and caption; the least recently used are forgotten first.
+    """Caches what a scorer computes for each picture and caption; the least recently used entries are dropped first.
 
-    Callers take turns: it is not made for several threads at once.
+    It is not thread-safe: callers must take turns.
     """
 
     def __init__(self, scorer: Scorer, max_bytes: int = MAX_BYTES) -> None:
@@ -46,7 +46,7 @@ class FeatureCache:
         return len(self._kept)
 
     def pictures(self, pixels: Tensor) -> PictureFeatures:
-        """Return the features of pictures (M, 3, S, S) in [-1, 1], computing those that are not kept."""
+        """Return the features of pictures (M, 3, S, S) in [-1, 1], computing those that are not cached."""
         keys = [hashlib.sha256(picture.contiguous().numpy().tobytes()).digest() for picture in pixels]
 
         def compute(rows: list[int]) -> list[PictureFeatures]:
@@ -56,10 +56,10 @@ class FeatureCache:
         return join_pictures(self._find(keys, compute, PICTURES_AT_ONCE))
 
     def captions(self, captions: Sequence[str]) -> CaptionFeatures:
-        """Return the features of captions, computing those that are not kept.
+        """Return the features of captions, computing those that are not cached.
 
         Raises:
-            ValueError: a caption has more word pieces than the encoder takes.
+            ValueError: a caption has more word pieces than the encoder accepts.
         """
 
         def compute(rows: list[int]) -> list[CaptionFeatures]:
@@ -80,7 +80,7 @@ class FeatureCache:
                 missing.setdefault(key, row)
             else:
                 self._kept.move_to_end(key)
-                found[key] = kept  # type: ignore[assignment]  # bytes are pictures' keys, text is captions'
+                found[key] = kept  # type: ignore[assignment]  # the keys of pictures are bytes, those of captions are text
         rows = list(missing.values())
         for block in blocks(len(rows), at_once):
             for row, features in zip(rows[block], compute(rows[block]), strict=True):
@@ -97,7 +97,7 @@ class FeatureCache:
 
 
 def bytes_of(features: object) -> int:
-    """The memory that the tensors of features take."""
+    """Return the memory in bytes that the tensors of features take."""
     return sum(tensor.element_size() * tensor.numel() for tensor in _tensors(features))
 
 
@@ -113,7 +113,7 @@ def _tensors(part: object) -> Iterator[Tensor]:
 
 
 def split_pictures(features: PictureFeatures) -> list[PictureFeatures]:
-    """Part the features of M pictures into M of one picture each, which share no memory."""
+    """Split the features of M pictures into M features of one picture each, which share no memory."""
     return [
         PictureFeatures(
             targets=features.targets[row, None].clone(),
@@ -127,7 +127,7 @@ def split_pictures(features: PictureFeatures) -> list[PictureFeatures]:
 
 
 def join_pictures(parts: Sequence[PictureFeatures]) -> PictureFeatures:
-    """Put the features of pictures together."""
+    """Join the features of pictures."""
     return PictureFeatures(
         targets=torch.cat([part.targets for part in parts]),
         kept=tuple(_joined(layers) for layers in zip(*(part.kept for part in parts), strict=True)),
@@ -138,7 +138,7 @@ def join_pictures(parts: Sequence[PictureFeatures]) -> PictureFeatures:
 
 
 def split_captions(features: CaptionFeatures) -> list[CaptionFeatures]:
-    """Part the features of L captions into L of one caption each, which share no memory and have no padding."""
+    """Split the features of L captions into L features of one caption each, without shared memory or padding."""
     lengths = features.keys.mask.sum(dim=1).tolist()
     return [
         CaptionFeatures(
@@ -154,7 +154,7 @@ def split_captions(features: CaptionFeatures) -> list[CaptionFeatures]:
 
 
 def join_captions(parts: Sequence[CaptionFeatures]) -> CaptionFeatures:
-    """Put the features of captions together, padded to the longest."""
+    """Join the features of captions, padded to the longest."""
     longest = max(part.keys.mask.shape[1] for part in parts)
     return CaptionFeatures(
         keys=CaptionKeys(
@@ -172,7 +172,7 @@ def _rows_of(layers: tuple[KeyValue, ...], row: int, length: int | None = None) 
 
 
 def _joined(parts: Sequence[tuple[KeyValue, ...]], length: int | None = None) -> tuple[KeyValue, ...]:
-    """Join the layers of several, each layer by itself, padded to a length if it is given."""
+    """Join the layers of several parts, layer by layer, padded to a length if one is given."""
     return tuple(
         KeyValue(*(torch.cat([_padded(tensor, length) for tensor in tensors]) for tensors in zip(*layer, strict=True)))
         for layer in zip(*parts, strict=True)

@@ -1,7 +1,7 @@
-"""Which words of a caption help to predict which patches of a picture: the energy of one pair, taken apart.
+"""Which words of a caption help to predict which patches of a picture: the energy of one pair, broken down.
 
-A word's effect is what changes when it is dropped: the caption without it is encoded anew, since the text encoder mixes
-every word into the features of all others. A caption without its only word says nothing (`energies.null_caption`).
+A word's effect is what changes when it is dropped: the caption is encoded again without it, because the text encoder
+mixes every word into the features of all others. A caption without its only word is empty (`energies.null_caption`).
 
 Letters in shapes: W words, N patches, D width, S picture side.
 """
@@ -26,19 +26,19 @@ from jepa_app.matching.scoring import Scorer
 from jepa_app.models.text import MAX_TOKENS
 from jepa_app.models.tokenizer import check_pixels
 
-# What people see as one word: hyphens and apostrophes stay inside, punctuation and brackets stay outside.
+# What people see as one word: it includes hyphens and apostrophes but not punctuation or brackets.
 WORD = re.compile(r"[^\s,;:.!?\"“”„«»()\[\]{}，。；：！？、（）]+(?:\.\d+)?")
-MAX_WORDS = MAX_TOKENS - 2  # the encoder reads no more word pieces, and a word has one at least
+MAX_WORDS = MAX_TOKENS - 2  # the encoder reads no more word pieces, and a word has at least one
 
 
 @dataclass(frozen=True)
 class MatchMaps:
-    """The energy of one picture and one caption, taken apart by words and patches.
+    """The energy of one picture and one caption, broken down by words and patches.
 
     Attributes:
         words: the W words of the caption, as typed.
         grid: patches along one side; N = grid x grid, row by row.
-        energy: of the whole caption, the number that `Scorer.score` gives; lower is better.
+        energy: of the whole caption, as `Scorer.score` returns it; lower is better.
         contribution: (W,) energy without the word minus energy with it; above zero where the word improves the match.
         patch_error: (N,) mean squared error of each patch's features (layer-normalised, so about 1 where nothing is
             known) predicted from the caption alone.
@@ -57,12 +57,12 @@ class MatchMaps:
 
 
 def words_of(caption: str) -> list[re.Match[str]]:
-    """The words of a caption with their places, without the punctuation around them."""
+    """Return the words of a caption with their positions, without the punctuation around them."""
     return list(WORD.finditer(caption))
 
 
 def captions_without(caption: str) -> list[str]:
-    """The caption once for each of its words, without this word: W captions; an only word leaves an empty one."""
+    """Return W captions, each without one of the W words; dropping an only word leaves an empty caption."""
     words = words_of(caption)
     if len(words) == 1:
         return [""]
@@ -71,10 +71,10 @@ def captions_without(caption: str) -> list[str]:
 
 @torch.no_grad()
 def match_maps(scorer: Scorer, pixels: Tensor, caption: str) -> MatchMaps:
-    """Take the energy of a picture (3, S, S) in [-1, 1] and a caption apart.
+    """Break down the energy of a picture (3, S, S) in [-1, 1] and a caption.
 
     Raises:
-        ValueError: the caption holds no word or too many, or the picture is of another size or not finite.
+        ValueError: the caption has no words or too many, or the picture has the wrong size or is not finite.
     """
     words = tuple(word.group() for word in words_of(caption))
     if not 1 <= len(words) <= MAX_WORDS:
@@ -107,5 +107,5 @@ def _in_blocks(texts: list[str]) -> list[list[str]]:
 
 
 def _patch_errors(picture: PictureFeatures, captions: CaptionFeatures) -> Tensor:
-    """Mean squared errors (L, N) of the patches of one picture that captions predict."""
+    """Return the mean squared errors (L, N) of the patches of one picture as predicted from captions."""
     return (captions.pictures - picture.targets).square().mean(dim=2)

@@ -1,4 +1,4 @@
-"""How well pictures and captions match: the energy of a pair, and the probability read from it.
+"""How well pictures and captions match: the energy of a pair, and the probability derived from it.
 
 Letters in shapes: M pictures, L captions, S picture side.
 """
@@ -53,7 +53,7 @@ class Scorer:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, device: torch.device | str | None = None) -> "Scorer":
-        """Load the part `ti-jepa` of a weights folder or hub id; `device` is a GPU if there is one unless given.
+        """Load the part `ti-jepa` of a weights folder or hub id; `device` defaults to a GPU if there is one.
 
         Raises:
             ValueError: the weights are missing, broken or of another kind.
@@ -70,7 +70,7 @@ class Scorer:
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes."""
+        """Device of the network."""
         return self.network.null_text.device
 
     def score(self, pictures: Tensor | Sequence[Image.Image], captions: Sequence[str]) -> Scores:
@@ -81,7 +81,8 @@ class Scorer:
             captions: L captions.
 
         Raises:
-            ValueError: no picture, no caption, pictures of another size or not finite, an over-long caption.
+            ValueError: there is no picture or no caption, a picture has the wrong size or is not finite, or a caption
+                is too long.
         """
         energy = self.combine(self.energies(as_pixels(pictures, self.image_size), captions))
         return Scores(energy, self.probability(energy))
@@ -115,7 +116,7 @@ class Scorer:
         return match_probability(self.network.config, energy)
 
     def standing(self, energy: Tensor) -> Standing | None:
-        """Return where these energies stand among the references, None where the weights hold none."""
+        """Return where these energies stand among the references, or None if the weights contain none."""
         config = self.network.config
         if not config.matched_quantiles:
             return None
@@ -127,7 +128,7 @@ class Scorer:
 def combined(config: TIJepaConfig, terms: Tensor) -> Tensor:
     """Return the weighted mean (...) of an energy's terms (..., 3 or 6), on the CPU."""
     weights = torch.tensor(config.energy_weights)
-    return terms[..., : len(weights)].cpu() @ (weights / weights.sum())  # fewer where never calibrated
+    return terms[..., : len(weights)].cpu() @ (weights / weights.sum())  # fewer if the weights were never calibrated
 
 
 def match_probability(config: TIJepaConfig, energy: Tensor) -> Tensor:
@@ -136,12 +137,12 @@ def match_probability(config: TIJepaConfig, energy: Tensor) -> Tensor:
 
 
 def as_pixels(pictures: Tensor | Sequence[Image.Image], side: int) -> Tensor:
-    """Return pictures as pixels (M, 3, side, side) in [-1, 1], as `to_pixels` makes them; tensors stay as they are."""
+    """Return pictures as pixels (M, 3, side, side) in [-1, 1], as `to_pixels` does; tensors are unchanged."""
     return pictures if isinstance(pictures, Tensor) else to_pixels(pictures, side)
 
 
 def _share_above(quantiles: tuple[float, ...], energy: Tensor) -> Tensor:
-    """Return the shares in [0, 1] of a distribution, given by its evenly spaced quantiles, that lie above energies."""
+    """Return the share in [0, 1] of a distribution, given by evenly spaced quantiles, that lies above each energy."""
     edges = torch.tensor(quantiles)
     place = torch.searchsorted(edges, energy.contiguous()).clamp(1, len(edges) - 1)
     low, high = edges[place - 1], edges[place]

@@ -1,7 +1,7 @@
-"""Energies of many pictures and captions: all of a table row by row, or the pairs of a list.
+"""Energies of many pictures and captions: a whole table row by row, or a list of pairs.
 
-Each picture and each caption is encoded once. All terms of the energy but one are a matrix product; that one costs a
-predictor pass a pair, so of a large table it can be left out for all but the most promising captions of each picture.
+Each picture and each caption is encoded once. All terms of the energy but one are a matrix product. That one costs a
+predictor pass per pair, so in a large table it can be left out for all but the most promising captions of each picture.
 
 Letters in shapes: M pictures, L captions, P pairs, S picture side.
 """
@@ -25,11 +25,11 @@ from jepa_app.models.tokenizer import check_pixels
 
 
 def table_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str]) -> Iterator[Tensor]:
-    """Yield the energies of pictures (M, 3, S, S) with L captions, some rows (M', L) at a time, on the CPU.
+    """Yield the energies of pictures (M, 3, S, S) with L captions, a few rows (M', L) at a time, on the CPU.
 
     Raises:
-        ValueError: there is no picture or no caption, a picture is of another size or not finite, or a caption is too
-            long.
+        ValueError: there is no picture or no caption, a picture has the wrong size or is not finite, or a caption is
+            too long.
     """
     network = cache.scorer.network
     _check(cache, pixels, captions)
@@ -39,7 +39,7 @@ def table_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str]) -> 
 
 
 def best_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str], best: int) -> Iterator[Tensor]:
-    """Yield as `table_rows`, but NaN for all but the `best` captions of each picture by the quick terms alone.
+    """Like `table_rows`, but with NaN for all but the `best` captions of each picture by the quick terms alone.
 
     Raises:
         ValueError: as `table_rows`, or `best` is below 1.
@@ -63,7 +63,7 @@ def best_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str], best
 def listed_pairs(
     cache: FeatureCache, pixels: Tensor, captions: Sequence[str], rows: Sequence[int], columns: Sequence[int]
 ) -> Tensor:
-    """Return the energies (P,) of the pairs of pictures (M, 3, S, S) and captions named by `rows` and `columns`.
+    """Return the energies (P,) of the pairs of pictures (M, 3, S, S) and captions given by `rows` and `columns`.
 
     Raises:
         ValueError: as `table_rows`.
@@ -78,7 +78,7 @@ def listed_pairs(
 
 
 def _rows_at_once(pairs: int) -> int:
-    """How many rows of so many costly pairs come together: so few that who waits for them is not kept waiting."""
+    """Return how many rows, each with this many costly pairs, to compute together; few enough for frequent updates."""
     return max(1, min(PICTURES_AT_ONCE, PAIRS_AT_ONCE // pairs))
 
 

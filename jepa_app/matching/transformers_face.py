@@ -1,4 +1,4 @@
-"""TI-JEPA as transformers knows models: `TIJepaModel`, its configuration and its processor, registered for `AutoModel`.
+"""TI-JEPA as a transformers model: `TIJepaModel`, its configuration and its processor, registered for `AutoModel`.
 
     model = TIJepaModel.from_pretrained("weights")
     inputs = TIJepaProcessor.from_pretrained("weights")(images=[picture], text=["red apple", "blue car"])
@@ -27,11 +27,11 @@ from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizer import check_pixels
 
-PART = "ti-jepa"  # of a weights folder in this project's own layout
+PART = "ti-jepa"  # subfolder of a weights folder in this project's own layout
 
 
 class TIJepaFaceConfig(PretrainedConfig):
-    """Holds the settings of a `TIJepaConfig` in `settings`, as a dictionary that JSON can keep."""
+    """Holds the settings of a `TIJepaConfig` in `settings`, as a dictionary that can be stored as JSON."""
 
     model_type = "ti_jepa"
 
@@ -76,7 +76,7 @@ class TIJepaModel(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        # Tensors come from the file; only what the file does not hold is made here: the rotary factors.
+        # Tensors come from the file; only the rotary factors, which the file does not contain, are made here.
         if isinstance(module, GridPositions):
             grid = round((len(module.cos) - 1) ** 0.5)
             fresh = GridPositions(grid, module.cos.shape[1])
@@ -85,9 +85,9 @@ class TIJepaModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, source: Path | str, *arguments: Any, **options: Any) -> "TIJepaModel":  # type: ignore[override]
-        """Load a folder or hub id: this project's layout (the part `ti-jepa` of it), or what `save_pretrained` wrote.
+        """Load a folder or hub id in this project's layout (its part `ti-jepa`), or one that `save_pretrained` wrote.
 
-        The other arguments are those of `PreTrainedModel.from_pretrained`, for the second kind.
+        The other arguments go to `PreTrainedModel.from_pretrained` and apply only to the second kind.
 
         Raises:
             ValueError: the weights are missing, broken, incomplete or of another kind.
@@ -101,7 +101,7 @@ class TIJepaModel(PreTrainedModel):
         model, facts = super().from_pretrained(source, *arguments, output_loading_info=True, **options)
         wrong = {kind: sorted(map(str, facts[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
         if any(wrong.values()):
-            raise ValueError(f"the weights in {source} are not those of their config ({wrong}); restore the folder")
+            raise ValueError(f"the weights in {source} do not match their config ({wrong}); restore the folder")
         assert isinstance(model, cls)
         return model
 
@@ -111,11 +111,11 @@ class TIJepaModel(PreTrainedModel):
 
         Args:
             pixel_values: (M, 3, S, S) in [-1, 1].
-            text_tokens: (L, T, W) token features of the captions by the frozen text encoder.
+            text_tokens: (L, T, W) token features of the captions from the frozen text encoder.
             text_mask: (L, T) bool, True on real tokens.
 
         Raises:
-            ValueError: pictures of another size or not finite.
+            ValueError: the pictures have the wrong size or are not finite.
         """
         settings = self.network.config
         check_pixels(pixel_values, settings.image_size)
@@ -127,7 +127,7 @@ class TIJepaModel(PreTrainedModel):
 
 
 class TIJepaProcessor:
-    """Turns pictures and captions into what `TIJepaModel` takes."""
+    """Turns pictures and captions into the inputs of `TIJepaModel`."""
 
     def __init__(self, image_size: int, text_encoder: TextEncoder) -> None:
         self.image_size = image_size
@@ -135,7 +135,7 @@ class TIJepaProcessor:
 
     @classmethod
     def from_pretrained(cls, source: Path | str) -> "TIJepaProcessor":
-        """Make the processor of weights in either layout; the text encoder comes with the requirements.
+        """Make the processor for weights in either layout; the text encoder is installed with the requirements.
 
         Raises:
             ValueError: the weights are missing or of another kind.
@@ -152,7 +152,7 @@ class TIJepaProcessor:
     def __call__(self, images: Sequence[Image.Image] | Tensor, text: Sequence[str]) -> BatchFeature:
         """Return `pixel_values` (M, 3, S, S) in [-1, 1], `text_tokens` (L, T, W) and `text_mask` (L, T).
 
-        Of a picture that is not square the central square is taken; transparency is laid on white.
+        If a picture is not square, its central square is used; transparency is composited on white.
 
         Raises:
             ValueError: there is no picture or no caption, or a caption is too long.
@@ -165,7 +165,7 @@ class TIJepaProcessor:
 
 
 def own_part(source: Path | str) -> Path | None:
-    """The folder of TI-JEPA's weights in this project's layout, None if the source is of transformers' own.
+    """Return the folder of TI-JEPA's weights in this project's layout, or None if it is in transformers' layout.
 
     Raises:
         ValueError: the source is neither a folder nor a hub id.

@@ -6,13 +6,15 @@ import shutil
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 OpenPage = Callable[..., Page]  # the fixture `open_studio`
 PATIENCE_MS = 60_000  # for anything on a busy machine
+open_streams: WeakKeyDictionary[Page, set[Request]] = WeakKeyDictionary()  # on which Gradio's answers come
 
 
 def find_chromium() -> str | None:
@@ -50,11 +52,36 @@ def open_page(
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     watch(page)
+    _watch_streams(page)
     page.goto(address)
     page.wait_for_selector("#player .tiles i")
     page.wait_for_selector("#seed input", state="attached")  # the settings, which may come after the player
     page.wait_for_function("document.fonts.status === 'loaded'")
     return page
+
+
+def _watch_streams(page: Page) -> None:
+    streams = open_streams[page] = set()
+
+    def began(request: Request) -> None:
+        if "/queue/data" in request.url:
+            streams.add(request)
+
+    def ended(request: Request) -> None:
+        streams.discard(request)
+
+    page.on("request", began)
+    page.on("requestfinished", ended)
+    page.on("requestfailed", ended)
+
+
+def reload(page: Page) -> None:
+    """Load the page again when no stream is open: Gradio would log that it was cut off."""
+    for _ in range(PATIENCE_MS // 20):
+        if not open_streams[page]:
+            break
+        page.wait_for_timeout(20)
+    page.reload()
 
 
 def generate(page: Page, prompt: str, steps: int = 4) -> None:

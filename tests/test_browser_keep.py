@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 from jepa_app.studio.export import animation_kinds, read_settings
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio
-from tests.browser import OpenPage, generate, shown_picture, wait_for_status
+from tests.browser import OpenPage, generate, reload, shown_picture, wait_for_status
 from tests.studio_server import Gate
 
 # "default": the server's own libraries warn in this process
@@ -81,7 +81,7 @@ def test_a_step_is_saved_with_its_settings_or_without(open_studio: OpenPage) -> 
     assert page.is_checked(".keep-settings input")
     page.uncheck(".keep-settings input")
     assert b"parameters" not in export(page, "png")[1]
-    page.reload()  # the choice is kept
+    reload(page)  # the choice is kept
     page.wait_for_selector("#player .tiles i")
     assert not page.is_checked(".keep-settings input")
 

@@ -11,7 +11,16 @@ from playwright.sync_api import Page
 
 from jepa_app.studio.export import png_settings, run_settings
 from jepa_app.studio.requests import GenerateRequest
-from tests.browser import OpenPage, counter, generate, shown_picture, sideways_scroll, wait_for_status, wait_for_value
+from tests.browser import (
+    OpenPage,
+    counter,
+    generate,
+    reload,
+    shown_picture,
+    sideways_scroll,
+    wait_for_status,
+    wait_for_value,
+)
 from tests.studio_server import Gate
 
 # "default": the server's own libraries warn in this process
@@ -174,7 +183,7 @@ def test_the_history_shows_a_run_again(open_studio: OpenPage) -> None:
     page.fill(FIELDS["guidance"], "4")
     generate(page, "blue car", steps=3)
     assert page.locator(".kept").count() == 2
-    page.reload()
+    reload(page)
     page.wait_for_selector(".kept:nth-child(2)")
     page.click(".kept:nth-child(2)")
     wait_for_value(page, FIELDS["seed"], seed)
@@ -193,7 +202,7 @@ def test_the_history_shows_a_run_again(open_studio: OpenPage) -> None:
     assert counter(page) == "2 / 2"
     page.click(".history-clear")
     assert page.is_hidden(".history")
-    page.reload()
+    reload(page)
     page.wait_for_selector("#player .tiles i")
     assert page.is_hidden(".history")
 

@@ -12,7 +12,16 @@ from playwright.sync_api import Page
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio
 from jepa_app.ui.player.player import delta
-from tests.browser import OpenPage, counter, generate, shown_picture, sideways_scroll, wait_for_status, wait_for_value
+from tests.browser import (
+    OpenPage,
+    counter,
+    generate,
+    reload,
+    shown_picture,
+    sideways_scroll,
+    wait_for_status,
+    wait_for_value,
+)
 from tests.studio_server import PATIENCE, Gate
 
 # "default": the server's own libraries warn in this process
@@ -206,7 +215,7 @@ def test_a_reloaded_page_comes_back_to_its_run(open_studio: OpenPage) -> None:
     page.fill("#seed input", "77")
     generate(page, "red apple", steps=6)
     final = pixels(page)
-    page.reload()
+    reload(page)
     wait_for_status(page, "Your last run")
     assert counter(page) == "6 / 6"
     assert np.array_equal(pixels(page), final)

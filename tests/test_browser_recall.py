@@ -96,7 +96,7 @@ def test_pictures_without_settings_change_nothing(open_studio: OpenPage, tmp_pat
         ("plain.png", "plain.png contains no settings"),
         ("<b>notes.png", "<b>notes.png is not a readable picture"),
         ("cut.png", "cut.png is damaged"),
-        ("long.png", "long.png was made in 17 steps; this model takes at most 16"),
+        ("long.png", "long.png was made in 17 steps; this model allows at most 16"),
     ):
         page.set_input_files(".from-picture input", tmp_path / name)
         wait_for_note(page, told)

@@ -105,7 +105,7 @@ def test_a_score_takes_an_address_a_data_url_and_base64(tools: Tools) -> None:
         ("generate_image", {"prompt": " "}, "prompt is empty"),
         ("generate_image", {"prompt": "apple", "steps": 99}, "steps is 99; allowed: a whole number from 1 to 64"),
         ("generate_image", {}, "'prompt' is a required property"),
-        ("score", {"picture": "", "captions": "apple"}, "no picture yet"),
+        ("score", {"picture": "", "captions": "apple"}, "there is no picture yet"),
         ("score", {"picture": "/home/me/apple.png", "captions": "apple"}, "send the bytes of a picture file as base64"),
         ("score", {"picture": "bm8gcGljdHVyZQ==", "captions": "apple"}, "the picture is not a readable picture"),
         ("score", {"picture": "http://127.0.0.1:1/a.png", "captions": "apple"}, "127.0.0.1 is not a public address"),

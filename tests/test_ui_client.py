@@ -175,7 +175,7 @@ def test_score_refuses_bad_pictures_and_captions(client: Client, tmp_path: Path)
     ):
         with pytest.raises(AppError, match=told):
             client.predict(handle_file(picture), captions, api_name="/score")
-    with pytest.raises(AppError, match="no picture yet"):
+    with pytest.raises(AppError, match="there is no picture yet"):
         client.predict(None, "apple", api_name="/score")
 
 

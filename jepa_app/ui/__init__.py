@@ -1,1 +1,1 @@
-"""The page in the browser: one folder a tab, each with its layout, then its wiring; no file here knows torch."""
+"""The page in the browser: one folder per tab, each with its layout and its wiring; no file here uses torch."""

@@ -1,4 +1,4 @@
-"""The one place where mistakes become messages on the page."""
+"""Turns exceptions into messages on the page."""
 
 import html
 import logging
@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def shown_to_user() -> Iterator[None]:
-    """Turn a user's mistake (`ValueError`) into a message on the page; anything else is logged and apologised for.
+    """Turn a user's mistake (`ValueError`) into a message on the page; log anything else and show an apology.
 
-    The message is shown as HTML by the page, so what the user typed is escaped.
+    The page shows the message as HTML, so what the user typed is escaped.
     """
     try:
         yield
@@ -25,18 +25,18 @@ def shown_to_user() -> Iterator[None]:
     except ValueError as mistake:
         message = html.escape(str(mistake), quote=False)
         raise gr.Error(message, print_exception=False) from mistake
-    except Exception as failure:  # the edge: without it the page would show an empty error
+    except Exception as failure:  # the outermost layer: without it the page would show an empty error
         log.exception("an event failed")
         raise gr.Error(
-            "Something went wrong on the server; its log tells what. Your inputs are kept, please try again.",
+            "Something went wrong on the server; its log has the details. Your inputs are kept; please try again.",
             print_exception=False,
         ) from failure
 
 
 def answering(ask: Callable[[object], dict[str, Any]]) -> Callable[[object], dict[str, Any]]:
-    """Let a function that the page's scripts call answer {"error": what was wrong} instead of raising.
+    """Make a function that the page's scripts call return {"error": message} instead of raising.
 
-    The scripts show it through textContent, so nothing is escaped.
+    The scripts show the message through textContent, so nothing is escaped.
     """
 
     @wraps(ask)

@@ -1,4 +1,4 @@
-"""A piece of the page from its own HTML and JavaScript files, with its words from texts.py and texts_zh.py."""
+"""A fragment of the page, built from its own HTML and JavaScript files and the words in texts.py and texts_zh.py."""
 
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ HERE = Path(__file__).parent
 
 
 def fragment(path: str, *more_scripts: str, **options: Any) -> gr.HTML:
-    """The page's piece at `path`, such as "match/ranking": PATH.html run by common.js, PATH.js and `more_scripts`.
+    """Return the fragment at `path`, such as "match/ranking": PATH.html, run by common.js, PATH.js and `more_scripts`.
 
-    The scripts lie beside it; `options` go to gr.HTML. Its words are the tables of its name in capitals (RANKING), in
-    texts.py and texts_zh.py.
+    The scripts are in the same folder; `options` go to gr.HTML. Its words are the tables with its name in capitals
+    (RANKING) in texts.py and texts_zh.py.
 
-    The template is static, so a new value redraws nothing by itself: the scripts `watch` it.
-    A subclass of gr.HTML would be no better: Gradio writes a stub file beside the source of every subclass.
+    The template is static, so a new value does not redraw anything by itself: the scripts `watch` it.
+    A subclass of gr.HTML would not help: Gradio writes a stub file beside the source of every subclass.
     """
     whole = HERE / path
     return gr.HTML(

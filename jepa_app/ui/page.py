@@ -1,4 +1,4 @@
-"""The page: header, tabs, what passes between the tabs, and how it is served."""
+"""The page: header, tabs, the handover between tabs, and how the page is served."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +25,13 @@ from jepa_app.ui.tidying import tidying
 
 HERE = Path(__file__).parent
 HOUR = 3600
-QUEUE_LENGTH = 64  # of what waits for a score; the engine has a line of its own for pictures
-THREADS = 320  # each stream holds one while it waits for its next step; more than the engine lets wait
-SESSIONS = 200  # sessions whose state is kept; Gradio's own 10,000 would grow for days
+QUEUE_LENGTH = 64  # requests that may wait for a score; the engine has its own line for pictures
+THREADS = 320  # each stream holds one while it waits for its next step; more than the engine's waiting line
+SESSIONS = 200  # sessions whose state is kept; Gradio's default of 10,000 would grow for days
 
 
 def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work) -> gr.Blocks:
-    """Build the whole page on a loaded studio; `on_gpu` wraps each heavy callable (a Space lends its GPU there)."""
+    """Build the whole page for a loaded studio; `on_gpu` wraps each heavy callable (a Space lends its GPU there)."""
     facts = studio.info()
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
         fragment("header")
@@ -72,7 +72,7 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
 
 
 def serving_options() -> dict[str, Any]:
-    """The arguments of `launch` that belong to the page rather than to the place where it runs."""
+    """Return the arguments of `launch` that belong to the page rather than to the machine it runs on."""
     return {
         "theme": studio_theme(),
         "css_paths": [
@@ -81,9 +81,9 @@ def serving_options() -> dict[str, Any]:
         ],
         "head": language.head(),
         "footer_links": ["api"],
-        "run_history": False,  # it would store every run, pictures and all, in the visitor's browser
+        "run_history": False,  # it would store every run, including its pictures, in the visitor's browser
         "max_threads": THREADS,
-        "mcp_server": True,  # the endpoints are tools for agents too
+        "mcp_server": True,  # endpoints are also tools for agents
         "app_kwargs": {"lifespan": tidying(HOUR)},
         "enable_monitoring": False,
         "state_session_capacity": SESSIONS,
@@ -94,7 +94,7 @@ def serving_options() -> dict[str, Any]:
 
 
 def _wire_handover(player: gr.HTML, match: MatchTab, tabs: gr.Tabs) -> None:
-    """The player's "Match this picture" opens the Match tab with the picture and its prompt as first caption."""
+    """Make the player's "Match this picture" open the Match tab with the picture and its prompt as first caption."""
 
     def on_match(last: dict[str, Any] | None, captions: str | None) -> tuple[Image.Image, str, gr.Tabs, gr.Tabs]:
         with shown_to_user():

@@ -1,4 +1,4 @@
-"""What every stream of the page has in common."""
+"""What all streams of the page have in common."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,10 @@ from gradio.blocks import Block
 from gradio.events import Dependency
 
 _SET_STOP = "() => ({ __type__: 'update', interactive: %s })"
-RUNNING, READY = _SET_STOP % "true", _SET_STOP % "false"  # what makes a Stop button follow its stream
+RUNNING, READY = _SET_STOP % "true", _SET_STOP % "false"  # they enable and disable a Stop button along with its stream
 
 
 def at_end(stream: Dependency, js: str, outputs: Sequence[Block] | None = None) -> None:
     """Run a script in the browser when a stream has ended: finished, stopped or failed."""
-    for ended in (stream.then, stream.failure):  # a stop counts as "then", an error does not
+    for ended in (stream.then, stream.failure):  # a stop triggers "then", an error does not
         ended(None, outputs=outputs, js=js, api_visibility="private")

@@ -1,4 +1,4 @@
-"""The look: porcelain and pine with viridian for action and marigold for what is new; fonts come with Gradio."""
+"""The look: porcelain and pine, viridian for actions and marigold for new tokens; the fonts come with Gradio."""
 
 import gradio as gr
 
@@ -10,10 +10,10 @@ PINE = gr.themes.Color(
     c50="#f6f7f3", c100="#eceee8", c200="#dce0d8", c300="#c2c9c0", c400="#93a09a", c500="#64726c",
     c600="#4d5a55", c700="#3a4641", c800="#222c28", c900="#17201c", c950="#0e1412",
 )  # fmt: skip
-# Of the fonts inside Gradio only some hold the whole Latin alphabet in the weights named here.
+# Only some of the fonts inside Gradio contain the whole Latin alphabet in the weights named here.
 BODY = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
 HEADINGS = gr.themes.LocalFont("Quicksand", weights=(700,))  # used by page.css
-# What each part of Gradio's look takes from the colours above; a `*` names a value of the theme.
+# Which of the colours above each part of Gradio's look uses; a `*` names a value of the theme.
 LOOK = {
     "body_background_fill": "*neutral_50",
     "body_background_fill_dark": "*neutral_950",

@@ -1,4 +1,4 @@
-"""Gradio deletes the files in its cache after a while, but not the folders that it made for each of them."""
+"""Removes the empty folders in Gradio's cache: Gradio deletes old files, but not the folder it made for each."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from gradio.utils import get_upload_folder
 
 
 def tidying(seconds: float) -> Callable[[object], AbstractAsyncContextManager[None]]:
-    """The lifespan of a server that every so many seconds removes folders which have been empty for as long."""
+    """Return a server lifespan that, every `seconds`, removes the folders that have been empty for that long."""
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -31,6 +31,6 @@ def tidying(seconds: float) -> Callable[[object], AbstractAsyncContextManager[No
 def remove_empty_folders(cache: Path, age: float) -> None:
     """Remove the folders in `cache` that have been empty for `age` seconds; a folder in use is never that old."""
     for folder in cache.iterdir() if cache.is_dir() else ():
-        with suppress(OSError):  # it is not empty, or somebody else has removed it
+        with suppress(OSError):  # it is not empty, or has been removed already
             if folder.is_dir() and time.time() - folder.stat().st_mtime > age:
                 folder.rmdir()

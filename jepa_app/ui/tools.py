@@ -1,4 +1,4 @@
-"""What agents see of the page: every public endpoint is a tool unless it is told otherwise here."""
+"""What agents see of the page: every public endpoint is a tool unless it is marked otherwise here."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -7,6 +7,6 @@ Work = TypeVar("Work", bound=Callable[..., Any])
 
 
 def no_tool(work: Work) -> Work:
-    """Keep an endpoint out of the tools: streams of base64 and tables are for programs."""
-    work._mcp_type = "endpoint"  # type: ignore[attr-defined]  # Gradio lists what has no kind or the kind "tool"
+    """Keep an endpoint from becoming a tool: streams of base64 and tables are meant for programs."""
+    work._mcp_type = "endpoint"  # type: ignore[attr-defined]  # Gradio lists endpoints of no kind or of the kind "tool"
     return work

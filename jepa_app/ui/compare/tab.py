@@ -1,4 +1,4 @@
-"""The Compare tab: a grid of pictures, each row and column with a value of its own, filled while they are made."""
+"""The Compare tab: a grid of pictures, with one value per row and column, which fills while they are made."""
 
 import time
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ from jepa_app.ui.fragment import fragment
 from jepa_app.ui.streams import READY, RUNNING, at_end
 from jepa_app.ui.tools import no_tool
 
-SECONDS_BETWEEN = 0.1  # deltas; what comes in between goes together
+SECONDS_BETWEEN = 0.1  # between deltas; frames that arrive in between are sent together
 
 MakeMany = Callable[[Sequence[GenerateRequest], Hashable], Generator[tuple[int, Frame], None, None]]
 
@@ -63,7 +63,7 @@ def build_compare_tab(make_many: MakeMany) -> None:
         guidance: float = usual.guidance,
         temperature: float = usual.temperature,
     ) -> Iterator[dict[str, Any]]:
-        """Make a grid of pictures over two of prompt, style, seed, steps, guidance, temperature; stream its cells."""
+        """Make a grid over two of prompt, style, seed, steps, guidance and temperature; stream its cells."""
         with shown_to_user():
             base = GenerateRequest(prompt=prompt, steps=steps, guidance=guidance, temperature=temperature, seed=seed)
             plan = make_grid(base, x_axis, x_values or "", y_axis, y_values or "")
@@ -80,7 +80,7 @@ def build_compare_tab(make_many: MakeMany) -> None:
         preprocess=False,
         show_progress="hidden",
         api_name="grid",
-        concurrency_limit=None,  # the engine lets in, makes wait and refuses
+        concurrency_limit=None,  # the engine admits requests, makes them wait or refuses them
     )
     at_end(running, READY, [stop])
     stop.click(None, cancels=[running], api_visibility="private")
@@ -103,7 +103,7 @@ def _axis(label: str, name: str, axis: str, values: str) -> tuple[gr.Dropdown, g
 
 
 def deltas(grid: Grid, frames: Iterator[tuple[int, Frame]]) -> Iterator[dict[str, Any]]:
-    """Turn frames as they come into what the browser gets: the grid at first, then cells, at last all of them again."""
+    """Turn arriving frames into what the browser receives: first the grid, then cells, finally all cells again."""
     plan = {"x": grid.x_axis, "y": grid.y_axis, "columns": list(grid.columns), "rows": list(grid.rows)}
     yield {"grid": plan, "cells": [], "done": False}
     latest: dict[int, Frame] = {}

@@ -1,1 +1,1 @@
-"""The Generate tab: the prompt, the runs that it starts, and what brings earlier ones back."""
+"""The Generate tab: the prompt, the runs that it starts, and ways to bring earlier runs back."""

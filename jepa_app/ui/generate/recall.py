@@ -1,4 +1,4 @@
-"""What comes back: settings from a picture, the page's address or the browser's history, and pictures to begin with."""
+"""What can be recalled: settings from a picture, the page's address or the browser's history, and starting pictures."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from jepa_app.ui.errors import answering
 from jepa_app.ui.fragment import fragment
 from jepa_app.ui.player.player import delta
 
-# Settings as the values of the controls, in their order; what is missing keeps the control's own. Then the accordion.
+# Settings as values of the controls, in their order; a missing setting keeps the control's value. Then the accordion.
 VALUES = """const values = %s.map((key, place) => (key in settings ? settings[key] : controls[place]));
   const negative = settings.negative_prompt ? { __type__: 'update', open: true } : { __type__: 'update' };"""
 FILL = "(settings, ...controls) => { %s return [...values, negative]; }"
@@ -25,9 +25,9 @@ NUMBERS: dict[str, Callable[[str], float]] = {"steps": int, "seed": int, "guidan
 
 
 def make_recall(max_steps: int, keep_picture: KeepPicture, weights: str) -> gr.HTML:
-    """What comes from elsewhere: settings inside pictures and links, and pictures to begin with.
+    """Return the controls that read settings from pictures and links, and that take starting pictures.
 
-    Events: `fill` (its value holds settings) and `link`.
+    Events: `fill` (its value contains settings) and `link`.
     """
 
     @answering
@@ -48,14 +48,14 @@ def make_recall(max_steps: int, keep_picture: KeepPicture, weights: str) -> gr.H
 
 
 def make_history() -> gr.HTML:
-    """The strip of finished runs that the browser keeps. Event: `pick` (its value is the run)."""
+    """Return the strip of finished runs that the browser keeps. Event: `pick` (its value is the run)."""
     return fragment("generate/history")
 
 
 def wire_recall(
     recall: gr.HTML, history: gr.HTML, player: gr.HTML, controls: list[gr.components.Component], negative: gr.Accordion
 ) -> None:
-    """Write settings into the controls, all in the browser; a run from the history is shown by the player as well."""
+    """Write settings into the controls, all in the browser; the player also shows a run picked from the history."""
     values = VALUES % list(REQUEST_KEYS)
     recall.fill(None, [recall, *controls], [*controls, negative], js=FILL % values, api_visibility="private")
     recall.link(None, [player, *controls], None, js=TELL_LINK, api_visibility="private")
@@ -63,29 +63,29 @@ def wire_recall(
 
 
 def picture_settings(upload: object, max_steps: int) -> dict[str, Any]:
-    """The settings inside a picture: {"name", "data"} as base64 in, {"settings"} out.
+    """Return the settings inside a picture: {"name", "data"} with base64 in, {"settings"} out.
 
     Raises:
-        ValueError: this is no picture, it holds no settings, or they are not allowed.
+        ValueError: the upload is not a picture, contains no settings, or its settings are not allowed.
     """
     data, name = _uploaded(upload)
     request = read_settings(data, name)
     if request.steps > max_steps:
-        raise ValueError(f"{name} was made in {request.steps} steps; this model takes at most {max_steps}")
+        raise ValueError(f"{name} was made in {request.steps} steps; this model allows at most {max_steps}")
     return {"settings": asdict(request)}
 
 
 def _uploaded(upload: object) -> tuple[bytes, str]:
     if not isinstance(upload, dict):
-        raise ValueError("this is no picture; send its name and its bytes as base64")
+        raise ValueError("the upload is not a picture; send its name and its bytes as base64")
     name = str(upload.get("name") or "the picture")
     return decode_base64(str(upload.get("data") or ""), name), name
 
 
 def link_settings(asked: object, max_steps: int) -> dict[str, Any]:
-    """The settings in a page's address that are allowed, each checked by itself, and the names of the others.
+    """Return the allowed settings in a page's address, each checked separately, and the names of the others.
 
-    Names that begin with two underscores are Gradio's own.
+    Names that start with two underscores belong to Gradio.
     """
     settings: dict[str, Any] = {}
     ignored: list[str] = []

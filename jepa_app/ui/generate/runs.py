@@ -1,4 +1,4 @@
-"""The runs of the Generate tab: what it asks the studio for, streamed to the player, and what ends them."""
+"""The runs of the Generate tab: requests to the studio, streams to the player, and how they end."""
 
 from collections.abc import Callable, Generator, Hashable, Iterator
 from contextlib import closing
@@ -17,12 +17,12 @@ from jepa_app.ui.player.player import KeptRuns, delta
 from jepa_app.ui.streams import at_end
 from jepa_app.ui.tools import no_tool
 
-# Tells the player that a run starts or ends, and makes the Stop button follow.
+# Tells the player that a run starts or ends, and updates the Stop button.
 TELL_PLAYER = """() => {
   document.dispatchEvent(new CustomEvent('jepa:run', { detail: '%s' }));
   return { __type__: 'update', interactive: %s };
 }"""
-# A run that goes on is asked for with the player's value; without words in the box it keeps its own.
+# A run is continued with the player's value; if the prompt box is empty, it keeps its own prompt.
 START_OF_EDIT = "(last, prompt, ...rest) => [last.edit, prompt || last.prompt, ...rest]"
 START, END = TELL_PLAYER % ("start", "true"), TELL_PLAYER % ("end", "false")
 
@@ -46,7 +46,7 @@ class GenerateControls:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateWork:
-    """What the tab asks the studio for."""
+    """What the tab needs from the studio."""
 
     watch: Callable[[GenerateRequest, Hashable], Generator[Frame | Waiting, None, None]]
     resume: Callable[[str, Hashable], Generator[Frame | Waiting, None, None]]
@@ -58,7 +58,7 @@ class GenerateWork:
 
 @dataclass(frozen=True, kw_only=True)
 class _Handlers:
-    """What the tab's events call; their names, arguments and docstrings are those of the endpoints."""
+    """The functions that the tab's events call; endpoints take over their names, arguments and docstrings."""
 
     generate: Callable[..., Iterator[dict[str, Any]]]
     edit: Callable[..., Iterator[dict[str, Any]]]
@@ -78,9 +78,9 @@ def _handlers(work: GenerateWork, weights: str) -> _Handlers:
         seed: int | None = None,
         best_of: int = 1,
     ) -> Iterator[dict[str, Any]]:
-        """Stream a picture for a prompt: one small delta a step, with the picture so far as base64.
+        """Stream a picture for a prompt: one small delta per step, with the picture so far as base64.
 
-        With `best_of` above 1 so many seeds are tried, and the last delta is of the picture that fits the prompt best.
+        With `best_of` above 1, that many seeds are tried, and the last delta shows the best match with the prompt.
         """
         with shown_to_user():
             request = _request(prompt, negative_prompt, steps, guidance, temperature, seed)
@@ -101,10 +101,10 @@ def _handlers(work: GenerateWork, weights: str) -> _Handlers:
         temperature: float,
         seed: int | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Stream a picture that begins with a kept run, named by `start` as {"job", "step", "redo", "ring"}.
+        """Stream a picture that starts from a kept run, given in `start` as {"job", "step", "redo", "ring"}.
 
-        `redo` are the positions to make anew (none: the run goes on from the step), `ring` whether those around them
-        are made anew too.
+        `redo` lists the positions to redo; if it is empty, the run continues from the step. `ring` says whether their
+        neighbours are redone too.
         """
         with shown_to_user():
             request = _request(prompt, negative_prompt, steps, guidance, temperature, seed)
@@ -112,7 +112,7 @@ def _handlers(work: GenerateWork, weights: str) -> _Handlers:
 
     @no_tool
     def resume(visitor: gr.Request, job: str) -> Iterator[dict[str, Any]]:
-        """Stream the steps that a kept run, stopped or lost on the way, does not have yet."""
+        """Stream the missing steps of a kept run that was stopped or lost."""
         with shown_to_user():
             yield from _deltas(weights, work.resume(str(job), visitor.session_hash))
 
@@ -124,15 +124,15 @@ def _handlers(work: GenerateWork, weights: str) -> _Handlers:
         temperature: float,
         seed: int | None = None,
     ) -> Image.Image:
-        """Make a picture for a prompt and return it as one PNG, with its settings and its seed inside the file.
+        """Make a picture for a prompt and return it as one PNG file with its settings and seed inside.
 
         Args:
-            prompt: what to see, a few words and perhaps a style, e.g. "red apple, twemoji style"
-            negative_prompt: what to keep out
-            steps: at most as many as the picture has tokens, 1 to 64; more predict fewer tokens at a time
-            guidance: 0 to 20, how strictly the words are followed; 1 is the plain model
-            temperature: 0 to 2; lower is calmer and more alike
-            seed: a whole number gives the same picture every time; leave it out for a random one
+            prompt: what the picture should show, in a few words, optionally with a style: "red apple, twemoji style"
+            negative_prompt: what the picture should not show
+            steps: 1 to 64, at most one per token of the picture; more steps predict fewer tokens at a time
+            guidance: 0 to 20, how closely the picture follows the prompt; 1 is the plain model
+            temperature: 0 to 2; lower values give calmer, more similar pictures
+            seed: a whole number that gives the same picture every time; leave it out for a random seed
         """
         with shown_to_user():
             return work.image(_request(prompt, negative_prompt, steps, guidance, temperature, seed))
@@ -143,14 +143,14 @@ def _handlers(work: GenerateWork, weights: str) -> _Handlers:
 def wire_runs(
     work: GenerateWork, weights: str, controls: GenerateControls, player: gr.HTML, run: gr.Button, stop: gr.Button
 ) -> None:
-    """The streams: a new run, one that begins with a kept one, one that was lost; and what ends them."""
+    """Wire the streams: a new run, a run that starts from a kept one, a resumed run; and what ends them."""
     handlers = _handlers(work, weights)
     inputs = controls.all()
     streaming: dict[str, Any] = {
         "outputs": [player],
-        "preprocess": False,  # the request checks itself; components would refuse with words of their own
+        "preprocess": False,  # the request checks itself; components would refuse with messages of their own
         "show_progress": "hidden",
-        "concurrency_limit": None,  # the engine lets in, makes wait and refuses
+        "concurrency_limit": None,  # the engine admits requests, makes them wait or refuses them
     }
     asked = [run.click, controls.prompt.submit]
     gr.on(asked, None, outputs=[stop], js=START, api_visibility="private")
@@ -197,7 +197,7 @@ def _request(
 ) -> GenerateRequest:
     return GenerateRequest(
         prompt=prompt,
-        negative_prompt="" if negative_prompt is None else negative_prompt,  # a box never opened holds None
+        negative_prompt="" if negative_prompt is None else negative_prompt,  # a box that was never opened contains None
         steps=_whole(steps),
         guidance=guidance,
         temperature=temperature,
@@ -206,5 +206,5 @@ def _request(
 
 
 def _whole(number: Any) -> Any:
-    """4.0 as 4: agents know of numbers only that they are numbers."""
+    """Return 4.0 as 4: agents do not distinguish whole numbers from others."""
     return int(number) if isinstance(number, float) and number.is_integer() else number

@@ -1,4 +1,4 @@
-"""The Generate tab: words in, a picture that grows step by step."""
+"""The Generate tab: a prompt in, and a picture that grows step by step."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from jepa_app.ui.player.player import make_player
 BEST_OF = (4, 9, 16)
 DEFAULTS = GenerateRequest(prompt="-")
 
-# As `in_style` does it, in the browser.
+# The same as `in_style`, in the browser.
 ADD_STYLE = f"""(style, prompt) => {{
   const bare = prompt.replace(/{STYLE_AT_END}/i, '').trim();
   return !style ? bare : bare ? `${{bare}}, ${{style}} style` : `${{style}} style`;
@@ -25,10 +25,10 @@ FIND_STYLE = f"""(prompt) => (prompt.match(/{STYLE_AT_END}/i) ?? ['', ''])[1].to
 
 
 def build_generate_tab(work: GenerateWork, styles: Sequence[str], num_tokens: int, weights: str) -> gr.HTML:
-    """Lay out the tab, wire it to what it asks for and return the player, for other tabs to listen to.
+    """Lay out the tab, wire it to the studio's callables and return the player, so that other tabs can listen to it.
 
-    `num_tokens` of a picture are the most steps there can be: each reveals one at least; `weights` are named in
-    the settings of a run.
+    A picture has `num_tokens` tokens and at most that many steps, because each step reveals at least one; `weights` are
+    named in the settings of a run.
     """
     max_steps = min(STEPS[1], num_tokens)
     with gr.Row(elem_id="generate-board"):
@@ -49,7 +49,7 @@ def build_generate_tab(work: GenerateWork, styles: Sequence[str], num_tokens: in
 
 
 def _compose(styles: Sequence[str]) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.Radio, list[gr.Button]]:
-    """Prompt, the two large buttons, style chips and examples."""
+    """Build the prompt, the two large buttons, the style chips and the examples."""
     prompt = gr.Textbox(
         label=texts.PROMPT_LABEL,
         placeholder=texts.PROMPT_PLACEHOLDER,
@@ -74,7 +74,7 @@ def _compose(styles: Sequence[str]) -> tuple[gr.Textbox, gr.Button, gr.Button, g
 
 
 def _settings(prompt: gr.Textbox, max_steps: int) -> tuple[GenerateControls, gr.Button, gr.Accordion]:
-    """Seed, sliders and the negative prompt in its accordion."""
+    """Build the seed, the sliders and the negative prompt in its accordion."""
     with gr.Row(elem_id="seed-row"):
         seed = gr.Number(
             None,
@@ -130,7 +130,7 @@ def _settings(prompt: gr.Textbox, max_steps: int) -> tuple[GenerateControls, gr.
 
 
 def _wire_words(prompt: gr.Textbox, style: gr.Radio, examples: list[gr.Button]) -> None:
-    """Chips and examples write into the prompt, and the prompt moves the chip; all in the browser."""
+    """Make chips and examples write into the prompt, and the prompt select the chip, entirely in the browser."""
     style.input(None, [style, prompt], [prompt], js=ADD_STYLE, api_visibility="private")
     prompt.change(None, [prompt], [style], js=FIND_STYLE, api_visibility="private")
     for button, example in zip(examples, texts.EXAMPLES, strict=True):
@@ -138,8 +138,8 @@ def _wire_words(prompt: gr.Textbox, style: gr.Radio, examples: list[gr.Button]) 
 
 
 def _wire_seed(player: gr.HTML, seed: gr.Number, dice: gr.Button) -> None:
-    """The dice empties the seed (a new one for every run); the player's button puts back the one it shows."""
+    """Make the dice clear the seed (a new one for every run), and the player's button restore the seed it shows."""
     dice.click(None, outputs=[seed], js="() => [null]", api_visibility="private")
-    # Without triggers: when the page loads. Gradio shows an empty number as 0 until it is emptied.
+    # Without triggers, this runs when the page loads. Gradio shows an empty number as 0 until it is cleared.
     gr.on(None, None, outputs=[seed], js="() => [null]", api_visibility="private")
     player.reuse(None, [player, seed], [seed], js="(last, seed) => last?.seed ?? seed", api_visibility="private")

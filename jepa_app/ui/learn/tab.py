@@ -1,4 +1,4 @@
-"""The Learn tab: one run with the reader's own prompt, told in seven stops from real numbers."""
+"""The Learn tab: one run with the reader's own prompt, explained in seven stops with real numbers."""
 
 import json
 from collections.abc import Callable, Generator, Iterator
@@ -18,8 +18,8 @@ from jepa_app.ui.streams import at_end
 from jepa_app.ui.tools import no_tool
 
 USUAL_SEED = 1
-LESSON_QUEUE = "lessons"  # one at a time, beside the pictures in the making
-SMALLER = 6  # PNG's compression: a lesson holds many pictures
+LESSON_QUEUE = "lessons"  # one lesson at a time, alongside picture generation
+SMALLER = 6  # PNG compression level, because a lesson contains many pictures
 TELL_WALK = "() => { document.dispatchEvent(new CustomEvent('jepa:lesson', { detail: '%s' })); }"
 NEXT_SAMPLE = """(prompt) => { const all = %s; return all[(all.indexOf(prompt) + 1) %% all.length]; }"""
 
@@ -27,7 +27,7 @@ Explain = Callable[[GenerateRequest], Generator[LessonProgress | Lesson, None, N
 
 
 def build_learn_tab(explain: Explain) -> None:
-    """Lay out the tab and wire it to a callable that tells how far a lesson is, and at last the lesson."""
+    """Lay out the tab and wire it to a callable that yields the progress of a lesson and finally the lesson."""
     usual = GenerateRequest(prompt="-")
     with gr.Column(elem_id="learn-ask"):
         with gr.Row(elem_id="learn-words"):
@@ -64,7 +64,7 @@ def build_learn_tab(explain: Explain) -> None:
         guidance: float = usual.guidance,
         temperature: float = usual.temperature,
     ) -> Iterator[dict[str, Any]]:
-        """Take one run apart: stream how far it is, at last each step's context, prediction and attention."""
+        """Explain one run: stream the progress, and finally the context, prediction and attention of each step."""
         with shown_to_user():
             request = GenerateRequest(prompt=prompt, seed=seed, steps=steps, guidance=guidance, temperature=temperature)
             with closing(explain(request)) as parts:
@@ -89,7 +89,7 @@ def build_learn_tab(explain: Explain) -> None:
 
 
 def told(part: LessonProgress | Lesson) -> dict[str, Any]:
-    """What the browser gets: {"progress": …}, at last {"lesson": …}; pictures as data URLs, shares in thousandths."""
+    """Return what the browser receives: {"progress": …} or {"lesson": …}, with data URLs, and shares in thousandths."""
     if isinstance(part, LessonProgress):
         return {"progress": {"done": part.done, "total": part.total, "picture": _url(part.picture)}}
     steps = part.steps

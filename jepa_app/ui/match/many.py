@@ -1,4 +1,4 @@
-"""Many pictures and captions at once: files in, a table of matches that fills row by row, a CSV out."""
+"""Many pictures and captions at once: files in, a table of matches that fills row by row, and a CSV out."""
 
 import base64
 import secrets
@@ -23,11 +23,11 @@ from jepa_app.ui.streams import READY, RUNNING, at_end
 from jepa_app.ui.tools import no_tool
 from jepa_app.ui.uploads import uploaded
 
-TABLE_QUEUE = "tables"  # beside the queue of single scores, which long tables are not to block
-SECONDS_BETWEEN = 0.2  # deltas; what comes in between goes together
+TABLE_QUEUE = "tables"  # separate from the queue of single scores, so that long tables do not block it
+SECONDS_BETWEEN = 0.2  # between deltas; rows that arrive in between are sent together
 THUMB_SIDE = 48
-QUICK_FROM, QUICK_BEST = 10_000, 20  # pairs from which on a quick look is worth it, and what it leaves of each row
-# Tells the table that the run is over, also when it was stopped or failed.
+QUICK_FROM, QUICK_BEST = 10_000, 20  # pairs from which a quick look pays off; captions it keeps per row
+# Tells the table that the run is over, even if it was stopped or failed.
 TELL_TABLE = "() => { document.dispatchEvent(new CustomEvent('jepa:table-end')); return " + READY[6:] + "; }"
 
 Upload = dict[str, Any]  # Gradio's FileData: path, url, orig_name, ...
@@ -36,7 +36,7 @@ ScoreTable = Callable[[Sequence[Image.Image], Sequence[str], int | None], Genera
 
 @dataclass(frozen=True, kw_only=True)
 class ManyWork:
-    """What the tab asks for: tables, what captions are refused, and the side of the squares that are looked at."""
+    """What the tab needs: tables, a check of captions, and the side of the squares that the model sees."""
 
     score_table: ScoreTable
     check_caption: Callable[[str], None]
@@ -58,7 +58,7 @@ def build_many(work: ManyWork) -> None:
                 label=texts.MANY_CAPTIONS_LABEL,
                 placeholder=texts.MANY_CAPTIONS_PLACEHOLDER,
                 lines=5,
-                max_lines=5,  # a box that grows with its text takes Gradio seconds to measure for some hundred lines
+                max_lines=5,  # with a box that grows, Gradio takes seconds to measure a few hundred lines
                 elem_id="many-captions",
             )
             quick = gr.Checkbox(True, label=texts.MANY_QUICK_LABEL, info=texts.MANY_QUICK_INFO, elem_id="many-quick")
@@ -70,10 +70,10 @@ def build_many(work: ManyWork) -> None:
 
     @no_tool
     def score_many(files: list[Upload] | None, captions: str | None, quick: bool = True) -> Iterator[dict[str, Any]]:
-        """Score every picture with every caption; streams the table, rows as base64 of little-endian 32-bit floats.
+        """Score every picture with every caption; stream the table with rows as base64 of little-endian 32-bit floats.
 
-        Files are pictures, zip archives, CSV tables (picture, caption) and text files with one caption a line.
-        NaN stands for pairs that a quick look left out.
+        Files can be pictures, zip archives, CSV tables (picture, caption) and text files with one caption per line.
+        NaN stands for pairs that the quick look left out.
         """
         with shown_to_user():
             lines = text_lines(captions)
@@ -97,7 +97,7 @@ def build_many(work: ManyWork) -> None:
 def deltas(
     work: ManyWork, files: Sequence[tuple[str, str]], captions: Sequence[str], quick: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yield what the browser gets: always all so far, of which Gradio sends only what is new."""
+    """Yield what the browser receives: always everything so far, of which Gradio sends only the differences."""
     run, told = secrets.token_hex(4), 0.0
     intake: Intake | None = None
     for step in read_uploads(files, captions, work.side, work.check_caption):
@@ -132,7 +132,7 @@ def deltas(
             if time.monotonic() >= due:
                 began = time.monotonic()
                 yield table | _so_far(energies, probabilities)
-                taken = time.monotonic() - began  # Gradio compares with what it sent before, longer for long tables
+                taken = time.monotonic() - began  # Gradio compares with the value before, slowly for long tables
                 due = time.monotonic() + max(SECONDS_BETWEEN, 4 * taken)
     yield table | _so_far(energies, probabilities) | {"stage": "done"}
 
@@ -142,12 +142,12 @@ def _so_far(energies: list[str], probabilities: list[str]) -> dict[str, Any]:
 
 
 def _packed(row: Iterable[float]) -> str:
-    """A row as base64 of little-endian 32-bit floats: a tenth of what it takes as JSON, and NaN is allowed."""
+    """Return a row as base64 of little-endian 32-bit floats: a tenth of the size of JSON, with NaN allowed."""
     numbers = array("f", row)
     return base64.b64encode(numbers.tobytes()).decode("ascii")
 
 
 def _path_and_name(upload: Upload) -> tuple[str, str]:
     if not isinstance(upload, dict) or not upload.get("path"):
-        raise ValueError("a file came without its content; upload it again")
+        raise ValueError("a file arrived without its content; upload it again")
     return str(uploaded(upload["path"])), upload.get("orig_name") or upload["path"].rpartition("/")[2]

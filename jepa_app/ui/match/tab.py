@@ -1,4 +1,4 @@
-"""The Match tab: captions ranked by how well they fit a picture, with the reason; and tables of many pictures."""
+"""The Match tab: captions ranked by how well they fit a picture, with the reasons, and tables of many pictures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,15 +23,15 @@ from jepa_app.ui.uploads import in_cache, uploaded
 
 ONE = "one"  # the inner tab of one picture
 
-SCORE_QUEUE = "scores"  # the concurrency id of all that scores: one at a time, beside the pictures in the making
-Upload = dict[str, Any] | str  # Gradio's FileData (path, url, orig_name, ...), or an address, or base64
-OWN_FILE = "/gradio_api/file="  # in the addresses of files that this server gave away
+SCORE_QUEUE = "scores"  # the concurrency id of all scoring: one call at a time, alongside picture generation
+Upload = dict[str, Any] | str  # Gradio's FileData (path, url, orig_name, ...), an address, or base64
+OWN_FILE = "/gradio_api/file="  # part of the addresses of files that this server has handed out
 Matrix = tuple[list[list[float]], list[list[float]]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MatchTab:
-    """The components that other tabs fill, and the inner tabs of which they open `ONE`."""
+    """The components that other tabs fill, and the inner tabs, in which they open `ONE`."""
 
     picture: gr.Image
     captions: gr.Textbox
@@ -40,7 +40,7 @@ class MatchTab:
 
 @dataclass(frozen=True, kw_only=True)
 class MatchWork:
-    """What the tab asks the studio for."""
+    """What the tab needs from the studio."""
 
     rank: Callable[[Image.Image, Sequence[str]], list[CaptionScore]]
     score_pairs: Callable[[Sequence[Image.Image], Sequence[str]], Matrix]
@@ -49,7 +49,7 @@ class MatchWork:
 
 
 def build_match_tab(work: MatchWork) -> MatchTab:
-    """Lay out the tab, wire it to what it asks for and return what other tabs may fill."""
+    """Lay out the tab, wire it to the studio's callables and return the components that other tabs may fill."""
     with gr.Tabs(elem_id="match-kinds") as kinds:
         with gr.Tab(texts.MATCH_ONE_TAB, id=ONE):
             picture, captions = _build_one(work)
@@ -99,29 +99,29 @@ def _wire_one(
     def rank(picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
         with shown_to_user():
             opened = open_upload(picture)
-            name = kept.add(opened)  # by which the page may ask for an explanation
+            name = kept.add(opened)  # the page uses it to ask for an explanation
             return [each | {"picture": name} for each in ranked(opened, captions)]
 
     def score(picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
-        """Tell how well captions fit a picture, best first: a low energy and a high probability mean a good match.
+        """Score how well captions fit a picture, best first: a low energy and a high probability mean a good match.
 
         Args:
-            picture: an http(s) address, a data URL (data:image/png;base64,...), or a picture file's bytes as base64
-            captions: up to 20 captions, one a line
+            picture: an http(s) address, a data URL (data:image/png;base64,...), or a picture file as base64
+            captions: up to 20 captions, one per line
         """
         with shown_to_user():
             return ranked(open_upload(picture), captions)
 
     @no_tool
     def score_matrix(pictures: list[Upload] | None, captions: str | None) -> dict[str, Any]:
-        """Score every picture against every caption (one a line): M rows of K energies and probabilities."""
+        """Score every picture with every caption (one per line): M rows of K energies and probabilities."""
         with shown_to_user():
             lines = text_lines(captions)
             energy, probability = work.score_pairs([open_upload(picture) for picture in pictures or []], lines)
             return {"captions": lines, "energy": energy, "probability": probability}
 
-    # Without preprocessing an upload arrives unopened: Gradio would decode it before its size is known to be sane.
-    picture.upload(  # a bad file is told at once, not only when it is ranked
+    # Without preprocessing, an upload arrives unopened: Gradio would decode it before its size has been checked.
+    picture.upload(  # report a bad file at once, not only when it is ranked
         on_upload, [picture], None, preprocess=False, show_progress="hidden", api_visibility="private"
     )
     run.click(
@@ -131,7 +131,7 @@ def _wire_one(
         preprocess=False,
         show_progress_on=[run],
         api_name="rank",
-        api_visibility="private",  # programs and agents get the same through components that take text as well
+        api_visibility="private",  # programs and agents use the endpoints below, which also take text
         concurrency_id=SCORE_QUEUE,
         concurrency_limit=1,
     )
@@ -148,13 +148,13 @@ def _wire_one(
 
 
 def open_upload(upload: Upload | None) -> Image.Image:
-    """Open a picture as the browser, a program or an agent sent it: a file in Gradio's cache, an address or base64.
+    """Open a picture from the browser, a program or an agent: a file in Gradio's cache, an address or base64.
 
     Raises:
-        ValueError: there is none, its address cannot be read, or it is refused by `pictures.open_picture`.
+        ValueError: there is no picture, its address cannot be read, or `pictures.open_picture` refuses it.
     """
     if not upload:
-        raise ValueError("no picture yet; upload one, or send one over from the Generate tab")
+        raise ValueError("there is no picture yet; upload one, or send one from the Generate tab")
     if isinstance(upload, dict) and upload.get("path"):
         return open_picture(uploaded(upload["path"]), upload.get("orig_name"))
     text = str(upload.get("url") or "") if isinstance(upload, dict) else str(upload).strip()
@@ -165,8 +165,8 @@ def open_upload(upload: Upload | None) -> Image.Image:
 
 
 def own_file(address: str) -> Path | None:
-    """The file in Gradio's cache behind an address that this server gave away, None behind any other.
+    """Return the file in Gradio's cache behind an address that this server has handed out, otherwise None.
 
-    An agent that has had a picture made sends its address back, and from here that address may not be public.
+    An agent may send back the address of a picture made here, and that address is not always public.
     """
     return in_cache(unquote(urlsplit(address).path.partition(OWN_FILE)[2]))

@@ -16,22 +16,22 @@ from jepa_app.ui.encoding import data_url
 from jepa_app.ui.errors import answering
 from jepa_app.ui.fragment import fragment
 
-SHOWN_SIDE = 384  # of the picture under the map, in pixels
-KEPT_PICTURES = 64  # the least recently used are forgotten first
+SHOWN_SIDE = 384  # side in pixels of the picture under the map
+KEPT_PICTURES = 64  # the least recently used are dropped first
 
 Explain = Callable[[Image.Image, str], Explanation]
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """What the model was shown, and the same square as people want to see it."""
+    """The square that the model sees, and the same square at a size for people."""
 
     seen: Image.Image
     shown: Image.Image
 
 
 class KeptPictures:
-    """The pictures ranked last, under names that cannot be guessed, so that a page can ask about its own."""
+    """The most recently ranked pictures, under unguessable names, so that a page can ask only about its own."""
 
     def __init__(self, side: int, most: int = KEPT_PICTURES) -> None:
         self._side = side
@@ -53,7 +53,7 @@ class KeptPictures:
         """Return a kept picture.
 
         Raises:
-            ValueError: it is forgotten.
+            ValueError: it is no longer kept.
         """
         with self._turn:
             if not isinstance(name, str) or name not in self._kept:
@@ -63,12 +63,12 @@ class KeptPictures:
 
 
 def make_why(explain_pair: Explain, kept: KeptPictures) -> gr.HTML:
-    """The explanation of the caption that is chosen in the ranking; `why.js` listens for it."""
+    """Return the explanation of the caption chosen in the ranking; `why.js` listens for the choice."""
 
     @answering
     def explain(asked: object) -> dict[str, Any]:
         if not isinstance(asked, dict):
-            raise ValueError("this names no pair; send a picture and a caption")
+            raise ValueError("the request names no pair; send a picture and a caption")
         picture, caption = kept.find(asked.get("picture")), asked.get("caption")
         return told(explain_pair(picture.seen, str(caption)), picture.shown)
 
@@ -76,7 +76,7 @@ def make_why(explain_pair: Explain, kept: KeptPictures) -> gr.HTML:
 
 
 def told(explanation: Explanation, shown: Image.Image) -> dict[str, Any]:
-    """An explanation as the browser gets it."""
+    """Return an explanation as it is sent to the browser."""
     return {
         "source": data_url(shown),
         "probability": explanation.score.probability,

@@ -1,4 +1,4 @@
-"""The player: shows a generation as it arrives, one small delta a step, and scrubs through it without traffic."""
+"""The player: shows a run as it arrives, one small delta per step, and scrubs through it without network traffic."""
 
 import base64
 import threading
@@ -20,7 +20,7 @@ from jepa_app.ui.fragment import fragment
 
 @dataclass(frozen=True, kw_only=True)
 class KeptRuns:
-    """What the player asks of runs that the studio keeps, by job and step counted from 0."""
+    """What the player requests from kept runs, by job and by step counted from 0."""
 
     frames: Callable[[str, Sequence[int]], list[Frame]]
     predicted: Callable[[str, int], Image.Image]
@@ -28,16 +28,16 @@ class KeptRuns:
 
 
 def make_player(kept: KeptRuns, weights: str) -> gr.HTML:
-    """A stage with a timeline, fed with the deltas of `delta`; `weights` are named in the settings of a run.
+    """Return a stage with a timeline, fed by the values of `delta`; `weights` are named in the settings of a run.
 
     `player.js` collects the frames in the browser. Events: `reuse` (use this seed again), `match` (send this picture to
-    the Match tab), `edit` (make the run named in the value's "edit" go on) and `resume` (a lost run goes on).
+    the Match tab), `edit` (continue the run named in the value's "edit") and `resume` (continue a lost run).
     """
     encoding = threading.Lock()
 
     @answering
     def encode(run: object) -> dict[str, Any]:
-        # one at a time: an export is no reason to slow down the pictures in the making
+        # one at a time, so that exports do not slow down picture generation
         with encoding:
             return encoded_run(run)
 
@@ -68,32 +68,32 @@ def make_player(kept: KeptRuns, weights: str) -> gr.HTML:
 
 def _job(asked: object) -> str:
     if not isinstance(asked, dict) or not isinstance(asked.get("job"), str):
-        raise ValueError("this names no run; send its job and its steps")
+        raise ValueError("the request names no run; send its job and its steps")
     return str(asked["job"])
 
 
 def _steps(asked: object) -> list[int]:
     steps = asked.get("steps") if isinstance(asked, dict) else None
     if not isinstance(steps, list) or not all(isinstance(step, int) and step >= 0 for step in steps):
-        raise ValueError("steps is no list of whole numbers from 0 on")
+        raise ValueError("steps is not a list of step numbers; allowed: whole numbers from 0")
     return steps
 
 
 def encoded_run(run: object) -> dict[str, str]:
-    """The frames of a run as one file: {"kind", "frames"} in, {"type", "data"} as base64 out.
+    """Return the frames of a run as one file: {"kind", "frames"} in, {"type", "data"} with base64 out.
 
     Raises:
-        ValueError: this is no run, or as `export.animation`.
+        ValueError: the value is not a run, or as `export.animation`.
     """
     if not isinstance(run, dict):
-        raise ValueError("this is no run; send its kind and its frames")
+        raise ValueError("the request is not a run; send its kind and its frames")
     kind = str(run.get("kind"))
     made = animation(open_frames(run.get("frames")), kind)
     return {"type": TYPES[kind], "data": base64.b64encode(made).decode("ascii")}
 
 
 def delta(weights: str, frame: Frame | Waiting | Choice) -> dict[str, Any]:
-    """One step as the browser gets it; keys that do not change cost nothing on the way (Gradio sends differences)."""
+    """Return one step as it is sent to the browser; unchanged keys cost nothing, because Gradio sends differences."""
     if isinstance(frame, Waiting):
         return {"waiting": {"ahead": frame.ahead, "seconds": frame.seconds}}
     if isinstance(frame, Choice):

@@ -100,7 +100,7 @@ def test_a_ranking_is_explained_both_ways(open_studio: OpenPage, tmp_path: Path,
     assert pressed(page, ".why-chips button") == ["noto"]
     assert heats(page) != whole
     assert page.inner_text(".why-said").startswith("“noto”")
-    assert "Without this word the match would be" in page.inner_text(".why-said")
+    assert "Without this word, the match would be" in page.inner_text(".why-said")
 
     page.locator(".why-patch").nth(6).click()  # a part orders the words
     assert pressed(page, ".why-chips button") == []

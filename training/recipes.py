@@ -169,7 +169,7 @@ class TokenizerRecipe(_OnPictures):
         if isinstance(tokenizer, LinearTokenizer) and self.init:
             tokenizer.take_components(load_tokenizer(Path(self.init)))
         elif isinstance(tokenizer, LinearTokenizer):
-            tokenizer.fit(data.fixed(training[at : at + 512]).pixels for at in range(0, len(training), 512))
+            tokenizer.fit(part.pixels for part in data.in_parts(training, 512))
         sample = data.batch(0, min(512, len(training)), self.schedule.seed).pixels
         return TokenizerObjective(tokenizer, sample, ema_decay=self.ema_decay, token_noise=self.token_noise)
 

@@ -5,7 +5,7 @@ Shapes: B batch, S picture side in pixels.
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +26,10 @@ from training.data.captions import (
     on_background,
     scene_caption,
 )
-from training.data.composing import MOST, over_colours, premultiplied, repeated, side_by_side
+from training.data.composing import MOST, WHITE, on_white, over_colours, premultiplied, repeated, side_by_side
 from training.data.folders import CaptionedFolder, open_square, read_folder
 from training.data.split import Split, split_rows
 
-_WHITE = (255, 255, 255)
 _COLOURS = tuple(BACKGROUNDS)
 _DRAWS = 8  # uniform draws a batch position; a fixed width keeps positions independent of the batch size
 
@@ -117,18 +116,25 @@ class CaptionedPictures:
         if image_size in (None, self.image_size):
             rgba = np.asarray(self._pixels[indices])
         else:
-            rgba = np.stack([_decode(self._paths[index], image_size) for index in indices])
+            rgba = np.stack([decode(self._paths[index], image_size) for index in indices])
         return Batch(
-            pixels=over_colours(premultiplied(rgba), [_WHITE] * len(indices)),
+            pixels=on_white(rgba),
             captions=[canonical_caption(self.rows[index]) for index in indices],
             indices=torch.from_numpy(indices.copy()),
         )
+
+    def in_parts(
+        self, indices: Sequence[int] | NDArray[np.int64], size: int, image_size: int | None = None
+    ) -> Iterator[Batch]:
+        """Yield rows as `fixed` gives them, `size` at a time."""
+        for start in range(0, len(indices), size):
+            yield self.fixed(indices[start : start + size], image_size)
 
     def scene(self, first: int, relation: str, second: int) -> Batch:
         """One picture of two rows, the first `relation` ("left of", …) the second, on white, with its caption."""
         pictures = premultiplied(np.asarray(self._pixels[[first, second]]))
         return Batch(
-            pixels=over_colours(side_by_side(pictures[0], pictures[1], relation)[None], [_WHITE]),
+            pixels=over_colours(side_by_side(pictures[0], pictures[1], relation)[None], [WHITE]),
             captions=[scene_caption(self.rows[first], relation, self.rows[second])],
             indices=torch.tensor([first]),
         )
@@ -146,7 +152,7 @@ class CaptionedPictures:
             )
         picture = premultiplied(np.asarray(self._pixels[index]))
         return Batch(
-            pixels=over_colours(repeated(picture, number, turned)[None], [_WHITE]),
+            pixels=over_colours(repeated(picture, number, turned)[None], [WHITE]),
             captions=[caption],
             indices=torch.tensor([index]),
         )
@@ -185,7 +191,7 @@ class CaptionedPictures:
                 if counted := counted_caption(row, number):
                     picture[place] = repeated(picture[place], number, draws[place, 2] < 0.5)
                     caption = counted
-            colour = _WHITE
+            colour = WHITE
             if draws[place, 5] < self.options.backgrounds:
                 name = _COLOURS[int(draws[place, 6] * len(_COLOURS))]
                 caption, colour = on_background(caption, name), BACKGROUNDS[name]
@@ -236,7 +242,12 @@ def _permutation(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch, 0]).permutation(length)
 
 
-def _decode(path: Path, size: int) -> NDArray[np.uint8]:
+def decode(path: Path, size: int) -> NDArray[np.uint8]:
+    """Read a picture as uint8 RGBA (4, S, S).
+
+    Raises:
+        ValueError: the file is no picture that can be read.
+    """
     return np.asarray(open_square(path, size)).transpose(2, 0, 1)  # (4, S, S)
 
 
@@ -249,7 +260,7 @@ def _decode_all(paths: Sequence[Path], size: int, target: Path) -> None:
         with partial.open("wb") as file, ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), 4, size, size)}
             np.lib.format.write_array_header_1_0(file, header)
-            decoded = pool.map(lambda path: _decode(path, size), paths)
+            decoded = pool.map(lambda path: decode(path, size), paths)
             for picture in tqdm(decoded, total=len(paths), desc="decoding pictures", disable=None):
                 file.write(picture.tobytes())
         partial.replace(target)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+WHITE = (255, 255, 255)
 MOST = 3
 """How often one picture is repeated at most."""
 
@@ -63,6 +64,11 @@ def repeated(picture: Picture, number: int, turned: bool) -> Picture:
     for top, left in corners:
         result[:, top : top + side, left : left + side] = small
     return result
+
+
+def on_white(rgba: NDArray[np.uint8]) -> torch.Tensor:
+    """Pictures uint8 (B, 4, S, S) on white -> float32 (B, 3, S, S) in [-1, 1]."""
+    return over_colours(premultiplied(rgba), [WHITE] * len(rgba))
 
 
 def over_colours(pictures: Picture, colours: Sequence[tuple[int, int, int]]) -> torch.Tensor:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.data.folders import open_square
+from training.data.batches import decode
+from training.data.composing import on_white
 from training.drawings.concepts import NEEDED_REFERENCES
-from training.judging.judge import ConceptGallery, Judge, right_ranks
+from training.judging.judge import ConceptGallery, Features, Judge, right_ranks
 
 WRONG_FROM = 0.25  # of all concepts nearer than the own one
 _PICTURES = 64  # judged at a time
@@ -57,12 +56,10 @@ def wrong_joins(pictures: Sequence[JoinedPicture], size: int) -> dict[int, int]:
     return {position: int(rank) for position, rank in zip(positions, ranks, strict=True) if rank >= limit}
 
 
-def _features(paths: Sequence[Path], size: int) -> NDArray[np.float32]:
+def _features(paths: Sequence[Path], size: int) -> Features:
     judge = Judge.load()
     features = []
     for start in tqdm(range(0, len(paths), _PICTURES), desc="checking name joins", disable=None):
-        rgba = np.stack([np.asarray(open_square(path, size)) for path in paths[start : start + _PICTURES]])
-        alpha = rgba[..., 3:].astype(np.float32) / 255
-        white = rgba[..., :3] * alpha / 127.5 + 2 * (1 - alpha) - 1  # (B, S, S, 3)
-        features.append(judge.features(torch.from_numpy(white.transpose(0, 3, 1, 2))))
+        rgba = np.stack([decode(path, size) for path in paths[start : start + _PICTURES]])
+        features.append(judge.features(on_white(rgba)))
     return np.concatenate(features)

@@ -26,8 +26,7 @@ Numbers = NDArray[np.floating]
 def match_matrix(matcher: Matcher, data: CaptionedPictures, indices: Indices) -> Iterator[tuple[Numbers, Numbers]]:
     """Yield energies and probabilities (M', M) of some pictures with the captions of all, until all M are done."""
     captions = [canonical_caption(data.rows[index]) for index in indices]
-    for start in range(0, len(indices), PICTURES_AT_ONCE):
-        batch = data.fixed(indices[start : start + PICTURES_AT_ONCE], matcher.image_size)
+    for batch in data.in_parts(indices, PICTURES_AT_ONCE, matcher.image_size):
         scores = matcher.score(batch.pixels, captions)
         yield scores.energy.numpy(), scores.probability.numpy()
 
@@ -153,15 +152,8 @@ def concept_figures(
     pictures = np.concatenate([asked, np.asarray(others, dtype=np.int64)])
     found = []
     to_captions = matcher.score(data.fixed(asked, matcher.image_size).pixels, captions).energy.numpy()
-    parts = range(0, len(pictures), PICTURES_AT_ONCE)
-    to_pictures = np.concatenate(
-        [
-            matcher.score(
-                data.fixed(pictures[at : at + PICTURES_AT_ONCE], matcher.image_size).pixels, captions[: len(asked)]
-            ).energy.numpy()
-            for at in parts
-        ]
-    ).T
+    parts = [part.pixels for part in data.in_parts(pictures, PICTURES_AT_ONCE, matcher.image_size)]
+    to_pictures = np.concatenate([matcher.score(part, captions[: len(asked)]).energy.numpy() for part in parts]).T
     for direction, table in (("i2t", to_captions), ("t2i", to_pictures)):
         ranks = (table <= np.diag(table)[:, None]).sum(axis=1) - 1  # (M,)
         found += [(f"concept_recall_at_{most}_{direction}", float((ranks < most).mean())) for most in (1, 5)]

@@ -49,9 +49,8 @@ class TrainingPictures:
         roots = np.sqrt(real[self._rows])
         self._mean = roots.mean(axis=0)
         self._directions = self._direction(real[self._rows])  # (M, D)
-        starts = range(0, len(self._rows), PICTURES_AT_ONCE)
-        parts = [thumbnails(data.fixed(self._rows[start : start + PICTURES_AT_ONCE]).pixels) for start in starts]
-        self._thumbnails = np.concatenate(parts)  # (M, 768)
+        parts = data.in_parts(self._rows, PICTURES_AT_ONCE)
+        self._thumbnails = np.concatenate([thumbnails(part.pixels) for part in parts])  # (M, 768)
 
     def nearest(self, pixels: Tensor, features: Features) -> dict[str, Found]:
         """The nearest training pictures of B pictures by each measure."""

@@ -73,8 +73,8 @@ def reconstruct(tokenizer: Tokenizer, pixels: Tensor, noise: float = 0.0) -> Ten
 
 def real_features(judge: Judge, data: CaptionedPictures) -> Iterator[Features]:
     """Yield the features of all pictures of a folder, in order, some at a time."""
-    for start in range(0, len(data.rows), PICTURES_AT_ONCE):
-        yield judge.features(data.fixed(range(start, min(start + PICTURES_AT_ONCE, len(data.rows)))).pixels)
+    for part in data.in_parts(range(len(data.rows)), PICTURES_AT_ONCE):
+        yield judge.features(part.pixels)
 
 
 def features_cache(folder: Path, image_size: int) -> Path:

@@ -124,8 +124,7 @@ class Trials:
 
     def restore(self, indices: Indices, noise: float = 0.0) -> Made:
         """The real pictures of rows as their tokens keep them, with `noise` added as `reconstruct` says."""
-        parts = [indices[start : start + PICTURES_AT_ONCE] for start in range(0, len(indices), PICTURES_AT_ONCE)]
-        batches = [self.data.fixed(part) for part in parts]
+        batches = list(self.data.in_parts(indices, PICTURES_AT_ONCE))
         device, tokenizer = self.pipeline.device, self.pipeline.image_tokenizer
         pixels = (reconstruct(tokenizer, batch.pixels.to(device), noise).cpu() for batch in batches)
         return self._judged(indices, [caption for batch in batches for caption in batch.captions], pixels)

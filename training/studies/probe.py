@@ -85,11 +85,10 @@ def frozen_features(scorer: Scorer | PeerScorer, data: CaptionedPictures, indice
     parts: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
     device = encoder.position.device
     everything = torch.arange(network.config.num_patches, device=device)
-    for start in range(0, len(indices), PICTURES_AT_ONCE):
-        part = indices[start : start + PICTURES_AT_ONCE]
-        text = scorer.text_encoder.encode([data.rows[index].label for index in part]).to(device, torch.float32)
-        pixels = data.fixed(part, scorer.image_size).pixels.to(device)
-        parts["picture"].append(encoder(pixels, everything).mean(dim=1))
+    for batch in data.in_parts(indices, PICTURES_AT_ONCE, scorer.image_size):
+        labels = [data.rows[index].label for index in batch.indices.tolist()]
+        text = scorer.text_encoder.encode(labels).to(device, torch.float32)
+        parts["picture"].append(encoder(batch.pixels.to(device), everything).mean(dim=1))
         parts["text"].append(TextFeatures(head(text), text.mask).pooled())
         parts["minilm"].append(text.pooled())
     return {kind: torch.cat(part).cpu() for kind, part in parts.items()}

@@ -81,8 +81,7 @@ def losses(network: JepaT, trials: Trials, indices: Indices) -> dict[str, float]
     assert isinstance(trials.pipeline, JepaTPipeline)
     pipeline, process = trials.pipeline, make_denoising(network.config.denoising)
     sums = dict.fromkeys(REVEALED_FRACTIONS, 0.0)
-    for number, start in enumerate(range(0, len(indices), PICTURES_AT_ONCE)):
-        batch = trials.data.fixed(indices[start : start + PICTURES_AT_ONCE])
+    for number, batch in enumerate(trials.data.in_parts(indices, PICTURES_AT_ONCE)):
         tokens = pipeline.image_tokenizer.encode(batch.pixels.to(pipeline.device)).to(pipeline.dtype)
         text = pipeline.encode_prompts(batch.captions)
         generator = torch.Generator(pipeline.device).manual_seed(number)

@@ -29,6 +29,7 @@ from training.data.captions import (
 from training.data.composing import MOST, WHITE, on_white, over_colours, premultiplied, repeated, side_by_side
 from training.data.folders import CaptionedFolder, open_square, read_folder
 from training.data.split import Split, split_rows
+from training.data.whole_files import writing_whole
 
 _COLOURS = tuple(BACKGROUNDS)
 _DRAWS = 8  # uniform draws a batch position; a fixed width keeps positions independent of the batch size
@@ -254,15 +255,10 @@ def decode(path: Path, size: int) -> NDArray[np.uint8]:
 def _decode_all(paths: Sequence[Path], size: int, target: Path) -> None:
     """Decode all pictures into one .npy file; the file appears under its name only when it is whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(f".{os.getpid()}.partial")
-    try:
-        # written, not mapped: on a full disk a write is an error and a mapped page kills the process
-        with partial.open("wb") as file, ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), 4, size, size)}
-            np.lib.format.write_array_header_1_0(file, header)
-            decoded = pool.map(lambda path: decode(path, size), paths)
-            for picture in tqdm(decoded, total=len(paths), desc="decoding pictures", disable=None):
-                file.write(picture.tobytes())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    # written, not mapped: on a full disk a write is an error and a mapped page kills the process
+    with writing_whole(target) as partial, partial.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), 4, size, size)}
+        np.lib.format.write_array_header_1_0(file, header)
+        decoded = pool.map(lambda path: decode(path, size), paths)
+        for picture in tqdm(decoded, total=len(paths), desc="decoding pictures", disable=None):
+            file.write(picture.tobytes())

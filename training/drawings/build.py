@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from jepa_app.styles import STYLES
+from training.data.whole_files import writing_whole
 from training.drawings.concepts import (
     NEEDED_REFERENCES,
     Concept,
@@ -196,7 +197,5 @@ def _write_lines(path: Path, lines: Sequence[dict[str, object]]) -> None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Write a file that is under its name either as it was or whole."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with writing_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")

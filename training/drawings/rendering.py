@@ -4,12 +4,13 @@ Imports nothing heavy, because rendering runs in many processes.
 """
 
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import resvg_py
 from PIL import Image, ImageOps
+
+from training.data.whole_files import writing_whole
 
 RENDER_SIZE = 512  # resvg's edges are jagged at small sizes
 _SVG = (
@@ -62,11 +63,8 @@ def render_to(drawing: Drawing, size: int, path: Path) -> None:
     Raises:
         ValueError: the drawing cannot be read; the message names the file.
     """
-    partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
-        render(drawing, size).save(partial, "WEBP", lossless=True)
-        partial.replace(path)
+        with writing_whole(path) as partial:
+            render(drawing, size).save(partial, "WEBP", lossless=True)
     except ValueError as error:
         raise ValueError(f"cannot render {path.name}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ Whatever is measured of generated pictures begins here, so that the same rows an
 command. Letters in shapes: B pictures, M pictures of the folder, D features, S picture side in pixels.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +18,7 @@ from jepa_app.checkpoint import resolve_weights
 from training.data.batches import CaptionedPictures
 from training.data.captions import canonical_caption
 from training.data.selection import balanced_order
+from training.data.whole_files import writing_whole
 from training.judging.judge import Features, Judge
 from training.judging.picture_figures import (
     PICTURES_AT_ONCE,
@@ -146,13 +146,8 @@ def features_of_all(judge: Judge, data: CaptionedPictures, cache: Path) -> Featu
         cached: Features = np.load(cache)
         return cached
     features = np.concatenate(list(progress(real_features(judge, data), "judging real pictures", len(data.rows), len)))
-    partial = cache.with_suffix(f".{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:  # np.save would add .npy to the name
-            np.save(file, features)
-        partial.replace(cache)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing_whole(cache) as partial, partial.open("wb") as file:  # np.save would add .npy to the name
+        np.save(file, features)
     return features
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from jepa_app.checkpoint import resolve_weights, sha256
 from training.data.folders import read_folder
+from training.data.whole_files import writing_whole
 from training.judging.charts import chart, heat_panel, line_panel
 from training.judging.judge import Features, frechet_distance
 from training.judging.picture_figures import Indices, Sampling, rank_figures
@@ -115,9 +116,8 @@ class Kept:
         """Keep the figures of a cell; the file changes all at once."""
         self._figures[self._key(cell)] = figures
         cells = [{"setting": json.loads(key), "figures": one} for key, one in self._figures.items()]
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps(cells, indent=2) + "\n", encoding="utf-8")
-        partial.replace(self._path)
+        with writing_whole(self._path) as partial:
+            partial.write_text(json.dumps(cells, indent=2) + "\n", encoding="utf-8")
 
     def _key(self, cell: Sampling) -> str:
         return json.dumps(self._fixed | asdict(cell), sort_keys=True)

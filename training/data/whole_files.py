@@ -1,0 +1,17 @@
+"""Files that are under their name either as they were or whole."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[Path]:
+    """Yield a path to write to, whose file takes the place of `path` when the block ends without an error."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Calibrate trained TI-JEPA weights anew: `python -m training.calibrate RUN/weights --data DIR --out DIR`.
 
 The network stays as it is; its references, the weights of its energy's terms and its probability are chosen again.
-With `--percentiles` these stay too, and only what percentiles are read from is measured.
+With `--percentiles` these stay too, and only the quantiles that percentiles are read from are measured.
 """
 
 import sys
@@ -45,12 +45,8 @@ def calibrate_folder(weights: Path, folder: Path, out: Path, references: int) ->
     """
     if references < 0:
         raise ValueError(f"references is {references}; allowed: 0 or more")
-    network = load_network(weights, TIJepaConfig, TIJepa)
-    network = without_references(network)
-    recipe = TIJepaRecipe()
-    data = CaptionedPictures.load(folder, network.config.image_size)
-    anchors = Anchors.of(data, recipe.calibration_pictures, references, recipe.schedule.seed)
-    network = finish(network, TextCache(TextEncoder.load()), anchors)
+    network = without_references(load_network(weights, TIJepaConfig, TIJepa))
+    network = finish(network, TextCache(TextEncoder.load()), _anchors(network, folder, references))
     save_network(out, network.half(), network.config)
 
 
@@ -60,13 +56,16 @@ def measure_folder(weights: Path, folder: Path, out: Path) -> None:
     Raises:
         ValueError: the weights are missing or broken, or the folder is not usable.
     """
-    network = load_network(weights, TIJepaConfig, TIJepa)
-    network.eval().requires_grad_(False)
+    network = load_network(weights, TIJepaConfig, TIJepa).eval().requires_grad_(False)
+    network.config = measure_quantiles(network, TextCache(TextEncoder.load()), _anchors(network, folder, 0))
+    save_network(out, network.half(), network.config)
+
+
+def _anchors(network: TIJepa, folder: Path, references: int) -> Anchors:
+    """The pictures of `folder` that training would compare with and calibrate on."""
     recipe = TIJepaRecipe()
     data = CaptionedPictures.load(folder, network.config.image_size)
-    anchors = Anchors.of(data, recipe.calibration_pictures, 0, recipe.schedule.seed)
-    network.config = measure_quantiles(network, TextCache(TextEncoder.load()), anchors)
-    save_network(out, network.half(), network.config)
+    return Anchors.of(data, recipe.calibration_pictures, references, recipe.schedule.seed)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -63,12 +64,23 @@ def _parse(key: str, text: str, old: object) -> object:
     return value
 
 
-def require_at_least(settings: object, least: Mapping[str, float]) -> None:
-    """Refuse settings below the least allowed of each name.
+def require_at_least(settings: object, least: Mapping[str, float], group: str = "") -> None:
+    """Refuse settings below the least allowed of each name; a message names them with their `group`, such as "loss.".
 
     Raises:
-        ValueError: one is below.
+        ValueError: one is below, or infinite.
     """
     for name, allowed in least.items():
-        if not getattr(settings, name) >= allowed:
-            raise ValueError(f"{name} is {getattr(settings, name)}; allowed: {allowed} or more")
+        if not allowed <= getattr(settings, name) < math.inf:
+            raise ValueError(f"{group}{name} is {getattr(settings, name)}; allowed: {allowed} or more")
+
+
+def require_shares(settings: object, names: Sequence[str], group: str = "") -> None:
+    """Refuse settings outside [0, 1]; a message names them with their `group`, such as "loss.".
+
+    Raises:
+        ValueError: one is outside.
+    """
+    for name in names:
+        if not 0 <= getattr(settings, name) <= 1:
+            raise ValueError(f"{group}{name} is {getattr(settings, name)}; allowed: 0 to 1")

@@ -1,7 +1,7 @@
 """Measures weights on a folder of captioned pictures (the command is `python -m training.evaluate`).
 
-Whatever WEIGHTS holds is measured; a figure that was not measured is absent. Pictures are judged by
-a network that is not ours (`judge.py`), matches by the model's own energies (`match_figures.py`).
+Pictures are judged by a network that is not ours (`judge.py`), matches by the model's own energies
+(`match_figures.py`).
 """
 
 import time
@@ -116,8 +116,7 @@ def measure_pictures(
         indices, reference = trials.choose(members, settings.prompts, settings.seed)
         made = trials.make(indices, settings, f"generating{suffix}")
         restored, real = trials.restore(indices).features, trials.real[indices]
-        seeds = (settings.seed + indices).tolist()
-        judged = JudgedPictures(suffix=suffix, prompts=made.captions, seeds=seeds, pixels=made.pixels)
+        judged = made.evidence(suffix, settings.seed)
         if trials.exam:
             figures, ranks, nearest = _concept_figures(trials.exam, indices, made.features, restored, real, suffix)
             result |= Evaluation(figures=figures, setting={})

@@ -34,11 +34,7 @@ def match_matrix(matcher: Matcher, data: CaptionedPictures, indices: Indices) ->
 def matrix_figures(energy: Numbers, probability: Numbers, seed: int) -> dict[str, float]:
     """Figures of M pictures against their M captions, the right pairs on the diagonal of both (M, M) tables."""
     count = len(energy)
-    figures = {}
-    for direction, table in (("i2t", energy), ("t2i", energy.T)):
-        ranks = (table <= np.diag(table)[:, None]).sum(axis=1) - 1  # (M,)
-        for most in (1, 5):
-            figures[f"recall_at_{most}_{direction}"] = float((ranks < most).mean())
+    figures = _recalls("recall", energy, energy.T)
     wrong = wrong_choices(count, min(CHOICES, count) - 1, seed)  # (M, 9)
     best_wrong = np.take_along_axis(energy, wrong, axis=1).min(axis=1)
     figures[f"caption_top1_of_{CHOICES}"] = float((np.diag(energy) < best_wrong).mean())
@@ -150,14 +146,19 @@ def concept_figures(
     others = [i for i in choose_pictures(data.rows, everything, len(everything), seed).tolist() if _new(data, i, own)]
     captions = [canonical_caption(data.rows[index]) for index in [*asked.tolist(), *others]]
     pictures = np.concatenate([asked, np.asarray(others, dtype=np.int64)])
-    found = []
     to_captions = matcher.score(data.fixed(asked, matcher.image_size).pixels, captions).energy.numpy()
     parts = [part.pixels for part in data.in_parts(pictures, PICTURES_AT_ONCE, matcher.image_size)]
     to_pictures = np.concatenate([matcher.score(part, captions[: len(asked)]).energy.numpy() for part in parts]).T
+    return _recalls("concept_recall", to_captions, to_pictures)
+
+
+def _recalls(name: str, to_captions: Numbers, to_pictures: Numbers) -> dict[str, float]:
+    """How often the right one, on the diagonal of energies (M, L), is among the first one and five of its row."""
+    figures: dict[str, float] = {}
     for direction, table in (("i2t", to_captions), ("t2i", to_pictures)):
         ranks = (table <= np.diag(table)[:, None]).sum(axis=1) - 1  # (M,)
-        found += [(f"concept_recall_at_{most}_{direction}", float((ranks < most).mean())) for most in (1, 5)]
-    return dict(found)
+        figures |= {f"{name}_at_{most}_{direction}": float((ranks < most).mean()) for most in (1, 5)}
+    return figures
 
 
 def _new(data: CaptionedPictures, index: int, labels: set[str]) -> bool:

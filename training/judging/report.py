@@ -67,18 +67,18 @@ def markdown(figures: Mapping[str, float], setting: Mapping[str, object]) -> str
     if subsets:
         header = ["concept", "pictures", *_CONCEPT_COLUMNS.values()]
         rows = [
-            [words, SUBSETS[suffix], *(_number(figures, f"{name}{suffix}{kind}") for kind in _CONCEPT_COLUMNS)]
+            [words, SUBSETS[suffix], *(cell(figures, f"{name}{suffix}{kind}") for kind in _CONCEPT_COLUMNS)]
             for name, words in _CONCEPT_ROWS.items()
             for suffix in subsets
         ]
         parts.append(table(header, rows))
     if "frechet" in figures:
-        rows = [[words, _number(figures, name, 0)] for name, words in _FRECHET_ROWS.items()]
+        rows = [[words, cell(figures, name, ".0f")] for name, words in _FRECHET_ROWS.items()]
         parts.append(table(["pictures", f"Frechet distance, n = {setting['frechet_pictures']}"], rows))
     subsets = [suffix for suffix in SUBSETS if f"match_auc_random{suffix}" in figures]
     if subsets:
         rows = [
-            [words, *(_number(figures, f"{name}{suffix}") for suffix in subsets)]
+            [words, *(cell(figures, f"{name}{suffix}") for suffix in subsets)]
             for name, words in _MATCH_ROWS.items()
             if any(f"{name}{suffix}" in figures for suffix in subsets)
         ]
@@ -128,8 +128,9 @@ def _joined(points: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]:
     return joined
 
 
-def _number(figures: Mapping[str, float], name: str, digits: int = 3) -> str:
-    return f"{figures[name]:.{digits}f}" if name in figures else ""
+def cell(figures: Mapping[str, float], name: str, shown: str = ".3f") -> str:
+    """A figure in a table, in the format `shown`; empty where it was not measured."""
+    return f"{figures[name]:{shown}}" if name in figures else ""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -30,7 +30,7 @@ from training.judging.picture_figures import (
     real_features,
     reconstruct,
 )
-from training.judging.report import SUBSETS
+from training.judging.report import SUBSETS, JudgedPictures
 from training.judging.weights import GENERATORS, PicturePipeline, load_generators
 from training.settings import require_at_least
 
@@ -55,7 +55,7 @@ class TrialSettings(Sampling):
 
     @property
     def sampling(self) -> Sampling:
-        """How they are made, without which."""
+        """The settings of the sampler alone."""
         return Sampling(**{one.name: getattr(self, one.name) for one in fields(Sampling)})
 
 
@@ -67,6 +67,11 @@ class Made:
     captions: list[str]
     pixels: Tensor
     features: Features
+
+    def evidence(self, suffix: str, seed: int) -> JudgedPictures:
+        """The pictures to keep, made with `seed`, of the subset that the suffix of its figures names."""
+        seeds = (seed + self.indices).tolist()
+        return JudgedPictures(suffix=suffix, prompts=self.captions, seeds=seeds, pixels=self.pixels)
 
 
 class Trials:

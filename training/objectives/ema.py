@@ -46,7 +46,3 @@ class Ema(nn.Module, Generic[NetworkT]):
         """Stay in evaluation mode whatever is asked for."""
         del mode
         return super().train(False)
-
-    def forward(self, *args: Tensor) -> Tensor:
-        """Run the averaged network."""
-        return self.network(*args)

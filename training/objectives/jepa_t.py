@@ -26,6 +26,7 @@ from jepa_app.models.tokenizer import Tokenizer
 from training.data.batches import Batch
 from training.objectives.image_tokens import ImageTokenObjective, drop_texts
 from training.objectives.text_cache import TextCache
+from training.settings import require_at_least, require_shares
 
 REVEALED_FRACTIONS = (0.0, 0.15, 0.3, 0.5, 0.75, 0.9)
 
@@ -132,12 +133,8 @@ class JepaTLoss:
     min_denominator: float = FlowMatching.min_denominator
 
     def __post_init__(self) -> None:
-        if not 0 <= self.text_drop <= 1:
-            raise ValueError(f"loss.text_drop is {self.text_drop}; allowed: 0 to 1")
-        if self.denoising_draws < 1:
-            raise ValueError(f"loss.denoising_draws is {self.denoising_draws}; allowed: 1 or more")
-        if not 0 <= self.prediction_weight < math.inf:
-            raise ValueError(f"loss.prediction_weight is {self.prediction_weight}; allowed: 0 or more")
+        require_shares(self, ["text_drop"], "loss.")
+        require_at_least(self, {"denoising_draws": 1, "prediction_weight": 0}, "loss.")
         check_times(self.time_mean, self.time_std)
         if not 0 < self.min_denominator <= 1:
             raise ValueError(f"loss.min_denominator is {self.min_denominator}; allowed: above 0, to 1")

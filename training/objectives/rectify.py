@@ -23,6 +23,7 @@ from training.data.batches import Batch
 from training.objectives.image_tokens import ImageTokenObjective, drop_texts
 from training.objectives.jepa_t import ask
 from training.objectives.text_cache import TextCache
+from training.settings import require_at_least, require_shares
 
 FEW_STEPS = (1, 2, 3, 4)
 
@@ -41,11 +42,8 @@ class RectifyLoss:
     text_drop: float = 0.3
 
     def __post_init__(self) -> None:
-        if self.teacher_steps < 1:
-            raise ValueError(f"loss.teacher_steps is {self.teacher_steps}; allowed: 1 or more")
-        for name in ("at_noise", "text_drop"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"loss.{name} is {getattr(self, name)}; allowed: 0 to 1")
+        require_at_least(self, {"teacher_steps": 1}, "loss.")
+        require_shares(self, ["at_noise", "text_drop"], "loss.")
 
 
 class RectifyObjective(ImageTokenObjective[Denoiser]):
@@ -98,7 +96,7 @@ class RectifyObjective(ImageTokenObjective[Denoiser]):
         return figures
 
     def preview(self) -> None:
-        """Return None: `validate` tells all that there is to see."""
+        """Return None: `validate` measures all that a picture would show."""
 
     def finished(self) -> JepaTPipeline:
         """Return the whole network with the averaged denoiser, as the sampler that it is for."""

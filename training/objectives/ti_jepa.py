@@ -4,7 +4,6 @@ paper word -> code: f-bar the image encoder of the moving average, tau `ema_deca
 Letters in shapes: B batch, N patches, V visible patches, Q asked patches, T text tokens, D width, S picture side.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from training.objectives.calibration import Anchors, finish, grouped_energies
 from training.objectives.image_tokens import drop_texts
 from training.objectives.matching import MatchObjective, collapse_figures, first_of, jitter
 from training.objectives.text_cache import TextCache
+from training.settings import require_at_least, require_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +50,9 @@ class TIJepaLoss:
     averaged_targets: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("text_drop", "whole_share", "jitter"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"loss.{name} is {getattr(self, name)}; allowed: 0 to 1")
-        lowest = {"asked": 1, "asked_hidden": 1, "text_to_image_weight": 0, "image_to_text_weight": 0}
-        for name, least in lowest.items():
-            if not least <= getattr(self, name) < math.inf:
-                raise ValueError(f"loss.{name} is {getattr(self, name)}; allowed: {least} or more")
+        require_shares(self, ["text_drop", "whole_share", "jitter"], "loss.")
+        least = {"asked": 1, "asked_hidden": 1, "text_to_image_weight": 0, "image_to_text_weight": 0}
+        require_at_least(self, least, "loss.")
 
 
 class TIJepaObjective(MatchObjective[TIJepa]):

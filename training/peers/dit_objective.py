@@ -19,6 +19,7 @@ from training.objectives.image_tokens import ImageTokenObjective, drop_texts
 from training.objectives.jepa_t import check_times
 from training.objectives.text_cache import TextCache
 from training.peers.dit import Dit, DitPipeline
+from training.settings import require_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,7 @@ class DitLoss:
     time_std: float = FlowMatching.time_std
 
     def __post_init__(self) -> None:
-        if not 0 <= self.text_drop <= 1:
-            raise ValueError(f"loss.text_drop is {self.text_drop}; allowed: 0 to 1")
+        require_shares(self, ["text_drop"], "loss.")
         check_times(self.time_mean, self.time_std)
 
 

@@ -1,9 +1,9 @@
 """What choosing by energy is worth: `python -m training.studies.best_of WEIGHTS --data DIR --out DIR`.
 
 Pictures of several seeds are made for each prompt of the trained side, and TI-JEPA chooses the one of lowest energy, as
-"best of" on the page does. The judge, which knows nothing of TI-JEPA, says how good the choices are: beside no choice
-(the first seed), beside the highest energy, and beside the best choice that there was. All rows come from the same
-pictures. Letters in shapes: K candidates of each of B prompts, D features, S picture side in pixels.
+"best of" on the page does. The judge, which knows nothing of TI-JEPA, compares the choices with no choice (the first
+seed), with the highest energy, and with the best choice that there was. All rows come from the same pictures.
+Letters in shapes: K candidates of each of B prompts, D features, S picture side in pixels.
 """
 
 import sys
@@ -19,7 +19,7 @@ from jepa_app.matching.scoring import Scorer
 from jepa_app.pixels import to_pil
 from training.judging.judge import frechet_distance
 from training.judging.picture_figures import Indices, rank_figures
-from training.judging.report import JudgedPictures, save_evidence, table
+from training.judging.report import JudgedPictures, cell, save_evidence, table
 from training.judging.trials import Trials, TrialSettings
 from training.studies.study import Answer, Question, measured_sides, run_study, study_parser
 
@@ -28,7 +28,7 @@ BETWEEN_CANDIDATES = 1_000_003  # in seeds: more than any row's number, so that 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(TrialSettings):
-    """How many pictures of a prompt TI-JEPA chooses from, a row of the table for each of `counts`.
+    """How many pictures of a prompt TI-JEPA chooses from; each of `counts` is a row of the table.
 
     Raises:
         ValueError: no count, or one below 1.
@@ -128,10 +128,7 @@ def markdown(figures: Mapping[str, float]) -> str:
     rows = [
         [
             kind.replace("_", " ").replace("judges", "the judge's"),
-            *(
-                f"{figures[f'{name}_{kind}']:{digits}}" if f"{name}_{kind}" in figures else ""
-                for name, (_, digits) in shown.items()
-            ),
+            *(cell(figures, f"{name}_{kind}", digits) for name, (_, digits) in shown.items()),
         ]
         for kind in kinds
     ]

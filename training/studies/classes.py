@@ -1,9 +1,9 @@
 """Class-conditional generation by the same network: `python -m training.studies.classes WEIGHTS --data DIR --out DIR`.
 
-A class is a label in a style, and its name, "red apple, twemoji style", the whole prompt. As many labels as
-pictures, styles evenly, all of the trained side; made without guidance and with it, and measured as class-conditional
-generators are: Frechet distance, inception score, precision and recall, with the values of real pictures of the same
-classes beside them, as they are and as their tokens keep them.
+A class is a label in a style; its name, "red apple, twemoji style", is the whole prompt. Each picture has a label of
+its own, styles come evenly, and all are of the trained side. Pictures are made without guidance and with it, and
+measured as class-conditional generators are: Frechet distance, inception score, precision and recall. Beside them stand
+the values of real pictures of the same classes, as they are and as their tokens keep them.
 
 The inception score takes a softmax over the distances to the concepts of the gallery, own design left out. Its
 temperature is the one under which other real pictures are told best, that is with the least cross-entropy. The
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from training.data.selection import balanced_order, choose_pictures
 from training.judging.judge import Features, frechet_distance, inception_score, precision_and_recall, right_ranks
 from training.judging.picture_figures import Indices, rank_figures
-from training.judging.report import JudgedPictures, save_evidence, table
+from training.judging.report import save_evidence, table
 from training.judging.trials import Trials, TrialSettings
 from training.studies.study import Answer, Question, measured_sides, run_study, study_parser
 
@@ -50,8 +50,7 @@ def measure(trials: Trials, settings: TrialSettings, out: Path) -> tuple[dict[st
         suffix = f"_guidance_{guidance:g}"
         made = trials.make(indices, replace(settings, guidance=guidance), f"generating{suffix}")
         figures |= class_figures(trials, indices, made.features, others, temperature, suffix)
-        seeds = (settings.seed + indices).tolist()
-        save_evidence(JudgedPictures(suffix=suffix, prompts=made.captions, seeds=seeds, pixels=made.pixels), out)
+        save_evidence(made.evidence(suffix, settings.seed), out)
     return figures, len(indices)
 
 

@@ -35,7 +35,7 @@ from training.data.split import concept_of
 from training.judging.charts import chart, line_panel
 from training.judging.neighbours import SHOWN, Distances, Found, TrainingPictures
 from training.judging.picture_figures import Indices
-from training.judging.report import SUBSETS, table
+from training.judging.report import SUBSETS, cell, table
 from training.judging.trials import Made, Trials, TrialSettings, sides_of
 from training.settings import require_at_least
 from training.studies.study import Answer, Question, run_study, study_parser
@@ -219,7 +219,7 @@ def markdown(figures: Mapping[str, float]) -> str:
     columns = [column for column in COLUMNS if f"memorised{column}" in figures]
     header = ["nearest training picture", *(COLUMNS[column] for column in columns)]
     names = [[f"{name}{column}" for column in columns] for name in ROWS]
-    cells = [[f"{figures[name]:.3f}" if name in figures else "" for name in row] for row in names]
+    cells = [[cell(figures, name) for name in row] for row in names]
     return table(header, [[words, *row] for words, row in zip(ROWS.values(), cells, strict=True) if any(row)])
 
 

@@ -26,6 +26,7 @@ from training.data.batches import CaptionedPictures
 from training.data.captions import Row
 from training.data.selection import Indices
 from training.data.split import concept_of
+from training.judging.report import cell, table
 from training.judging.weights import load_matchers
 from training.peers.dual_encoder import PeerScorer
 
@@ -181,13 +182,13 @@ def _fold(row: Row) -> int:
 def markdown(figures: Mapping[str, float]) -> str:
     """The figures as a Markdown table: a row for each task and kind of features."""
     columns = {"": "all examples", "_chance": "largest class", **{f"_{n}_shot": f"{n} a class" for n in SHOTS}}
-    lines = ["| task | features | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 2) + "|"]
-    for task in TASKS:
-        for kind in ("picture", "text", "minilm"):
-            if f"probe_{task}_{kind}" in figures:
-                cells = [f"{figures[f'probe_{task}_{kind}{suffix}']:.3f}" for suffix in columns]
-                lines.append(f"| {task} | {kind} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    rows = [
+        [task, kind, *(cell(figures, f"probe_{task}_{kind}{suffix}") for suffix in columns)]
+        for task in TASKS
+        for kind in ("picture", "text", "minilm")
+        if f"probe_{task}_{kind}" in figures
+    ]
+    return table(["task", "features", *columns.values()], rows)
 
 
 @telling_mistakes

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from jepa_app.pixels import to_pil
 from training.judging.picture_figures import Sampling, generate, reconstruct
-from training.judging.report import table
+from training.judging.report import cell, table
 from training.judging.scene_figures import Scene, choose_scenes, look, scene_figures, verdicts
 from training.judging.trials import Trials, progress
 from training.judging.weights import PicturePipeline
@@ -119,7 +119,7 @@ def draw_scenes(measured: Measured) -> Image.Image:
 def markdown(figures: Mapping[str, float]) -> str:
     """The shares that are right as a Markdown table, with their ceilings and floor."""
     rows = [
-        [words, *(f"{figures[name + suffix]:.2f}" if name + suffix in figures else "" for suffix in _COLUMNS)]
+        [words, *(cell(figures, name + suffix, ".2f") for suffix in _COLUMNS)]
         for name, words in _WORDS.items()
         if name in figures
     ]

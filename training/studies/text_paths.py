@@ -2,8 +2,8 @@
 
 Text enters as a prefix of the context, by cross-attention, and joined with the condition before the losses. Here the
 prompt takes some of these ways and the learned null text, which the network knows from training, takes the others;
-nothing is trained anew. Told are the denoising loss and, of generated pictures, what the judge says; rows share
-prompts, seeds, orders and noise. Letters in shapes: B pictures, T text tokens, W text width.
+nothing is trained. Reports the denoising loss of real pictures and the judge's figures of generated ones; all rows
+share prompts, seeds, orders and noise. Letters in shapes: B pictures, T text tokens, W text width.
 """
 
 import sys
@@ -27,18 +27,18 @@ from training.objectives.jepa_t import REVEALED_FRACTIONS, losses_when_revealed
 from training.studies.study import Answer, Question, measured_sides, run_study, study_parser
 
 PREFIX, CROSS_ATTENTION, INJECTION = "prefix", "cross-attention", "before the losses"
-SIDES = ("", "_heldout_pairs")  # whose losses are told, by the suffix of their figures
+SIDES = ("", "_heldout_pairs")  # whose losses are reported, by the suffix of their figures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(TrialSettings):
-    """How many pictures a row are made, and how."""
+    """How many pictures each row makes, and how."""
 
     prompts: int = 150
 
 
 class PartlyTold(JepaT):
-    """A trained network to which the prompt goes by some ways only; it shares all weights with the whole one."""
+    """A trained network that gets the prompt by some ways only; it shares all weights with the whole one."""
 
     def __init__(self, network: JepaT, ways: Collection[str]) -> None:
         nn.Module.__init__(self)
@@ -48,7 +48,7 @@ class PartlyTold(JepaT):
         self._ways = frozenset(ways)
 
     def start(self, text: TextFeatures) -> Context:
-        """Begin a batch of pictures (B, T, W), the null text in place of the prompt where it is not to go."""
+        """Begin a batch of pictures (B, T, W), with the null text on the ways that are closed to the prompt."""
         null = self.null_features(len(text))
         prefix, read, joined = (text if way in self._ways else null for way in (PREFIX, CROSS_ATTENTION, INJECTION))
         return self.start_with(prefix=prefix, read=read, joined=joined)
@@ -120,9 +120,7 @@ def measure(trials: Trials, settings: Settings) -> Iterator[tuple[str, dict[str,
         if trials.exam:
             figures |= rank_figures(trials.exam.look_up(made.features, indices, leave_out=False)[0], "")
         figures["frechet"] = frechet_distance(made.features, trials.real[others])
-        seeds = (settings.seed + indices).tolist()
-        suffix = "_" + name.replace(" ", "_").replace("-", "_")
-        yield name, figures, JudgedPictures(suffix=suffix, prompts=made.captions, seeds=seeds, pixels=made.pixels)
+        yield name, figures, made.evidence("_" + name.replace(" ", "_").replace("-", "_"), settings.seed)
 
 
 COLUMNS = {

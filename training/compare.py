@@ -1,9 +1,9 @@
 """Compare variants of a model at equal compute: `python -m training.compare NAME --data DIR --out DIR`.
 
 Each variant is trained anew with every seed for the same compute, on a small network: the first one for the processor
-time asked for, which is timed before, the others for as many operations. (Timed one by one they would differ by what
-else a machine does at the moment.) Then they are measured like any weights: generators by their loss, the judge's
-figures, their size and the time of one picture; TI-JEPA by how well it matches held-out pairs and by signs of collapse.
+time asked for, which is timed before, the others for as many operations. (Timed one by one, they would differ with
+whatever else the machine does.) Then they are measured like any weights: generators by their loss, the judge's figures,
+their size and the time of one picture; TI-JEPA by how well it matches held-out pairs and by signs of collapse.
 `training/studies/variants.py` says what is compared.
 """
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = OneLineParser(
         prog="python -m training.compare",
         description=__doc__,
-        epilog="\n".join(("What to know of a table:", *cautions)),
+        epilog="\n".join(("What to know about a table:", *cautions)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", help=f"one of: {', '.join(COMPARISONS)}")
@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each variant (default 2)")
     parser.add_argument(
-        "--resume", action="store_true", help="keep what OUT/figures.json holds and train the others as long"
+        "--resume",
+        action="store_true",
+        help="keep the variants in OUT/figures.json and train the others as long",
     )
     parser.add_argument("--prompts", type=int, default=100, help="pictures of a side to measure (default 100)")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")

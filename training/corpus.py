@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = OneLineParser(prog="python -m training.corpus", description="The corpus of captioned pictures.")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("build", help="download the packages, render the pictures, write the captions")
-    command.add_argument("--out", type=Path, required=True, help="folder of the corpus, new or to be gone on with")
+    command.add_argument("--out", type=Path, required=True, help="folder of the corpus, new or of a stopped build")
     command.add_argument("--size", type=int, default=128, help="side of the pictures in pixels (default: 128)")
     command.add_argument("--styles", help="comma-separated styles (default: all eleven)")
     command = commands.add_parser("select", help="put a part of a corpus into a folder of its own, for quick trials")

@@ -1,7 +1,7 @@
 """Measure weights on a folder of captioned pictures: `python -m training.evaluate WEIGHTS --data DIR`.
 
-Whatever WEIGHTS holds is measured; a figure that was not measured is absent. Pictures are judged by
-a network that is not ours (`judging/judge.py`), matches by the model's own energies (`judging/match_figures.py`).
+Whatever WEIGHTS holds is measured; a figure that was not measured is absent. Pictures are judged by a network that is
+not ours (`judging/judge.py`), matches by the model's own energies (`judging/match_figures.py`).
 """
 
 import argparse

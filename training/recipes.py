@@ -31,7 +31,7 @@ ObjectiveT = TypeVar("ObjectiveT")
 
 
 class _Recipe:
-    """What recipes share. Each lists all of its settings itself, so that they come in the order of its own text."""
+    """What all recipes share; each lists its own settings, in the order in which messages name them."""
 
     @property
     def fits_without_steps(self) -> bool:
@@ -138,8 +138,8 @@ class RectifyRecipe(_OnTokens[RectifyObjective]):
 class TokenizerRecipe(_OnPictures):
     """Fit or train a tokenizer; with 0 steps a linear one is fitted only.
 
-    `token_noise` is the greatest strength of the noise on tokens that a refiner learns to mend. `init` takes the
-    components of the tokenizer in a folder over, so that a generator trained on its tokens goes on fitting.
+    `token_noise` is the greatest strength of the noise on tokens that a refiner learns to mend. `init` takes over
+    the components of the tokenizer in a folder, so that a generator trained on its tokens still fits.
     """
 
     schedule: Schedule = field(default_factory=lambda: Schedule(steps=0, matrix_lr=1e-3, other_lr=1e-3))

@@ -1,6 +1,6 @@
 """Command line of the trainer: `python -m training.train RECIPE --data DIR --out DIR`.
 
-Interrupted (Ctrl-C, or a SIGTERM) it ends after the step under way and saves; a second time it ends at once.
+Ctrl-C or a SIGTERM ends the run after the step under way and saves it; a second one ends it at once.
 """
 
 import argparse

@@ -66,9 +66,8 @@ class Judge:
             (B, 1280) float32, none below zero.
         """
         pixels = pixels.to(self.device, torch.float32)
-        scaled = F.interpolate(
-            pixels, size=(INPUT_SIZE, INPUT_SIZE), mode="bicubic", antialias=True
-        )  # (B, 3, 128, 128)
+        size = (INPUT_SIZE, INPUT_SIZE)
+        scaled = F.interpolate(pixels, size=size, mode="bicubic", antialias=True)  # (B, 3, 128, 128)
         levels = (scaled.clamp(-1, 1) + 1) * 127.5
         maps = self._network.extract_features((levels - 127) / 128)  # (B, 1280, 4, 4)
         features: Features = maps.mean(dim=(2, 3)).cpu().numpy()  # (B, 1280)

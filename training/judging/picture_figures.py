@@ -29,7 +29,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(SamplingSettings):
-    """How pictures are generated; picture k of row r has the seed `seed` + r, whatever else is generated.
+    """How pictures are generated; the picture of row r has the seed `seed` + r, whatever else is generated.
 
     Raises:
         ValueError: a number out of its range, or an unknown schedule.
@@ -113,7 +113,7 @@ class ConceptExam:
         """The rank of the right concept, 0 first, and the label of the nearest one, for pictures of rows.
 
         `leave_out` leaves out the real pictures that show the row's concept in the row's design: for a real picture
-        itself and its near copies, for a generated one what it may have learnt by heart.
+        itself and its near copies, for a generated one what its network may have learnt by heart.
         """
         distances, right = self.distances(features, indices, leave_out=leave_out)
         nearest = [self._labels[column] for column in distances.argmin(axis=1).tolist()]

@@ -1,7 +1,7 @@
 """What the pixels of a picture tell without a network: the colour behind it, and how many things stand apart.
 
 Counting by what hangs together was chosen on real pictures of the emoji corpus, composed as in training (240 of 64 px):
-the number is right for .99 of them, and for .97 after the tokenizer. It takes the gaps of `composing.repeated`.
+the number is right for .99 of them, and for .97 after the tokenizer. It relies on the gaps of `composing.repeated`.
 
 Letters: B pictures, N pixels, S picture side in pixels; pictures are (B, 3, S, S) in [-1, 1].
 """

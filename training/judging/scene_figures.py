@@ -154,7 +154,7 @@ def scene_figures(
             others.pop("relation_where_found", None)
             figures |= _shares(others, "_other_prompts")
             if kind == "two_objects":
-                # only of the right objects it can be asked whether they stand as somebody else said
+                # only right objects can stand where another prompt said, so it lends its relation alone
                 turned = [replace(own, relation=other.relation) for own, other in zip(scenes, shuffled, strict=True)]
                 placed = {"relation_where_found": verdicts(exam, kind, sight, scenes, turned)["relation_where_found"]}
                 figures |= _shares(placed, "_other_prompts")

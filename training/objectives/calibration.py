@@ -103,7 +103,7 @@ def choose_references(network: TIJepa, pixels: Tensor, text: TextFeatures) -> TI
 
 
 def without_references(network: TIJepa) -> TIJepa:
-    """Return a copy of the network that compares pairs with nothing; its energy is to be weighted anew."""
+    """Return a copy of the network that compares pairs with nothing; the terms of its energy need new weights."""
     plain = replace(network.config, num_references=0, energy_weights=(1.0, 1.0, 1.0))
     bare = TIJepa(plain)
     bare.load_state_dict({name: value for name, value in network.state_dict().items() if "references." not in name})

@@ -46,7 +46,6 @@ def _resize_patches(weight: Tensor, old: int, inputs: int) -> Tensor:
     """Weights (D, inputs) that see a small patch as the old ones (D, 3 old old) see it enlarged."""
     new = round((inputs / 3) ** 0.5)
     pixels = torch.eye(new * new).view(new * new, 1, new, new)
-    enlarge = interpolate(pixels, size=(old, old), mode="bilinear", align_corners=False).flatten(
-        1
-    )  # (new new, old old)
-    return (weight.float().unflatten(1, (3, old * old)) @ enlarge.T).flatten(1)
+    enlarged = interpolate(pixels, size=(old, old), mode="bilinear", align_corners=False)
+    matrix = enlarged.flatten(1)  # (new new, old old)
+    return (weight.float().unflatten(1, (3, old * old)) @ matrix.T).flatten(1)

@@ -166,8 +166,7 @@ class DitPipeline:
     ) -> JepaTOutput:
         """Sample a picture a prompt in `num_inference_steps` evaluations, each with and without the prompt.
 
-        `denoising_steps` is not used: no token is denoised apart from the
-        others.
+        `denoising_steps` is not used, since no token is denoised apart from the others.
 
         Raises:
             ValueError: a prompt is empty or too long, a number is out of range, or generators do not match prompts.
@@ -187,9 +186,8 @@ class DitPipeline:
         if len(generator) != len(prompt):
             raise ValueError(f"got {len(generator)} generators for {len(prompt)} pictures; pass one a picture")
         config = self.network.config
-        noise = torch.stack(
-            [torch.randn(config.num_tokens * config.channels, generator=one) for one in generator]
-        )  # (B, N * C)
+        values = config.num_tokens * config.channels
+        noise = torch.stack([torch.randn(values, generator=one) for one in generator])  # (B, N * C)
         tokens = self._denoise(prompt, noise.to(self.device), num_inference_steps, guidance_scale, temperature)
         pixels = self.image_tokenizer.decode(tokens)
         return JepaTOutput(images=pixels if output_type == "pt" else to_pil(pixels))

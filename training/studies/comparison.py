@@ -1,9 +1,5 @@
-"""Trains and measures variants of a model at equal compute (the command is `python -m training.compare`).
+"""Trains and measures variants of a model at equal compute, as the command `python -m training.compare` explains.
 
-Each variant is trained anew with every seed for the same compute, on a small network: the first one for the processor
-time asked for, which is timed before, the others for as many operations. (Timed one by one they would differ by what
-else a machine does at the moment.) Then they are measured like any weights: generators by their loss, the judge's
-figures, their size and the time of one picture; TI-JEPA by how well it matches held-out pairs and by signs of collapse.
 `training/studies/variants.py` says what is compared.
 """
 

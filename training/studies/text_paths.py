@@ -99,7 +99,7 @@ def measure(trials: Trials, settings: Settings) -> Iterator[tuple[str, dict[str,
     """
     whole = trials.pipeline
     if not isinstance(whole, JepaTPipeline):
-        raise ValueError("the ways of words are those of JEPA-T; give weights with a jepa-t folder")
+        raise ValueError("only JEPA-T takes text by these ways; give weights with a jepa-t folder")
     sides = measured_sides(trials.data)
     chosen = {
         suffix: trials.choose(sides[suffix], settings.prompts, settings.seed) for suffix in SIDES if suffix in sides

@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Any, Literal, Self
 
+PLAN_PATCH = 8  # pixels along a side of a plan token: a level of g x g tokens sees the picture at 8 g pixels
 TEXT_WIDTH = 384  # width of all-MiniLM-L6-v2, the frozen text encoder
 
 
@@ -39,6 +41,10 @@ class Config:
         if not condition:
             raise ValueError(f"{type(self).__name__}: {message}")
 
+    def _require_plan(self, plan: tuple[int, ...], grid: int) -> None:
+        rising = all(type(side) is int for side in plan) and all(a < b for a, b in pairwise((0, *plan, grid)))
+        self._require(rising or not plan, f"plan is {plan}; allowed: rising numbers of tokens, below the grid's {grid}")
+
     def _require_positive(self, *names: str) -> None:
         for name in names:
             value = getattr(self, name)
@@ -53,7 +59,8 @@ class TokenizerConfig(Config):
     `vae_channels` are the block widths of the VAE (used by kind "vae" only; their number fixes its downsampling).
     `refiner_width` > 0 adds a convolutional decoder of `refiner_depth` layers after the linear one that hides the joins
     between patches. With a `reduction` above 1 the linear part sees the picture at that part of its side, and the
-    decoder enlarges it: more pixels from the same tokens.
+    decoder enlarges it: more pixels from the same tokens. `plan` are the numbers of tokens along a side of the plan's
+    levels, coarse first (`plan.py`): (1, 2) is one token of the picture reduced to 8 pixels and four of it at 16.
     """
 
     kind: Literal["patch", "pca", "vae"] = "pca"
@@ -64,6 +71,7 @@ class TokenizerConfig(Config):
     refiner_width: int = 0
     refiner_depth: int = 4
     reduction: int = 1
+    plan: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         self._require(self.kind in ("patch", "pca", "vae"), f"kind is {self.kind!r}; allowed: patch, pca, vae")
@@ -88,6 +96,11 @@ class TokenizerConfig(Config):
         if self.kind == "vae":
             down = 2 ** (len(self.vae_channels) - 1)
             self._require(down == self.patch_size, f"{len(self.vae_channels)} VAE blocks reduce by {down}")
+        if self.plan:
+            self._require_plan(self.plan, self.grid)
+            self._require(self.kind != "vae", f"plan is {self.plan}; allowed for a VAE: ()")
+            most = 3 * PLAN_PATCH**2
+            self._require(self.channels <= most, f"channels is {self.channels}; allowed with a plan: at most {most}")
 
     @property
     def patch_values(self) -> int:
@@ -104,12 +117,18 @@ class TokenizerConfig(Config):
         """Tokens of one picture."""
         return self.grid**2
 
+    @property
+    def num_places(self) -> int:
+        """Tokens of one picture with those of its plan."""
+        return self.num_tokens + sum(side * side for side in self.plan)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DJepaConfig(Config):
     """D-JEPA (arXiv 2410.03755): context encoder, predictor and per-token denoiser.
 
     `condition_width` is the width of the prompt features that enter as a prefix (text tokens or a class embedding).
+    `plan` are the numbers of tokens along a side of the plan's levels, coarse first; () is the published form.
     """
 
     backbone: Literal["cached", "bidirectional", "bidirectional_subset"] = "cached"
@@ -124,6 +143,7 @@ class DJepaConfig(Config):
     denoiser_width: int = 384
     denoiser_depth: int = 3
     denoising: Literal["flow", "diffusion"] = "flow"
+    plan: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         backbones, denoisings = ("cached", "bidirectional", "bidirectional_subset"), ("flow", "diffusion")
@@ -131,6 +151,8 @@ class DJepaConfig(Config):
         self._require(self.denoising in denoisings, f"denoising is {self.denoising!r}; allowed: {denoisings}")
         self._require_positive("num_tokens", "channels", "condition_width", "width", "num_heads", "denoiser_width")
         self._require(self.grid**2 == self.num_tokens, f"num_tokens is {self.num_tokens}, which is no square")
+        self._require_plan(self.plan, self.grid)
+        self._require(not self.plan or self.backbone == "cached", "only the cached backbone makes a plan first")
         self._require(
             self.width % (4 * self.num_heads) == 0,
             f"width {self.width} must be a multiple of 4 x num_heads ({self.num_heads}) for rotary positions",
@@ -140,6 +162,11 @@ class DJepaConfig(Config):
     def grid(self) -> int:
         """Tokens along one side of the picture."""
         return math.isqrt(self.num_tokens)
+
+    @property
+    def num_places(self) -> int:
+        """Tokens of one picture with those of its plan."""
+        return self.num_tokens + sum(side * side for side in self.plan)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 Source: sampling of MAR and D-JEPA (arXiv 2406.11838, 2410.03755): random order, cosine schedule, linear or
 constant guidance.
 paper word -> code: AR step `step`, tau `temperature`, w `guidance`.
-Letters in shapes: N image tokens, K tokens of this step, C token channels.
+Letters in shapes: N image tokens, T with those of the plan, K tokens of this step, C token channels.
 """
 
 from dataclasses import dataclass, field
@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from jepa_app.config import JepaTConfig
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.masking import block_ids, cosine_schedule
 from jepa_app.models.jepa_t import JepaT
+from jepa_app.plan import draw_order, level_ranges, reveal_counts
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,10 @@ class TokenStep:
 
     Attributes:
         index: step, counted from 0; total: number of steps.
-        tokens: (N, C), zeros where not yet known.
-        known: (N,) bool.
+        tokens: (T, C), zeros where not yet known; those of the plan stand last.
+        known: (T,) bool.
         revealed: (K,) long, positions that this step revealed.
+        num_plan: tokens of the plan.
     """
 
     index: int
@@ -32,17 +35,38 @@ class TokenStep:
     tokens: Tensor
     known: Tensor
     revealed: Tensor
+    num_plan: int = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the picture alone, which stand first."""
+        return len(self.tokens) - self.num_plan
+
+    @property
+    def painted(self) -> tuple[int, ...]:
+        """Positions of the picture's tokens that this step revealed."""
+        return tuple(position for position in self.revealed.tolist() if position < self.num_tokens)
+
+    @property
+    def planned(self) -> int:
+        """How many tokens of the plan are known."""
+        return int(self.known[self.num_tokens :].sum())
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all tokens of the picture are known."""
+        return bool(self.known[: self.num_tokens].all())
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a picture begins with: the tokens of an earlier run up to some step, or of a picture with a hole in it.
+    """What a picture starts with: the tokens of an earlier run up to some step, or of a picture with a hole in it.
 
     All steps are then spent on what is not known.
 
     Attributes:
-        tokens: (N, C), of any value where not known.
-        known: (N,) bool.
+        tokens: (T, C), of any value where not known.
+        known: (T,) bool.
     """
 
     tokens: Tensor
@@ -57,9 +81,10 @@ class Picture:
     depend on others, and one that is resumed or has a part redone meets the same noise again.
 
     Attributes:
-        order: (N,) positions, known ones first; `done` of them are known.
+        order: (up to T,) positions, known ones first, then the plan, then the picture; `done` of them are known.
         counts: tokens of each step; `index` steps are done.
-        begun: (tokens known at the begin,) long, the blocks in which the context takes them in.
+        begun: (tokens known at the start,) long, the blocks in which the context takes them in.
+        num_plan: tokens of the plan, which stand last in `tokens`.
     """
 
     settings: SamplingSettings
@@ -70,6 +95,7 @@ class Picture:
     known: Tensor
     counts: tuple[int, ...]
     begun: Tensor
+    num_plan: int = 0
     slots: list[int] = field(default_factory=list)  # of the prompt and, with guidance, of the null text
     index: int = 0
     done: int = 0
@@ -83,33 +109,35 @@ class Picture:
         shown: Shown | None = None,
         after: TokenStep | None = None,
     ) -> "Picture":
-        """Draw order (N,) and noise (N, C) of a picture from its generator; `shown` is what it begins with.
+        """Draw order and noise (T, C) of a picture from its generator; `shown` is what it starts with.
 
-        With `after`, a step of a run of the same seed, number of steps and begin, it goes on as that run would have.
+        The plan comes first, unless tokens of the picture are shown, or there are too few steps for it: then what is
+        not known of the plan is left out. With `after`, a step of a run of the same seed, number of steps and start,
+        it goes on as that run would have.
 
         Raises:
             ValueError: the number of steps is not between 1 and N, or what is shown or the step does not fit.
         """
-        number, channels, device = network.config.num_tokens, network.config.channels, network.null_text.device
-        counts = cosine_schedule(number, settings.steps)
-        order = torch.randperm(number, generator=generator)
-        noise = torch.randn(number, channels, generator=generator)
-        tokens, known, done, index = torch.zeros(number, channels), torch.zeros(number, dtype=torch.bool), 0, 0
-        begun = torch.zeros(0, dtype=torch.long)
+        config, device = network.config, network.null_text.device
+        order = draw_order(config.num_tokens, config.plan, generator)
+        noise = torch.randn(config.num_places, config.channels, generator=generator)
+        tokens, known = torch.zeros_like(noise), torch.zeros(config.num_places, dtype=torch.bool)
+        done, index, begun, steps = 0, 0, torch.zeros(0, dtype=torch.long), settings.steps
         if shown is not None:
-            known = _checked(shown, tokens)
+            known = _checked(shown, tokens, config.num_tokens)
             tokens = torch.where(known[:, None], shown.tokens.cpu().float(), tokens)
             done = int(known.sum())
             order = torch.cat([order[known[order]], order[~known[order]]])
-            begun = block_ids(cosine_schedule(number, min(number, SamplingSettings.steps)))[:done]  # as in training
-            counts = cosine_schedule(number - done, min(settings.steps, number - done))
+            begun = _blocks_of(known, config.num_tokens)
+            steps = min(steps, int((~known[: config.num_tokens]).sum()))
+        order, counts = _scheduled(order, known, config, steps)
         if after is not None:
-            _refuse_whole(after.known)
+            _refuse_whole(after.known[: config.num_tokens])
             index = after.index + 1
             seen = done + sum(counts[:index])
             tokens, known = after.tokens.cpu().float(), after.known.cpu()
             if after.total != len(counts) or int(known.sum()) != seen or not bool(known[order[:seen]].all()):
-                raise ValueError(f"step {index} is of a run with another seed, number of steps or begin")
+                raise ValueError(f"step {index} is of a run with a different seed, number of steps or starting picture")
             begun = torch.cat([begun, block_ids(counts)[: seen - done] + len(begun.unique())])
             done = seen
         return cls(
@@ -123,7 +151,13 @@ class Picture:
             begun=begun.to(device),
             done=done,
             index=index,
+            num_plan=config.num_places - config.num_tokens,
         )
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the picture alone, which stand first."""
+        return len(self.tokens) - self.num_plan
 
     @property
     def is_guided(self) -> bool:
@@ -153,22 +187,40 @@ class Picture:
         asked = self.asked
         self.tokens = self.tokens.index_copy(0, asked, clean.to(self.tokens.dtype))
         self.known = self.known.index_fill(0, asked, True)
-        step = TokenStep(self.index, len(self.counts), self.tokens, self.known, asked)
+        step = TokenStep(self.index, len(self.counts), self.tokens, self.known, asked, self.num_plan)
         self.done += len(asked)
         self.index += 1
         return step
 
 
-def _checked(shown: Shown, like: Tensor) -> Tensor:
-    """Refuse tokens that do not fit a picture like (N, C); return what is known of it (N,)."""
+def _checked(shown: Shown, like: Tensor, num_tokens: int) -> Tensor:
+    """Refuse tokens that do not fit a picture like (T, C); return what is known of it (T,)."""
     if shown.tokens.shape != like.shape or shown.known.shape != like.shape[:1]:
         got = (tuple(shown.tokens.shape), tuple(shown.known.shape))
         raise ValueError(f"shown tokens and mask have shapes {got}; allowed: {tuple(like.shape)}, {(len(like),)}")
     known = shown.known.cpu()
-    _refuse_whole(known)
+    _refuse_whole(known[:num_tokens])
     if not bool(torch.isfinite(shown.tokens[shown.known]).all()):
         raise ValueError("shown tokens hold values that are not finite")
     return known
+
+
+def _scheduled(order: Tensor, known: Tensor, config: JepaTConfig, steps: int) -> tuple[Tensor, tuple[int, ...]]:
+    """Return the order without what is left out of the plan, and how many unknown tokens each step reveals."""
+    number = config.num_tokens
+    left = int((~known[:number]).sum())
+    levels = [int((~known[level.start : level.stop]).sum()) for level in level_ranges(number, config.plan)]
+    counts = reveal_counts(left, [size for size in levels if size] if left == number else [], steps)
+    if sum(counts) == left:
+        order = order[(order < number) | known[order]]
+    return order, counts
+
+
+def _blocks_of(known: Tensor, num_tokens: int) -> Tensor:
+    """Blocks in which the context takes in the tokens that are shown: as in training, one a plan token at first."""
+    planned, painted = int(known[num_tokens:].sum()), int(known[:num_tokens].sum())
+    blocks = block_ids(cosine_schedule(num_tokens, min(num_tokens, SamplingSettings.steps)))[:painted]
+    return torch.cat([torch.arange(planned), blocks + planned])
 
 
 def _refuse_whole(known: Tensor) -> None:

@@ -62,8 +62,8 @@ class TakesTokens(Protocol):
     """The config of a network that generates tokens."""
 
     @property
-    def num_tokens(self) -> int:
-        """Number of tokens in one picture."""
+    def num_places(self) -> int:
+        """Number of tokens in one picture and its plan."""
 
     @property
     def channels(self) -> int:
@@ -76,7 +76,7 @@ def check_fit(folder: Path, tokenizer: TokenizerConfig, network: TakesTokens) ->
     Raises:
         ValueError: they differ in the number of tokens or of channels.
     """
-    made, wanted = (tokenizer.num_tokens, tokenizer.channels), (network.num_tokens, network.channels)
+    made, wanted = (tokenizer.num_places, tokenizer.channels), (network.num_places, network.channels)
     if made != wanted:
         raise ValueError(
             f"{folder}: the tokenizer makes {made[0]} tokens of {made[1]} channels, the network takes "
@@ -221,14 +221,19 @@ class JepaTPipeline:
 
     @torch.no_grad()
     def decode(self, tokens: Tensor, known: Tensor) -> Tensor:
-        """Decode tokens (B, N, C) to pictures (B, 3, S, S) in [-1, 1], mid grey where `known` (B, N) is False."""
-        if bool(known.all()):
-            return self.image_tokenizer.decode(tokens.float())
-        pixels, side = self.image_tokenizer.preview(tokens.float() * known[:, :, None]), self.grid
-        known = known.view(-1, 1, side, side).to(pixels.dtype)
-        patch = self.image_tokenizer.config.patch_size
-        known = known.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)  # (B, 1, S, S)
-        return torch.lerp(torch.full_like(pixels, UNKNOWN_GREY), pixels, known)
+        """Decode tokens (B, T, C), of which `known` (B, T) are there, to pictures (B, 3, S, S) in [-1, 1].
+
+        Where a tile is not known the plan shows through, or mid grey where there is no plan yet.
+        """
+        tokens, tokenizer, side = tokens.float(), self.image_tokenizer, self.grid
+        tiles = known[:, : side * side]
+        if bool(tiles.all()):
+            return tokenizer.decode(tokens)
+        pixels = tokenizer.preview(tokens * known[:, :, None])
+        shown = tiles.view(-1, 1, side, side).to(pixels.dtype)
+        patch = tokenizer.config.patch_size
+        shown = shown.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)  # (B, 1, S, S)
+        return torch.lerp(tokenizer.sketch(tokens, known, UNKNOWN_GREY), pixels, shown)
 
     def pictures(self, tokens: Tensor, known: Tensor) -> list[Image.Image]:
         """Return the pictures that `decode` makes as PIL images.

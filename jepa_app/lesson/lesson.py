@@ -122,7 +122,7 @@ class _Writing:
     def run_it(self) -> Iterator[LessonProgress]:
         """Make the run itself."""
         for step in self.run.steps():
-            self.asked.append(tuple(step.revealed.tolist()))
+            self.asked.append(step.painted)
             self.pictures += self.pipeline.pictures(step.tokens[None], step.known[None])
             yield self._progress(0, self.pictures)
 
@@ -163,7 +163,8 @@ class _Writing:
 
     def lesson(self, prompt: str) -> Lesson:
         """Return the whole lesson, once all parts are done."""
-        config, tokens = self.pipeline.network.config, self.run.picture.tokens
+        config = self.pipeline.network.config
+        tokens = self.run.picture.tokens[: config.num_tokens]
         is_flow = config.denoising == "flow"
         return Lesson(
             prompt=prompt,
@@ -191,7 +192,7 @@ def _told(
     pipeline: JepaTPipeline, words: Words, typed: TypedWords, picture: Picture
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield, for each step, how well each token's features were predicted (N,) and its attention to words (N, W)."""
-    network, number = pipeline.network, len(picture.order)
+    network, number = pipeline.network, len(picture.tokens)
     target = target_features(network, words.text, picture)
     similarity, attention = torch.zeros(number), torch.zeros(number, len(typed.words))
     for asked, masked in looks(network, words.text, picture):
@@ -199,7 +200,7 @@ def _told(
             positions = look.positions.cpu()
             similarity[positions] = foreseen(network, look, target).cpu()
             attention[positions] = typed.merge(look.shares.float().cpu())
-        yield similarity.clone(), attention.clone()
+        yield similarity[: picture.num_tokens].clone(), attention[: picture.num_tokens].clone()
 
 
 def _tiles(pipeline: JepaTPipeline, state: Tensor, clean: Tensor) -> Image.Image:

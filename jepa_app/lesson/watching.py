@@ -100,7 +100,7 @@ class WatchedRun:
 
     @property
     def states(self) -> Tensor:
-        """Every token at each state of its own denoising, from noise to clean: (K + 1, N, C)."""
+        """Every token of the picture at each state of its own denoising, from noise to clean: (K + 1, N, C)."""
         return self._by_position(self._states)
 
     @property
@@ -109,13 +109,15 @@ class WatchedRun:
         return self._by_position(self._answers)
 
     def _by_position(self, recorded: list[Tensor]) -> Tensor:
-        return torch.cat(recorded, dim=1)[:, self.picture.order.argsort()]  # recorded in the order of generation
+        by_position = torch.cat(recorded, dim=1)[:, self.picture.order.argsort()]  # recorded in the order of generation
+        return by_position[:, : self.picture.num_tokens]
 
 
 def finished_now(network: JepaT, process: Denoising, words: Words, run: WatchedRun, steps: Sequence[int]) -> Tensor:
     """Return the tokens (steps, N, C) that a finished picture would have had if each of these steps had been its last.
 
-    The picture is resumed before the step, which then draws everything that is masked, from the same noise.
+    The picture is resumed before the step, which then draws all of the picture that is masked, from the same noise.
+    What was not planned by then is left out.
     """
     sampler = Sampler(network, process, num_slots=2 * len(steps), prompt_length=_longest(words))
     resumed = [_resumed(run, step) for step in steps]
@@ -128,12 +130,15 @@ def finished_now(network: JepaT, process: Denoising, words: Words, run: WatchedR
 def _resumed(run: WatchedRun, step: int) -> Picture:
     picture, done = run.picture, sum(run.picture.counts[:step])
     known = torch.zeros_like(picture.known).index_fill(0, picture.order[:done], True)
+    left = picture.order[done:]
+    order = torch.cat([picture.order[:done], left[left < picture.num_tokens]])
     generator = torch.Generator()
     generator.set_state(run.random_states[step])  # for diffusion, which draws from it while denoising
     return replace(
         picture,
         generator=generator,
-        counts=(*picture.counts[:step], len(picture.order) - done),
+        order=order,
+        counts=(*picture.counts[:step], len(order) - done),
         begun=block_ids(picture.counts)[:done].to(known.device),
         known=known,
         tokens=torch.where(known[:, None], picture.tokens, 0),
@@ -192,13 +197,17 @@ def _look(network: JepaT, context: Context, positions: Tensor, step: int) -> Loo
 def foreseen(network: JepaT, look: Look, target: Tensor) -> Tensor:
     """Return the cosine similarities (M,) of predicted and actual features (training compares them by smooth L1).
 
-    `target` (N, D) holds the features of the whole finished picture.
+    `target` (T, D) holds the features of the whole finished picture.
     """
     predicted = network.d_jepa.prediction_head(look.condition)
     return cosine_similarity(predicted.float(), target[look.positions].float(), dim=-1)
 
 
 def target_features(network: JepaT, text: TextFeatures, picture: Picture) -> Tensor:
-    """Return the features (N, D) of a finished picture as the target encoder computes them in training."""
-    tokens = picture.tokens.to(network.null_text.dtype)
+    """Return the features (T, D) of a finished picture as the target encoder computes them in training.
+
+    They are (N, D) if the picture had too few steps for a plan.
+    """
+    tokens = picture.tokens[: len(picture.tokens) if picture.known.all() else picture.num_tokens]
+    tokens = tokens.to(network.null_text.dtype)
     return network.d_jepa.backbone.context_encoder.whole(network.prefix_of(text), tokens[None])[0]

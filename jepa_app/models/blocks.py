@@ -3,6 +3,7 @@
 Letters in shapes: B batch, L tokens, P kept tokens, Q queries, K keys, D width, H heads, E = D / H.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, normalize
 
 from jepa_app.models.attention import Visibility, attend
+from jepa_app.plan import centres
 
 
 class KeyValue(NamedTuple):
@@ -48,20 +50,20 @@ class Rotary(NamedTuple):
 class GridPositions(nn.Module):
     """Axial rotary positions of a square grid: half of the angles follow the row, half the column.
 
-    Position -1 stands for tokens without a place (buffer, text): they are not turned.
+    Tokens of a plan, which come after the grid's, stand at the centres of what they cover. Position -1 stands for
+    tokens without a place (buffer, text): they are not turned.
     """
 
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, grid: int, head_width: int) -> None:
+    def __init__(self, grid: int, head_width: int, plan: Sequence[int] = ()) -> None:
         super().__init__()
         quarter = head_width // 4
         frequency = torch.pi / 2 * torch.logspace(0, -1, quarter)  # wavelengths of 4 to 40 tokens
-        row, column = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
-        angle = torch.cat([row.flatten()[:, None] * frequency, column.flatten()[:, None] * frequency], dim=1)
-        angle = torch.cat([angle, torch.zeros(1, 2 * quarter)])  # index -1: no place  (N + 1, E / 2)
-        self.register_buffer("cos", angle.cos().repeat(1, 2), persistent=False)  # (N + 1, E)
+        angle = (centres(grid, plan)[:, :, None] * frequency).flatten(1)  # rows, then columns  (T, E / 2)
+        angle = torch.cat([angle, torch.zeros(1, 2 * quarter)])  # index -1: no place  (T + 1, E / 2)
+        self.register_buffer("cos", angle.cos().repeat(1, 2), persistent=False)  # (T + 1, E)
         self.register_buffer("sin", torch.cat([-angle.sin(), angle.sin()], dim=1), persistent=False)
 
     def forward(self, positions: Tensor) -> Rotary:

@@ -35,8 +35,8 @@ class ContextEncoder(nn.Module):
         self.prompt_norm = nn.LayerNorm(config.condition_width)
         self.prompt_in = nn.Linear(config.condition_width, config.width)
         self.token_in = nn.Linear(config.channels, config.width)
-        self.position = nn.Parameter(torch.empty(config.num_tokens, config.width))
-        self.rotary = GridPositions(config.grid, config.width // config.num_heads)
+        self.position = nn.Parameter(torch.empty(config.num_places, config.width))
+        self.rotary = GridPositions(config.grid, config.width // config.num_heads, config.plan)
         self.blocks = nn.ModuleList(Block(config.width, config.num_heads) for _ in range(config.encoder_depth))
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
 
@@ -85,8 +85,8 @@ class PositionQueries(nn.Module):
     def __init__(self, config: DJepaConfig) -> None:
         super().__init__()
         self.mask_token = nn.Parameter(torch.empty(config.width))
-        self.position = nn.Parameter(torch.empty(config.num_tokens, config.width))
-        self.rotary = GridPositions(config.grid, config.width // config.num_heads)
+        self.position = nn.Parameter(torch.empty(config.num_places, config.width))
+        self.rotary = GridPositions(config.grid, config.width // config.num_heads, config.plan)
 
     def forward(self, positions: Tensor) -> Tensor:
         """Return queries (B, M, D) for positions (B, M)."""

@@ -83,7 +83,7 @@ class Slots:
     def __init__(
         self, config: JepaTConfig, *, num_slots: int, prompt_length: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        self.length = config.num_buffer_tokens + prompt_length + config.num_tokens
+        self.length = config.num_buffer_tokens + prompt_length + config.num_places
         heads = (config.num_heads, config.width // config.num_heads)
         fusion = config.fusion_heads
         empty = torch.empty(0, device=device, dtype=dtype)

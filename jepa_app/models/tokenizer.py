@@ -1,7 +1,7 @@
 """Pictures to continuous tokens and back: linear patches (raw or principal components) and VAE latents.
 
-Letters in shapes: B batch, N tokens, C channels, S picture side, L side that the linear part sees (S / reduction),
-P patch values, G grid = tokens along a side.
+Letters in shapes: B batch, N tokens of a picture, T with those of its plan, C channels, S picture side, L side that the
+linear part sees (S / reduction), P patch values, G grid = tokens along a side.
 Pixels are in [-1, 1]. The scale of the tokens lives here and nowhere else: their mean square is about 1.
 """
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, pixel_shuffle, pixel_unshuffle
 
-from jepa_app.config import TokenizerConfig
+from jepa_app.config import PLAN_PATCH, TokenizerConfig
 
 
 def check_pixels(pixels: Tensor, image_size: int) -> None:
@@ -26,10 +26,8 @@ def check_pixels(pixels: Tensor, image_size: int) -> None:
         raise ValueError("pictures hold values that are not finite; allowed: pixels in [-1, 1]")
 
 
-class LinearTokenizer(nn.Module):
-    """Square patches, as they are or projected on principal components, each channel scaled.
-
-    With a reduction the patches are those of the reduced picture, and decoding enlarges what they give.
+class Components(nn.Module):
+    """Patches projected on orthonormal components, as many as a token has channels, each channel scaled.
 
     Channels are divided by the square root of their standard deviation: the leading components keep more weight in
     the loss than the trailing ones, without drowning them.
@@ -39,41 +37,124 @@ class LinearTokenizer(nn.Module):
     basis: Tensor
     scale: Tensor
 
-    def __init__(self, config: TokenizerConfig) -> None:
+    def __init__(self, channels: int, patch_values: int) -> None:
         super().__init__()
+        self.register_buffer("mean", torch.zeros(patch_values))
+        self.register_buffer("basis", torch.eye(channels, patch_values))  # orthonormal rows  (C, P)
+        self.register_buffer("scale", torch.ones(channels))
+
+    def project(self, patches: Tensor) -> Tensor:
+        """Turn patches (B, N, P) into tokens (B, N, C)."""
+        return (patches - self.mean) @ self.basis.T / self.scale
+
+    def restore(self, tokens: Tensor) -> Tensor:
+        """Turn tokens (B, N, C) into patches (B, N, P)."""
+        return (tokens * self.scale) @ self.basis + self.mean
+
+    def measure(self, moments: "Moments", *, principal: bool) -> None:
+        """Set mean and scale, and with `principal` the components, to those of patches that were seen."""
+        mean, covariance = moments.mean, moments.covariance
+        if principal:
+            basis = torch.linalg.eigh(covariance).eigenvectors.flip(1).T[: len(self.basis)]
+        else:
+            basis = torch.eye(*self.basis.shape, dtype=torch.float64)
+        deviation = (basis @ covariance @ basis.T).diagonal().clamp(min=1e-12).sqrt()
+        scale = deviation.sqrt()
+        scale = scale * (deviation / scale).square().mean().sqrt()  # mean square of the tokens becomes 1
+        for buffer, value in ((self.mean, mean), (self.basis, basis), (self.scale, scale)):
+            buffer.copy_(value)
+
+
+class Moments:
+    """Mean (P,) and covariance (P, P) of patches, in double precision."""
+
+    def __init__(self, patch_values: int) -> None:
+        self.count = 0
+        self._total = torch.zeros(patch_values, dtype=torch.float64)
+        self._square = torch.zeros(patch_values, patch_values, dtype=torch.float64)
+
+    def add(self, patches: Tensor) -> None:
+        """Take in patches (B, N, P)."""
+        flat = patches.flatten(0, 1).double()
+        self.count += len(flat)
+        self._total += flat.sum(dim=0)
+        self._square += flat.T @ flat
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of all patches."""
+        return self._total / self.count
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance of all patches."""
+        return self._square / self.count - torch.outer(self.mean, self.mean)
+
+
+class LinearTokenizer(Components):
+    """Square patches, as they are or projected on principal components.
+
+    With a reduction the patches are those of the reduced picture, and decoding enlarges what they give. The tokens of
+    a plan follow those of the picture: the same of the picture reduced to a few pixels, with components of their own.
+    """
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__(config.channels, config.patch_values)
         self.config = config
-        self.register_buffer("mean", torch.zeros(config.patch_values))
-        self.register_buffer("basis", torch.eye(config.channels, config.patch_values))  # orthonormal rows  (C, P)
-        self.register_buffer("scale", torch.ones(config.channels))
+        self.levels = nn.ModuleList(Components(config.channels, 3 * PLAN_PATCH**2) for _ in config.plan)
         self.refiner = Refiner(config) if config.refiner_width else None
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Turn pictures (B, 3, S, S) into tokens (B, N, C).
+        """Turn pictures (B, 3, S, S) into tokens (B, T, C): N of the picture, then those of its plan.
 
         Raises:
             ValueError: the pictures have another shape or hold values that are not finite.
         """
         check_pixels(pixels, self.config.image_size)
-        return (self._patches(pixels) - self.mean) @ self.basis.T / self.scale
+        parts = [self.project(self._patches(pixels))]
+        for side, level in zip(self.config.plan, self._levels(), strict=True):
+            parts.append(level.project(_plan_patches(pixels, side)))
+        return torch.cat(parts, dim=1)
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """Turn tokens (B, N, C) into pictures (B, 3, S, S) in [-1, 1]."""
+        """Turn tokens (B, N or T, C) into pictures (B, 3, S, S) in [-1, 1]; those of the plan are not needed."""
         return self.render(tokens).clamp(-1, 1)
 
     def render(self, tokens: Tensor) -> Tensor:
-        """Decode tokens (B, N, C) without cutting to [-1, 1]: (B, 3, S, S), as training needs it."""
+        """Decode tokens (B, N or T, C) without cutting to [-1, 1]: (B, 3, S, S), as training needs it."""
         pixels = self._linear(tokens)
         return self._enlarged(pixels) if self.refiner is None else self._enlarged(pixels) + self.refiner(pixels)
 
     def preview(self, tokens: Tensor) -> Tensor:
-        """Turn tokens (B, N, C) of unfinished pictures into pictures (B, 3, S, S): without the refiner.
+        """Turn tokens (B, N or T, C) of unfinished pictures into pictures (B, 3, S, S): without the refiner.
 
         It takes a fifth of the time, and the refiner would make up joins to patches that are not there yet.
         """
         return self._enlarged(self._linear(tokens)).clamp(-1, 1)
 
+    def sketch(self, tokens: Tensor, known: Tensor, empty: float) -> Tensor:
+        """Turn the known tokens of plans, of (B, T, C) by known (B, T) bool, into soft pictures (B, 3, S, S).
+
+        Where no level knows anything the picture has the value `empty`.
+        """
+        size = self.config.image_size
+        canvas = tokens.new_full((len(tokens), 3, PLAN_PATCH, PLAN_PATCH), empty)
+        start = self.config.num_tokens
+        for side, level in zip(self.config.plan, self._levels(), strict=True):
+            part = slice(start, start + side * side)
+            patches = level.restore(tokens[:, part]).transpose(1, 2).unflatten(2, (side, side))
+            pixels = pixel_shuffle(patches, PLAN_PATCH)  # (B, 3, 8 side, 8 side)
+            shown = known[:, part].view(-1, 1, side, side).to(pixels.dtype)
+            shown = shown.repeat_interleave(PLAN_PATCH, 2).repeat_interleave(PLAN_PATCH, 3)
+            canvas = torch.lerp(_resized(canvas, pixels.shape[-1]), pixels, shown)
+            start = part.stop
+        return _resized(canvas, size).clamp(-1, 1)
+
+    def _levels(self) -> list[Components]:
+        return [level for level in self.levels if isinstance(level, Components)]
+
     def _linear(self, tokens: Tensor) -> Tensor:
-        patches = (tokens * self.scale) @ self.basis + self.mean  # (B, N, P)
+        patches = self.restore(tokens[:, : self.config.num_tokens])  # (B, N, P)
         grid = patches.transpose(1, 2).unflatten(2, (self.config.grid, self.config.grid))  # (B, P, G, G)
         return pixel_shuffle(grid, self.config.patch_size // self.config.reduction)  # (B, 3, L, L)
 
@@ -82,14 +163,14 @@ class LinearTokenizer(nn.Module):
         return pixels if factor == 1 else interpolate(pixels, scale_factor=factor, mode="bicubic")  # (B, 3, S, S)
 
     def _patches(self, pixels: Tensor) -> Tensor:
-        if self.config.reduction > 1:
-            side = self.config.image_size // self.config.reduction
-            pixels = interpolate(pixels, size=(side, side), mode="bicubic", antialias=True)  # (B, 3, L, L)
+        pixels = _resized(pixels, self.config.image_size // self.config.reduction)  # (B, 3, L, L)
         patch = self.config.patch_size // self.config.reduction
         return pixel_unshuffle(pixels, patch).flatten(2).transpose(1, 2)  # (B, N, P)
 
     def take_components(self, other: "Tokenizer") -> None:
         """Take mean, components and scale of another tokenizer over, so that both mean the same by a token.
+
+        Levels of the plan that the other one has are taken over too; others stay to be fitted.
 
         Raises:
             ValueError: the other one is a VAE, or its patches or channels are of another size.
@@ -97,35 +178,44 @@ class LinearTokenizer(nn.Module):
         if not isinstance(other, LinearTokenizer) or other.basis.shape != self.basis.shape:
             got = tuple(other.basis.shape) if isinstance(other, LinearTokenizer) else "a VAE"
             raise ValueError(f"components to take over are {got}; allowed: {tuple(self.basis.shape)}")
-        for name in ("mean", "basis", "scale"):
-            getattr(self, name).copy_(getattr(other, name))
+        pairs: list[tuple[Components, Components]] = [(self, other)]
+        if self.config.plan == other.config.plan:
+            pairs += zip(self._levels(), other._levels(), strict=True)
+        for mine, theirs in pairs:
+            for name in ("mean", "basis", "scale"):
+                getattr(mine, name).copy_(getattr(theirs, name))
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[Tensor]) -> None:
-        """Measure mean, components and scale over batches of pictures (B, 3, S, S).
+    def fit(self, batches: Iterable[Tensor], *, plan_only: bool = False) -> None:
+        """Measure mean, components and scale over batches of pictures (B, 3, S, S), with `plan_only` those of the plan.
 
         Raises:
             ValueError: there are no pictures.
         """
-        count, total = 0, torch.zeros(self.config.patch_values, dtype=torch.float64)
-        square = torch.zeros(self.config.patch_values, self.config.patch_values, dtype=torch.float64)
+        moments = Moments(self.config.patch_values)
+        plans = [Moments(3 * PLAN_PATCH**2) for _ in self.config.plan]
         for pixels in batches:
             check_pixels(pixels, self.config.image_size)
-            patches = self._patches(pixels).flatten(0, 1).double()
-            count, total, square = count + len(patches), total + patches.sum(dim=0), square + patches.T @ patches
-        if count == 0:
+            moments.add(self._patches(pixels))
+            for side, level in zip(self.config.plan, plans, strict=True):
+                level.add(_plan_patches(pixels, side))
+        if moments.count == 0:
             raise ValueError("there are no pictures to fit the tokenizer on; allowed: at least one")
-        mean = total / count
-        covariance = square / count - torch.outer(mean, mean)
-        if self.config.kind == "pca":
-            basis = torch.linalg.eigh(covariance).eigenvectors.flip(1).T[: self.config.channels]
-        else:
-            basis = torch.eye(self.config.patch_values, dtype=torch.float64)
-        deviation = (basis @ covariance @ basis.T).diagonal().clamp(min=1e-12).sqrt()
-        scale = deviation.sqrt()
-        scale = scale * (deviation / scale).square().mean().sqrt()  # mean square of the tokens becomes 1
-        for buffer, value in ((self.mean, mean), (self.basis, basis), (self.scale, scale)):
-            buffer.copy_(value)
+        if not plan_only:
+            self.measure(moments, principal=self.config.kind == "pca")
+        for components, level in zip(self._levels(), plans, strict=True):
+            components.measure(level, principal=True)
+
+
+def _plan_patches(pixels: Tensor, side: int) -> Tensor:
+    """Patches (B, side * side, P) of pictures (B, 3, S, S) reduced to a level of the plan."""
+    return pixel_unshuffle(_resized(pixels, PLAN_PATCH * side), PLAN_PATCH).flatten(2).transpose(1, 2)
+
+
+def _resized(pixels: Tensor, side: int) -> Tensor:
+    """Pictures (B, 3, L, L) at another side, without aliasing where that is smaller."""
+    now = pixels.shape[-1]
+    return pixels if now == side else interpolate(pixels, size=(side, side), mode="bicubic", antialias=now > side)
 
 
 class Refiner(nn.Module):
@@ -196,6 +286,12 @@ class VaeTokenizer(nn.Module):
     def preview(self, tokens: Tensor) -> Tensor:
         """Turn tokens (B, N, C) of unfinished pictures into pictures (B, 3, S, S): as `decode`."""
         return self.decode(tokens)
+
+    def sketch(self, tokens: Tensor, known: Tensor, empty: float) -> Tensor:
+        """Return pictures (B, 3, S, S) of the value `empty`: there is no plan to show."""
+        del known
+        size = self.config.image_size
+        return tokens.new_full((len(tokens), 3, size, size), empty)
 
     def render(self, tokens: Tensor) -> Tensor:
         """Decode tokens (B, N, C) without cutting to [-1, 1]: (B, 3, S, S), as training needs it."""

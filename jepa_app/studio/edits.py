@@ -1,6 +1,6 @@
 """Which tokens of a starting picture are kept and which are redone.
 
-Letters in shapes: N image tokens, C token channels.
+Letters in shapes: T image tokens with those of the plan, C token channels.
 """
 
 from collections.abc import Sequence
@@ -52,12 +52,16 @@ def margin(grid: int) -> tuple[int, ...]:
     return tuple(place for place in range(grid * grid) if place // grid not in inside or place % grid not in inside)
 
 
-def without(known: Tensor, redo: Sequence[int]) -> Tensor:
-    """Return the mask `known` (N,) with the positions to redo set to False."""
-    return known.index_fill(0, torch.tensor(list(redo), dtype=torch.long, device=known.device), False)
+def without(known: Tensor, redo: Sequence[int], grid: int) -> Tensor:
+    """Return the mask `known` (T,) with the positions to redo set to False, and the plan, which knows what was there."""
+    if not redo:
+        return known
+    left = known.index_fill(0, torch.tensor(list(redo), dtype=torch.long, device=known.device), False)
+    left[grid * grid :] = False
+    return left
 
 
-def whole(tokens: Tensor) -> TokenStep:
-    """Return the tokens (N, C) of an uploaded picture as a step that revealed all of them."""
+def whole(tokens: Tensor, grid: int) -> TokenStep:
+    """Return the tokens (T, C) of an uploaded picture and its plan as a step that revealed all of them."""
     number = len(tokens)
-    return TokenStep(0, 1, tokens, torch.ones(number, dtype=torch.bool), torch.arange(number))
+    return TokenStep(0, 1, tokens, torch.ones(number, dtype=torch.bool), torch.arange(number), number - grid * grid)

@@ -13,8 +13,9 @@ class Frame:
 
     `job` names the run. `index` counts from 0 to `total` - 1 and includes the frames of the runs that it continues.
     `revealed` lists the row-major positions of the tokens that this step made known, on a board of `grid` x `grid`
-    tokens. `born` gives, for each position, the frame that revealed its token, or -1 where none is known. `seconds`
-    have passed since the run started. `request` is the request with the seed used, or None for an uploaded picture.
+    tokens. `born` gives, for each position, the frame that revealed its token, or -1 where none is known. `planned` of
+    the `num_plan` tokens of the plan are known; they show through where nothing is painted yet. `seconds` have passed
+    since the run started. `request` is the request with the seed used, or None for an uploaded picture.
     """
 
     job: str
@@ -23,6 +24,8 @@ class Frame:
     image: Image.Image
     revealed: tuple[int, ...]
     born: tuple[int, ...]
+    planned: int
+    num_plan: int
     grid: int
     request: GenerateRequest | None
     seconds: float

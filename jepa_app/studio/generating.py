@@ -164,7 +164,7 @@ class Generating:
         with torch.inference_mode():
             tokens = self._pipeline.image_tokenizer.encode(pixels[None].to(self._pipeline.device))[0].cpu()
         job = self._jobs.keep(Job())
-        job.add(whole(tokens), seconds=0.0)
+        job.add(whole(tokens, self._pipeline.grid), seconds=0.0)
         return self.frame(job, 0), around
 
     def predicted(self, name: str, index: int, client: Hashable = None) -> Image.Image:
@@ -175,7 +175,7 @@ class Generating:
         """
         job = self._jobs.get(name)
         last = job.step_at(index)
-        if last.request is None or bool(last.step.known.all()):
+        if last.request is None or last.step.is_whole:
             return self.frame(job, index).image
         at_once = replace(last.request, steps=1, edit=None)
         run = self.enter(Job(request=at_once, shown=Shown(last.step.tokens, last.step.known)), None, client)
@@ -242,7 +242,9 @@ class Generating:
             index=index,
             total=job.total,
             image=self._pipeline.pictures(kept.step.tokens[None], kept.step.known[None])[0],
-            revealed=tuple(kept.step.revealed.tolist()),
+            revealed=kept.step.painted,
+            planned=kept.step.planned,
+            num_plan=kept.step.num_plan,
             born=kept.born,
             grid=self._pipeline.grid,
             request=kept.request,

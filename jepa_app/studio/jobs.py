@@ -74,9 +74,9 @@ class Job:
 
     def add(self, step: TokenStep, seconds: float) -> KeptStep:
         """Keep a step and return it as a frame."""
-        known = step.known.tolist()
+        known = step.known[: step.num_tokens].tolist()
         before = self.kept[-1].born if self.kept else (UNKNOWN,) * len(known)
-        fresh = set(step.revealed.tolist())
+        fresh = set(step.painted)
         index = len(self.kept)
         born = tuple(
             index if position in fresh else before[position] if is_known else UNKNOWN
@@ -145,8 +145,8 @@ class Jobs:
             job = Job(request=request, shown=source.shown, offset=source.offset, kept=before, total=source.total)
             return job, last.step
         redo = with_ring(edit.redo, grid) if edit.ring else on_board(edit.redo, grid)
-        shown = Shown(last.step.tokens, without(last.step.known, redo))
-        total = len(before) + request.steps  # until the plan is made
+        shown = Shown(last.step.tokens, without(last.step.known, redo, grid))
+        total = len(before) + request.steps  # until the schedule is made
         return Job(request=request, shown=shown, offset=len(before), kept=before, total=total), None
 
 

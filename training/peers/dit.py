@@ -46,6 +46,11 @@ class DitConfig(Config):
         )
 
     @property
+    def num_places(self) -> int:
+        """Tokens of one picture: there is no plan."""
+        return self.num_tokens
+
+    @property
     def grid(self) -> int:
         """Tokens along one side of the picture."""
         return math.isqrt(self.num_tokens)

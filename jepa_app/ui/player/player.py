@@ -110,6 +110,7 @@ def delta(weights: str, frame: Frame | Waiting | Choice) -> dict[str, Any]:
         "seed": frame.seed,
         "settings": None if request is None else run_settings(request, frame.seed, weights),
         "grid": frame.grid,
+        "plan": [frame.planned, frame.num_plan],
         "seconds": round(frame.seconds, 3),
         "revealed": list(frame.revealed),
         "born": list(frame.born),

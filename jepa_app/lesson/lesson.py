@@ -25,7 +25,8 @@ class LessonStep:
     """One sampling step.
 
     Attributes:
-        asked: row-major positions of the tokens that this step drew.
+        asked: row-major positions of the picture's tokens that this step drew; none if it planned.
+        plan: how many tokens of the plan are known after this step, and how many it has.
         guidance: the guidance scale of this step.
         picture: the picture after the step, mid grey where not yet known; `plain` is the same without guidance.
         finished_now: the picture if this step had been the last and had drawn everything still masked.
@@ -37,6 +38,7 @@ class LessonStep:
     """
 
     asked: tuple[int, ...]
+    plan: tuple[int, int]
     guidance: float
     picture: Image.Image
     plain: Image.Image
@@ -114,6 +116,7 @@ class _Writing:
         self.pipeline, self.words, self.typed, self.settings, self.seed = pipeline, words, typed, settings, seed
         self.run = self._watched(settings)
         self.asked: list[tuple[int, ...]] = []
+        self.plan: list[tuple[int, int]] = []
         self.pictures: list[Image.Image] = []
         self.plain: list[Image.Image] = []
         self.finished: list[Image.Image] = []
@@ -123,6 +126,7 @@ class _Writing:
         """Make the run itself."""
         for step in self.run.steps():
             self.asked.append(step.painted)
+            self.plan.append((step.planned, step.num_plan))
             self.pictures += self.pipeline.pictures(step.tokens[None], step.known[None])
             yield self._progress(0, self.pictures)
 
@@ -151,6 +155,7 @@ class _Writing:
             self.steps.append(
                 LessonStep(
                     asked=self.asked[index],
+                    plan=self.plan[index],
                     guidance=self.run.guidance[index],
                     picture=self.pictures[index],
                     plain=self.plain[index],

@@ -53,7 +53,10 @@ def margin(grid: int) -> tuple[int, ...]:
 
 
 def without(known: Tensor, redo: Sequence[int], grid: int) -> Tensor:
-    """Return the mask `known` (T,) with the positions to redo set to False, and the plan, which knows what was there."""
+    """Return the mask `known` (T,) with the positions to redo set to False.
+
+    The plan is dropped with them, because it knows what was there.
+    """
     if not redo:
         return known
     left = known.index_fill(0, torch.tensor(list(redo), dtype=torch.long, device=known.device), False)

@@ -37,8 +37,8 @@ class Job:
 
     Attributes:
         request: the request, with the seed used; None for an uploaded picture.
-        shown: the starting picture of its own plan; None for an empty picture.
-        offset: the index of the frame of its own plan's first step.
+        shown: the starting picture of its own schedule; None for an empty picture.
+        offset: the index of the frame of its own schedule's first step.
         kept: the steps so far, one per frame.
         total: the number of frames once it is done.
         run: the engine's run that currently adds to it.
@@ -59,7 +59,7 @@ class Job:
 
     @property
     def last_step(self) -> TokenStep | None:
-        """The last step of its own plan; None before the first."""
+        """The last step of its own schedule; None before the first."""
         return self.kept[-1].step if len(self.kept) > self.offset else None
 
     def step_at(self, frame: int) -> KeptStep:
@@ -126,8 +126,8 @@ class Jobs:
     def begin(self, request: GenerateRequest, grid: int) -> tuple[Job, TokenStep | None]:
         """Return a job for a request with its seed, and the step after which its picture continues.
 
-        A run that continues with its own seed and number of steps keeps its plan, whatever else has changed. With the
-        same prompt it therefore becomes the same picture. Otherwise all steps are spent on the unknown tokens.
+        A run that continues with its own seed and number of steps keeps its schedule, whatever else has changed. With
+        the same prompt it therefore becomes the same picture. Otherwise all steps are spent on the unknown tokens.
 
         Raises:
             ValueError: the run is no longer kept or too long, the frame does not exist, or a position is not on the
@@ -141,7 +141,7 @@ class Jobs:
         before = source.kept[: edit.step + 1]
         if len(before) + request.steps > MAX_FRAMES:
             raise ValueError(f"the run would have {len(before) + request.steps} steps; allowed: at most {MAX_FRAMES}")
-        if not edit.redo and edit.step >= source.offset and _same_plan(request, last.request):
+        if not edit.redo and edit.step >= source.offset and _same_schedule(request, last.request):
             job = Job(request=request, shown=source.shown, offset=source.offset, kept=before, total=source.total)
             return job, last.step
         redo = with_ring(edit.redo, grid) if edit.ring else on_board(edit.redo, grid)
@@ -150,5 +150,5 @@ class Jobs:
         return Job(request=request, shown=shown, offset=len(before), kept=before, total=total), None
 
 
-def _same_plan(request: GenerateRequest, before: GenerateRequest | None) -> bool:
+def _same_schedule(request: GenerateRequest, before: GenerateRequest | None) -> bool:
     return before is not None and (request.seed, request.steps) == (before.seed, before.steps)

@@ -183,6 +183,7 @@ PLAYER = {
     "place": "step {step} of {total}",
     "alt": 'Picture of "{prompt}", {place}',
     "tokens": "{fresh} new, {known} of {all} tokens known",
+    "planned": "Planning: {known} of {all} plan tokens",
 } | FITS
 
 RECALL = {
@@ -261,6 +262,9 @@ LEARN = {
     "short_context": "What is known, what is hidden, what is predicted next",
     "plain_context": "At each step, the tiles already drawn are the context and all others are masked. A few masked "
     "tiles, picked at random, are predicted next.",
+    "plan_text": "Before any tile, the model draws a plan: {all} tokens of the whole picture at a very low resolution. "
+    "The plan shows through wherever no tile is drawn yet.",
+    "plan_step": "Step {step} belongs to the plan: {known} of {all} plan tokens are known after it.",
     "board_before": "Before step {step}: {known} known",
     "board_after": "After step {step}: {known} known",
     "key_asked": "predicted in this step",

@@ -96,6 +96,9 @@ LEARN = {
     "title_context": "上下文与掩码",
     "short_context": "已知什么、遮住什么、接下来问什么",
     "plain_context": "每一步中，已画出的方块是上下文，其余都被遮住；接下来随机挑出几个被遮住的方块来预测。",
+    "plan_text": "在画任何方块之前，模型先构图：用 {all} 个 token 以极低的分辨率描绘整幅图片。"
+    "还没画出方块的地方会透出构图。",
+    "plan_step": "第 {step} 步属于构图：此步之后已知 {known} / {all} 个构图 token。",
     "board_before": "第 {step} 步之前：已知 {known} 个",
     "board_after": "第 {step} 步之后：已知 {known} 个",
     "key_asked": "这一步要预测的",
@@ -271,6 +274,7 @@ PLAYER = {
     "place": "第 {step} 步，共 {total} 步",
     "alt": "“{prompt}”的图片，{place}",
     "tokens": "新增 {fresh} 个，已知 {known} / {all} 个 token",
+    "planned": "正在构图：已有 {known} / {all} 个构图 token",
 } | FITS
 
 RECALL = {

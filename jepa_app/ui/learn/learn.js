@@ -26,7 +26,7 @@ function begin(made) {
   bornAt = new Array(count).fill(0);
   lesson.asked.forEach((positions, at) => positions.forEach((position) => { bornAt[position] = at; }));
   step = Math.round((total - 1) * 0.4);
-  tile = lesson.asked[step][0];
+  tile = lesson.asked.find((positions, at) => at >= step && positions.length > 0)[0]; // steps that plan draw no tile
   stage = Math.min(2, lesson.times.length - 1);
   const shares = lesson.words.map((_, index) => mean(lesson.attention[step].map((row) => row[index])));
   word = lesson.words.reduce((best, one, index) => (one.kind === 'word' && (lesson.words[best].kind !== 'word' || shares[index] > shares[best]) ? index : best), 0);
@@ -142,6 +142,11 @@ function drawContext() {
   const facts = (known) => ({ step: step + 1, known });
   boards.before.show({ picture: lesson.pictures[Math.max(0, step - 1)], caption: words('board_before', facts(knownBefore(step))), cover: 'now', ring: true });
   boards.after.show({ picture: step === total - 1 ? last : lesson.pictures[step], caption: words('board_after', facts(knownBefore(step + 1))), cover: 'later', ring: true });
+  const [planned, ofPlan] = lesson.plan[step];
+  const plans = ofPlan > 0 && lesson.plan.at(-1)[0] > 0;
+  part('plan-note').hidden = !plans;
+  part('plan-note').textContent = !plans ? '' : lesson.asked[step].length
+    ? words('plan_text', { all: ofPlan }) : words('plan_step', { step: step + 1, known: planned, all: ofPlan });
   [...part('counts').children].forEach((bar, at) => { bar.className = at === step ? 'now' : ''; });
 }
 
@@ -185,7 +190,7 @@ function drawFusion() {
     part('word-bar', button).style.setProperty('--share', share / 1000);
     part('word-share', button).textContent = percent(share) + ' %';
   });
-  const asked = lesson.asked[step];
+  const asked = lesson.asked[step].length ? lesson.asked[step] : rows.map((_, position) => position); // a step that plans reads for all
   const means = lesson.words.map((_, index) => mean(asked.map((position) => rows[position][index])));
   const best = means.indexOf(Math.max(...means));
   part('reads-most').textContent = words('reads_most', { word: '“' + nameOfWord(lesson.words[best]) + '”', share: percent(means[best]) });

@@ -106,6 +106,7 @@ def told(part: LessonProgress | Lesson) -> dict[str, Any]:
             "noisy": [_url(picture) for picture in part.noisy],
             "guesses": [_url(picture) for picture in part.guesses],
             "asked": [list(step.asked) for step in steps],
+            "plan": [list(step.plan) for step in steps],
             "scales": [round(step.guidance, 3) for step in steps],
             "pictures": [_url(step.picture) for step in steps],
             "plain": [_url(step.plain) for step in steps],

@@ -132,7 +132,10 @@ function drawTokens() {
     tile.style.setProperty('--heat', heat);
     tile.dataset.step = run.grid <= MOST_NUMBERS ? step + 1 : '';
   });
-  part('tokens').textContent = words('tokens', { fresh, known, all: born.length });
+  const [planned, ofPlan] = momentOf(shown).delta.plan ?? [0, 0];
+  root.toggleAttribute('data-planned', planned > 0); // it shows through where nothing is painted yet
+  part('tokens').textContent = planned > 0 && known === 0
+    ? words('planned', { known: planned, all: ofPlan }) : words('tokens', { fresh, known, all: born.length });
   if (isPainting()) drawMarks();
 }
 

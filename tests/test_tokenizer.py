@@ -98,7 +98,7 @@ def test_enlarging_keeps_the_tokens_of_the_reduced_picture() -> None:
     tokenizer = fitted(ENLARGING)
     assert isinstance(small, LinearTokenizer)
     assert isinstance(tokenizer, LinearTokenizer)
-    small.take_components(tokenizer)
+    small.take_over(tokenizer)
     reduced = torch.nn.functional.interpolate(pictures(seed=1), size=8, mode="bicubic", antialias=True)
     tokens = tokenizer.encode(pictures(seed=1))
     assert torch.allclose(tokens, small.encode(reduced), atol=1e-5)
@@ -115,9 +115,9 @@ def test_components_of_another_size_are_not_taken_over() -> None:
     tokenizer = make_tokenizer(ENLARGING)
     assert isinstance(tokenizer, LinearTokenizer)
     with pytest.raises(ValueError, match=r"\(12, 48\); allowed: \(12, 12\)"):
-        tokenizer.take_components(make_tokenizer(PCA))
+        tokenizer.take_over(make_tokenizer(PCA))
     with pytest.raises(ValueError, match="a VAE; allowed"):
-        tokenizer.take_components(make_tokenizer(VAE))
+        tokenizer.take_over(make_tokenizer(VAE))
 
 
 @BY_KIND

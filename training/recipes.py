@@ -83,7 +83,10 @@ def _generator_captions() -> CaptionOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class JepaTRecipe(_OnTokens[JepaTObjective]):
-    """Train JEPA-T on a tokenizer's tokens; `init` starts from the weights of a folder."""
+    """Train JEPA-T on a tokenizer's tokens; `init` starts from the weights of a folder.
+
+    The network makes the tokenizer's plan if `plans` and its backbone can.
+    """
 
     schedule: Schedule = field(default_factory=_generator_schedule)
     captions: CaptionOptions = field(default_factory=_generator_captions)
@@ -92,10 +95,12 @@ class JepaTRecipe(_OnTokens[JepaTObjective]):
     tokenizer: str = "weights/tokenizer"
     init: str = ""
     ema_decay: float = 0.998
+    plans: bool = True
 
     def _objective(self, tokenizer: Tokenizer, text: TextCache) -> JepaTObjective:
         made = tokenizer.config
-        network = JepaT(replace(self.network, num_tokens=made.num_tokens, channels=made.channels))
+        plan = made.plan if self.plans and self.network.backbone == "cached" else ()
+        network = JepaT(replace(self.network, num_tokens=made.num_tokens, channels=made.channels, plan=plan))
         if self.init:
             load_state(Path(self.init), network)
         return JepaTObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
@@ -139,7 +144,8 @@ class TokenizerRecipe(_OnPictures):
     """Fit or train a tokenizer; with 0 steps a linear one is fitted only.
 
     `token_noise` is the greatest strength of the noise on tokens that a refiner learns to mend. `init` takes over
-    the components of the tokenizer in a folder, so that a generator trained on its tokens still fits.
+    the components of the tokenizer in a folder, so that a generator trained on its tokens still fits, and its refiner
+    where that has the same shape; a plan that it does not have is fitted.
     """
 
     schedule: Schedule = field(default_factory=lambda: Schedule(steps=0, matrix_lr=1e-3, other_lr=1e-3))
@@ -167,7 +173,9 @@ class TokenizerRecipe(_OnPictures):
         tokenizer = make_tokenizer(self.network)
         training = data.split.train
         if isinstance(tokenizer, LinearTokenizer) and self.init:
-            tokenizer.take_components(load_tokenizer(Path(self.init)))
+            new = tokenizer.take_over(load_tokenizer(Path(self.init)))
+            if new:
+                tokenizer.fit((part.pixels for part in data.in_parts(training, 512)), plan_only=True)
         elif isinstance(tokenizer, LinearTokenizer):
             tokenizer.fit(part.pixels for part in data.in_parts(training, 512))
         sample = data.batch(0, min(512, len(training)), self.schedule.seed).pixels
@@ -241,6 +249,7 @@ class PeerRecipe(_OnPictures):
 
 Recipe = JepaTRecipe | DitRecipe | RectifyRecipe | TokenizerRecipe | TIJepaRecipe | PeerRecipe
 
+_ENLARGING = TokenizerConfig(image_size=128, patch_size=16, reduction=2, refiner_width=48, refiner_depth=6)
 _VAE = Schedule(steps=6000, batch_size=32, matrix_lr=1e-3, other_lr=1e-3, weight_decay=0.0)
 
 # MAR (arXiv 2406.11838): no feature prediction, text as a prefix only, each token's denoising loss drawn four times
@@ -264,12 +273,13 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "ti_jepa": TIJepaRecipe,
     "tokenizer": TokenizerRecipe,
     "tokenizer_patch": lambda: TokenizerRecipe(network=TokenizerConfig(kind="patch", channels=192)),
+    "tokenizer_planning": lambda: TokenizerRecipe(network=replace(_ENLARGING, plan=(1, 2)), init="weights/tokenizer"),
     "tokenizer_refined": lambda: TokenizerRecipe(
         schedule=_VAE, network=TokenizerConfig(refiner_width=48), token_noise=0.5
     ),
     "tokenizer_enlarging": lambda: TokenizerRecipe(
         schedule=replace(_VAE, steps=2400),
-        network=TokenizerConfig(image_size=128, patch_size=16, reduction=2, refiner_width=48, refiner_depth=6),
+        network=_ENLARGING,
         token_noise=0.5,
         init="weights/tokenizer",
         ema_decay=0.99,

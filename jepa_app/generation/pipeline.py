@@ -71,16 +71,17 @@ class TakesTokens(Protocol):
 
 
 def check_fit(folder: Path, tokenizer: TokenizerConfig, network: TakesTokens) -> None:
-    """Refuse a tokenizer and a network that do not fit together.
+    """Refuse a tokenizer and a network that do not fit together. A network may leave the tokenizer's plan out.
 
     Raises:
         ValueError: they differ in the number of tokens or of channels.
     """
-    made, wanted = (tokenizer.num_places, tokenizer.channels), (network.num_places, network.channels)
-    if made != wanted:
+    fits = network.num_places in (tokenizer.num_places, tokenizer.num_tokens)
+    if not fits or tokenizer.channels != network.channels:
         raise ValueError(
-            f"{folder}: the tokenizer makes {made[0]} tokens of {made[1]} channels, the network takes "
-            f"{wanted[0]} of {wanted[1]}; use the tokenizer that the network was trained with"
+            f"{folder}: the tokenizer makes {tokenizer.num_places} tokens of {tokenizer.channels} channels, the "
+            f"network takes {network.num_places} of {network.channels}; use the tokenizer that the network was "
+            "trained with"
         )
 
 
@@ -218,6 +219,12 @@ class JepaTPipeline:
             )
             index, total = steps[0].index, steps[0].total
             yield SampleStep(index, total, tokens, known, revealed, self.decode(tokens, known))
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Encode pictures (B, 3, S, S) in [-1, 1] to the tokens (B, T, C) that the network takes."""
+        tokens: Tensor = self.image_tokenizer.encode(pixels.to(self.device))
+        return tokens[:, : self.network.config.num_places]
 
     @torch.no_grad()
     def decode(self, tokens: Tensor, known: Tensor) -> Tensor:

@@ -140,7 +140,8 @@ class LinearTokenizer(Components):
         size = self.config.image_size
         canvas = tokens.new_full((len(tokens), 3, PLAN_PATCH, PLAN_PATCH), empty)
         start = self.config.num_tokens
-        for side, level in zip(self.config.plan, self._levels(), strict=True):
+        levels = zip(self.config.plan, self._levels(), strict=True) if tokens.shape[1] > start else ()
+        for side, level in levels:
             part = slice(start, start + side * side)
             patches = level.restore(tokens[:, part]).transpose(1, 2).unflatten(2, (side, side))
             pixels = pixel_shuffle(patches, PLAN_PATCH)  # (B, 3, 8 side, 8 side)
@@ -167,10 +168,11 @@ class LinearTokenizer(Components):
         patch = self.config.patch_size // self.config.reduction
         return pixel_unshuffle(pixels, patch).flatten(2).transpose(1, 2)  # (B, N, P)
 
-    def take_components(self, other: "Tokenizer") -> None:
-        """Take mean, components and scale of another tokenizer over, so that both mean the same by a token.
+    def take_over(self, other: "Tokenizer") -> bool:
+        """Take over mean, components and scale of another tokenizer, so that both mean the same by a token.
 
-        Levels of the plan that the other one has are taken over too; others stay to be fitted.
+        Its plan is taken over where it is the same, and its refiner where that has the same shape. Returns whether
+        there is a plan that is still to be fitted.
 
         Raises:
             ValueError: the other one is a VAE, or its patches or channels are of another size.
@@ -179,11 +181,17 @@ class LinearTokenizer(Components):
             got = tuple(other.basis.shape) if isinstance(other, LinearTokenizer) else "a VAE"
             raise ValueError(f"components to take over are {got}; allowed: {tuple(self.basis.shape)}")
         pairs: list[tuple[Components, Components]] = [(self, other)]
-        if self.config.plan == other.config.plan:
+        is_same_plan = self.config.plan == other.config.plan
+        if is_same_plan:
             pairs += zip(self._levels(), other._levels(), strict=True)
         for mine, theirs in pairs:
             for name in ("mean", "basis", "scale"):
                 getattr(mine, name).copy_(getattr(theirs, name))
+        if self.refiner is not None and other.refiner is not None:
+            state, mine_now = other.refiner.state_dict(), self.refiner.state_dict()
+            if {name: value.shape for name, value in state.items()} == {n: v.shape for n, v in mine_now.items()}:
+                self.refiner.load_state_dict(state)
+        return not is_same_plan
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor], *, plan_only: bool = False) -> None:

@@ -162,7 +162,7 @@ class Generating:
         edge = (size - side) // 2
         pixels[:, edge : edge + side, edge : edge + side] = to_pixels([picture], side)[0]
         with torch.inference_mode():
-            tokens = self._pipeline.image_tokenizer.encode(pixels[None].to(self._pipeline.device))[0].cpu()
+            tokens = self._pipeline.encode(pixels[None])[0].cpu()
         job = self._jobs.keep(Job())
         job.add(whole(tokens, self._pipeline.grid), seconds=0.0)
         return self.frame(job, 0), around

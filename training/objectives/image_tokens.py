@@ -1,6 +1,6 @@
 """What objectives on a tokenizer's tokens share: the frozen tokenizer, text features, null texts and previews.
 
-Letters in shapes: B batch, N image tokens, C token channels, T text tokens, W text width.
+Letters in shapes: B batch, P image tokens with those of the plan, C token channels, T text tokens, W text width.
 """
 
 import torch
@@ -32,18 +32,24 @@ PREVIEW_PROMPTS = (
 
 
 class ImageTokenObjective(Objective[NetworkT]):
-    """A network to train on the tokens that a frozen tokenizer makes of pictures, told the text of captions."""
+    """A network to train on the tokens that a frozen tokenizer makes of pictures, with the text of their captions.
 
-    def __init__(self, network: NetworkT, tokenizer: Tokenizer, text: TextCache, *, ema_decay: float) -> None:
+    `num_places` of the tokens are used: those of the plan, which stand last, only if the network makes a plan.
+    """
+
+    def __init__(
+        self, network: NetworkT, tokenizer: Tokenizer, text: TextCache, *, num_places: int, ema_decay: float
+    ) -> None:
         super().__init__(network, ema_decay)
         self.tokenizer = tokenizer.eval().requires_grad_(False)
+        self.num_places = num_places
         self.text = text
 
     @torch.no_grad()
     def inputs(self, batch: Batch) -> tuple[Tensor, TextFeatures]:
-        """Return the tokens (B, N, C) of a batch and the features (B, T, W) of its captions, where the network is."""
+        """Return the tokens (B, P, C) of a batch and the features (B, T, W) of its captions, where the network is."""
         text = self.text.features(batch.captions).to(self.device, torch.float32)
-        return self.tokenizer.encode(batch.pixels.to(self.device)), text
+        return self.tokenizer.encode(batch.pixels.to(self.device))[:, : self.num_places], text
 
     def preview(self) -> Image.Image | None:
         """Sample one picture per prompt of `PREVIEW_PROMPTS` from the averaged network, in rows of six."""

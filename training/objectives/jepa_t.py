@@ -2,11 +2,12 @@
 
 paper word -> code: L_d `denoising_loss`, L_p `prediction_loss`, f-bar `target_encoder` (the context encoder of the
 moving average), tau `ema_decay`.
-Letters in shapes: B batch, N image tokens, M asked tokens, C token channels, D width.
+Letters in shapes: B batch, N image tokens, T with those of the plan, M asked tokens, C token channels, D width.
 """
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,11 +19,12 @@ from torch.nn.functional import smooth_l1_loss
 from jepa_app.checkpoint import save_network
 from jepa_app.generation.flow import Denoising, FlowMatching, make_denoising
 from jepa_app.generation.pipeline import JepaTPipeline
-from jepa_app.masking import masked_count, random_blocks, subset_counts
+from jepa_app.masking import masked_count, subset_counts
 from jepa_app.models.d_jepa import ContextEncoder
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.tokenizer import Tokenizer
+from jepa_app.plan import random_orders_and_blocks
 from training.data.batches import Batch
 from training.objectives.image_tokens import ImageTokenObjective, drop_texts
 from training.objectives.text_cache import TextCache
@@ -38,6 +40,11 @@ class Asked(NamedTuple):
     clean: Tensor
     positions: Tensor
 
+    def parted(self, num_tokens: int) -> tuple["Asked", "Asked"]:
+        """Return what belongs to the picture, of `num_tokens`, and what belongs to the plan, which was asked first."""
+        planned = int((self.positions[0] >= num_tokens).sum())
+        return Asked(*(part[:, planned:] for part in self)), Asked(*(part[:, :planned] for part in self))
+
 
 def take(tokens: Tensor, positions: Tensor) -> Tensor:
     """Return tokens (B, N, X) at positions (B, L): (B, L, X)."""
@@ -49,13 +56,27 @@ def random_orders(batch_size: int, num_tokens: int, generator: torch.Generator) 
     return torch.rand(batch_size, num_tokens, generator=generator, device=generator.device).argsort(dim=1)
 
 
-def ask_all_blocks(network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator) -> Asked:
-    """Cached backbone: reveal and ask all tokens (B, N, C) under random orders and random block boundaries."""
-    batch, num_tokens, _ = tokens.shape
-    order = random_orders(batch, num_tokens, generator)
-    blocks = random_blocks(batch, num_tokens, generator)
+def ask_all_blocks(
+    network: JepaT,
+    text: TextFeatures,
+    tokens: Tensor,
+    generator: torch.Generator,
+    plan: Sequence[int],
+    context_noise: float = 0.0,
+) -> Asked:
+    """Cached backbone: reveal and ask all tokens (B, T, C) under random orders and random block boundaries.
+
+    Levels of `plan` come first; an empty one leaves the plan out. The context sees the tokens with noise of a strength
+    drawn for each picture, up to `context_noise` of their standard deviation: when sampling, they are not perfect.
+    """
+    order, blocks = random_orders_and_blocks(len(tokens), network.config.num_tokens, plan, generator)
     clean = take(tokens, order)
-    context = network.extend(network.start(text).at(blocks), clean, order)
+    seen = clean
+    if context_noise:
+        strength = torch.rand(len(clean), 1, 1, generator=generator, device=generator.device)
+        noise = torch.randn(clean.shape, generator=generator, device=generator.device)
+        seen = clean + context_noise * strength * noise
+    context = network.extend(network.start(text).at(blocks), seen, order)
     return Asked(network.predict(context.at(blocks), order), clean, order)
 
 
@@ -67,23 +88,32 @@ def ask_masked(
     num_masked: int,
     num_asked: int | None = None,
 ) -> Asked:
-    """Bidirectional backbone: reveal all but `num_masked` tokens, ask for `num_asked` of these (None: for all)."""
+    """Bidirectional backbone: reveal all but `num_masked` tokens, ask for `num_asked` of these (None: for all).
+
+    The tokens of a plan are revealed too.
+    """
     num_asked = num_masked if num_asked is None else num_asked
-    batch, num_tokens, _ = tokens.shape
+    batch, num_tokens = len(tokens), network.config.num_tokens
     order = random_orders(batch, num_tokens, generator)
     known, asked = order.split([num_tokens - num_masked, num_masked], dim=1)
     asked = asked[:, :num_asked]
+    plan = torch.arange(num_tokens, tokens.shape[1], device=order.device).expand(batch, -1)
+    known = torch.cat([plan, known], dim=1)
     context = network.extend(network.start(text).at(torch.zeros_like(known)), take(tokens, known), known)
     return Asked(network.predict(context.at(torch.ones_like(asked)), asked), take(tokens, asked), asked)
 
 
-def ask(network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator) -> Asked:
-    """Reveal and ask what the network's backbone is trained on."""
+def ask(
+    network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator, context_noise: float = 0.0
+) -> Asked:
+    """Reveal and ask what the network's backbone is trained on; tokens (B, N, C) alone leave the plan out."""
+    num_tokens = network.config.num_tokens
     if network.config.backbone == "cached":
-        return ask_all_blocks(network, text, tokens, generator)
+        plan = network.config.plan if tokens.shape[1] > num_tokens else ()
+        return ask_all_blocks(network, text, tokens, generator, plan, context_noise)
     if network.asks_all_masked:
-        return ask_masked(network, text, tokens, generator, masked_count(tokens.shape[1], generator))
-    masked, asked = subset_counts(tokens.shape[1], generator)
+        return ask_masked(network, text, tokens, generator, masked_count(num_tokens, generator))
+    masked, asked = subset_counts(num_tokens, generator)
     return ask_masked(network, text, tokens, generator, masked, asked)
 
 
@@ -96,8 +126,11 @@ def denoising_loss(process: Denoising, network: JepaT, asked: Asked, generator: 
 def losses_when_revealed(
     process: Denoising, network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator
 ) -> dict[float, float]:
-    """Return the mean denoising loss of tokens (B, N, C) at each revealed fraction, all others asked at once."""
-    num_tokens, losses = tokens.shape[1], {}
+    """Return the mean denoising loss of a picture's tokens at each revealed fraction, all others asked at once.
+
+    Of tokens (B, T, C) those of the plan are revealed at every fraction.
+    """
+    num_tokens, losses = network.config.num_tokens, {}
     for fraction in REVEALED_FRACTIONS:
         asked = ask_masked(network, text, tokens, generator, num_tokens - round(fraction * num_tokens))
         losses[fraction] = float(denoising_loss(process, network, asked, generator, draws=4).mean())
@@ -123,6 +156,10 @@ class JepaTLoss:
     counts a quarter of a small squared error; 16 is what trained best here. The last three are the flow's
     (`FlowMatching`): at which times it is learnt, and how much late times count; with a `min_denominator` of 1 the
     error is that of the clean token instead of the velocity.
+
+    Where the network makes a plan, the denoising loss of its few tokens is a mean of its own, with `plan_weight` and
+    `plan_draws`; a share of the batches `without_plan` teaches to redo a part. `context_noise` is the greatest strength
+    of the noise on the tokens that the context sees, in standard deviations.
     """
 
     prediction_weight: float = 16.0
@@ -131,10 +168,15 @@ class JepaTLoss:
     time_mean: float = FlowMatching.time_mean
     time_std: float = FlowMatching.time_std
     min_denominator: float = FlowMatching.min_denominator
+    plan_weight: float = 1.0
+    plan_draws: int = 8
+    without_plan: float = 0.15
+    context_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        require_shares(self, ["text_drop"], "loss.")
-        require_at_least(self, {"denoising_draws": 1, "prediction_weight": 0}, "loss.")
+        require_shares(self, ["text_drop", "without_plan"], "loss.")
+        least = {"denoising_draws": 1, "prediction_weight": 0, "plan_weight": 0, "plan_draws": 1, "context_noise": 0}
+        require_at_least(self, least, "loss.")
         check_times(self.time_mean, self.time_std)
         if not 0 < self.min_denominator <= 1:
             raise ValueError(f"loss.min_denominator is {self.min_denominator}; allowed: above 0, to 1")
@@ -153,7 +195,7 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
     def __init__(
         self, network: JepaT, tokenizer: Tokenizer, text: TextCache, *, ema_decay: float, loss: JepaTLoss
     ) -> None:
-        super().__init__(network, tokenizer, text, ema_decay=ema_decay)
+        super().__init__(network, tokenizer, text, num_places=network.config.num_places, ema_decay=ema_decay)
         self.settings = loss
         self.denoising = loss.denoising(network.config.denoising)
         self.measured_denoising = make_denoising(network.config.denoising)  # the same for all settings of the loss
@@ -167,18 +209,32 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
         """Return "loss" and its parts, "denoising_loss" (L_d) and "prediction_loss" (L_p), as scalars.
 
         Loss = L_d + prediction_weight * L_p. L_p is the smooth L1 distance (beta 2) between the head's prediction and
-        the target encoder's features of the whole picture, as in D-JEPA's code.
+        the target encoder's features of the whole picture, as in D-JEPA's code. With a plan, L_d is the sum of the
+        picture's mean and `plan_weight` times the plan's, which is reported as "plan_loss".
         """
-        tokens, text = self.inputs(batch)
-        text = drop_texts(text, self.network.null_text, self.settings.text_drop, generator)
-        asked = ask(self.network, text, tokens, generator)
-        denoising = denoising_loss(self.denoising, self.network, asked, generator, self.settings.denoising_draws).mean()
-        losses = {"loss": denoising, "denoising_loss": denoising.detach()}
-        if self.settings.prediction_weight:
-            prediction = self._prediction_loss(asked, text, tokens)
-            losses["loss"] = denoising + self.settings.prediction_weight * prediction
-            losses["prediction_loss"] = prediction.detach()
-        return losses
+        settings, (tokens, text) = self.settings, self.inputs(batch)
+        text = drop_texts(text, self.network.null_text, settings.text_drop, generator)
+        asked = ask(self.network, text, self._planned(tokens, generator), generator, settings.context_noise)
+        picture, plan = asked.parted(self.network.config.num_tokens)
+        losses = {"denoising_loss": self._denoising_loss(picture, settings.denoising_draws, generator)}
+        loss = losses["denoising_loss"]
+        if plan.positions.shape[1]:
+            losses["plan_loss"] = self._denoising_loss(plan, settings.plan_draws, generator)
+            loss = loss + settings.plan_weight * losses["plan_loss"]
+        if settings.prediction_weight:
+            losses["prediction_loss"] = self._prediction_loss(asked, text, tokens)
+            loss = loss + settings.prediction_weight * losses["prediction_loss"]
+        return {"loss": loss} | {name: part.detach() for name, part in losses.items()}
+
+    def _planned(self, tokens: Tensor, generator: torch.Generator) -> Tensor:
+        """Cut the plan off the tokens (B, T, C) of some batches."""
+        if not self.network.config.plan:
+            return tokens
+        left_out = float(torch.rand((), generator=generator, device=generator.device)) < self.settings.without_plan
+        return tokens[:, : self.network.config.num_tokens] if left_out else tokens
+
+    def _denoising_loss(self, asked: Asked, draws: int, generator: torch.Generator) -> Tensor:
+        return denoising_loss(self.denoising, self.network, asked, generator, draws).mean()
 
     def _prediction_loss(self, asked: Asked, text: TextFeatures, tokens: Tensor) -> Tensor:
         predicted = self.network.d_jepa.prediction_head(asked.condition)

@@ -56,7 +56,7 @@ class RectifyObjective(ImageTokenObjective[Denoiser]):
             raise ValueError(f"denoising is {network.config.denoising!r}; allowed: flow, which can be straightened")
         teacher = network.eval().requires_grad_(False)
         trained = copy.deepcopy(teacher.denoiser).requires_grad_(True)
-        super().__init__(trained, tokenizer, text, ema_decay=ema_decay)
+        super().__init__(trained, tokenizer, text, num_places=network.config.num_places, ema_decay=ema_decay)
         self.teacher = teacher
         self.settings = loss
         self.flow = FlowMatching(time_mean=loss.time_mean)

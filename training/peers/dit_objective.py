@@ -39,7 +39,7 @@ class DitObjective(ImageTokenObjective[Dit]):
     """The flow-matching loss of a diffusion transformer."""
 
     def __init__(self, network: Dit, tokenizer: Tokenizer, text: TextCache, *, ema_decay: float, loss: DitLoss) -> None:
-        super().__init__(network, tokenizer, text, ema_decay=ema_decay)
+        super().__init__(network, tokenizer, text, num_places=network.config.num_places, ema_decay=ema_decay)
         self.settings = loss
         self.flow = FlowMatching(time_mean=loss.time_mean, time_std=loss.time_std)
 

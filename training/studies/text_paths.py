@@ -82,7 +82,7 @@ def losses(network: JepaT, trials: Trials, indices: Indices) -> dict[str, float]
     pipeline, process = trials.pipeline, make_denoising(network.config.denoising)
     sums = dict.fromkeys(REVEALED_FRACTIONS, 0.0)
     for number, batch in enumerate(trials.data.in_parts(indices, PICTURES_AT_ONCE)):
-        tokens = pipeline.image_tokenizer.encode(batch.pixels.to(pipeline.device)).to(pipeline.dtype)
+        tokens = pipeline.encode(batch.pixels).to(pipeline.dtype)
         text = pipeline.encode_prompts(batch.captions)
         generator = torch.Generator(pipeline.device).manual_seed(number)
         for fraction, loss in losses_when_revealed(process, network, text, tokens, generator).items():

@@ -29,9 +29,9 @@ from training.drawings.rendering import Drawing, render, svg_document
 from training.loop import TrainStep, train
 from training.muon import COEFFICIENTS, Muon, make_optimizers, orthogonalise
 from training.objectives.ema import Ema
-from training.objectives.jepa_t import JepaTLoss, JepaTObjective, ask_all_blocks, ask_masked
+from training.objectives.jepa_t import JepaTLoss, JepaTObjective, ask, ask_all_blocks, ask_masked
 from training.objectives.text_cache import TextCache
-from training.objectives.tokenizer import signal_to_noise
+from training.objectives.tokenizer import load_tokenizer, signal_to_noise
 from training.peers.dual_encoder import PeerConfig
 from training.recipes import (
     RECIPES,
@@ -299,7 +299,7 @@ def features(seed: int = 1) -> TextFeatures:
 def test_training_asks_for_every_token_once_with_its_own_clean_value() -> None:
     network = awake(JepaT(TINY_JEPA_T)).double()
     tokens = torch.randn(2, 16, 12, generator=seeded(), dtype=torch.float64)
-    asked = ask_all_blocks(network, features(), tokens, seeded(4))
+    asked = ask_all_blocks(network, features(), tokens, seeded(4), ())
     assert torch.equal(asked.positions.sort(dim=1).values, torch.arange(16).expand(2, -1))
     for picture in range(2):
         assert torch.equal(asked.clean[picture], tokens[picture, asked.positions[picture]])
@@ -625,3 +625,97 @@ def test_a_refused_run_leaves_the_recipe_of_the_earlier_one(folder: Path, tiny_w
 def test_batches_hold_what_the_folder_says(data: CaptionedPictures, drawings: list[tuple[str, Image.Image]]) -> None:
     batch: Batch = data.fixed(np.arange(len(drawings)))
     assert sorted(batch.captions) == sorted(caption for caption, _ in drawings)
+
+
+# --- a plan
+
+
+PLANNED_TOKENIZER = replace(TINY_TOKENIZER, plan=(1, 2))
+PLANNED_NETWORK = replace(TINY_JEPA_T, plan=(1, 2))
+
+
+@pytest.fixture(scope="module")
+def text_cache(text_encoder: TextEncoder) -> TextCache:
+    return TextCache(text_encoder)
+
+
+def planned_objective(data: CaptionedPictures, text: TextCache, **loss: float) -> JepaTObjective:
+    tokenizer = make_tokenizer(PLANNED_TOKENIZER)
+    tokenizer.fit([data.fixed(data.split.train).pixels])
+    torch.manual_seed(0)
+    return JepaTObjective(JepaT(PLANNED_NETWORK), tokenizer, text, ema_decay=0.9, loss=JepaTLoss(**loss))
+
+
+def test_the_plan_has_a_loss_of_its_own(data: CaptionedPictures, text_cache: TextCache) -> None:
+    batch = data.batch(0, 4, seed=0)
+    plain = planned_objective(data, text_cache, without_plan=0.0, prediction_weight=0.0)(batch, seeded())
+    heavy = planned_objective(data, text_cache, without_plan=0.0, prediction_weight=0.0, plan_weight=3.0)(
+        batch, seeded()
+    )
+    assert float(plain["loss"].detach()) == pytest.approx(float(plain["denoising_loss"] + plain["plan_loss"]), rel=1e-5)
+    assert float(heavy["loss"].detach()) == pytest.approx(
+        float(plain["denoising_loss"] + 3 * plain["plan_loss"]), rel=1e-5
+    )
+    none = planned_objective(data, text_cache, without_plan=1.0)(batch, seeded())
+    assert "plan_loss" not in none
+    some = planned_objective(data, text_cache, without_plan=0.5)
+    with_plan = sum("plan_loss" in some(batch, seeded(seed)) for seed in range(40))
+    assert 8 < with_plan < 32
+
+
+def test_noise_on_the_context_changes_what_is_seen_and_not_what_is_asked(
+    data: CaptionedPictures, text_cache: TextCache
+) -> None:
+    objective = planned_objective(data, text_cache)
+    network = awake(objective.network)
+    tokens, text = objective.inputs(data.batch(0, 3, seed=0))
+    clean, noisy = (ask(network, text, tokens, seeded(), strength) for strength in (0.0, 0.4))
+    assert torch.equal(clean.positions, noisy.positions)
+    assert torch.equal(clean.clean, noisy.clean)
+    assert not torch.allclose(clean.condition, noisy.condition, atol=1e-3)
+
+
+def test_a_network_learns_to_plan_and_to_paint(data: CaptionedPictures, text_cache: TextCache) -> None:
+    objective = planned_objective(data, text_cache, text_drop=0.0, context_noise=0.2, without_plan=0.0)
+    optimizers = make_optimizers(objective.network, matrix_lr=5e-3, other_lr=5e-3, weight_decay=0.0)
+    batch, losses = data.batch(0, 4, seed=0), []
+    for step in range(60):
+        found = objective(batch, seeded(step % 5))
+        losses.append((float(found["denoising_loss"]), float(found["plan_loss"])))
+        found["loss"].backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    first, last = np.mean(losses[:5], axis=0), np.mean(losses[-5:], axis=0)
+    assert (last < 0.8 * first).all()
+    figures = objective.validate(batch, seeded())
+    assert np.isfinite(list(figures.values())).all()
+
+
+def test_a_plan_is_fitted_to_a_tokenizer_and_followed_by_the_recipes(
+    folder: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    sizes = ["--set", "network.image_size=32", "--set", "network.channels=12", "--set", "network.plan=[1,2]"]
+    old = tiny_weights / "tokenizer"
+    command = ["tokenizer", "--data", str(folder), "--out", str(tmp_path / "tokenizer"), *sizes]
+    assert main([*command, "--set", f"init={old}"]) == 0
+    before, after = (load_tokenizer(path) for path in (old, tmp_path / "tokenizer" / "weights"))
+    pixels = torch.rand(2, 3, 32, 32) * 2 - 1
+    assert after.encode(pixels).shape[1] == 21
+    assert torch.equal(before.encode(pixels), after.encode(pixels)[:, :16])
+    where = ["--data", str(folder), "--set", f"tokenizer={tmp_path / 'tokenizer' / 'weights'}", *QUICK, "--steps", "1"]
+    network = tiny(TINY_JEPA_T, "width", "num_heads", "encoder_depth", "predictor_depth", "denoiser_width")
+    for recipe, settings, plan in (
+        ("jepa_t", (), (1, 2)),
+        ("jepa_t", ("--set", "plans=false"), ()),
+        ("jepa_t_bidirectional", (), ()),
+    ):
+        out = tmp_path / f"{recipe}{len(settings)}"
+        assert main([recipe, *where, "--out", str(out), *network, *settings]) == 0
+        assert load_config(out / "weights", JepaTConfig).plan == plan
+        parts = [f"--jepa-t={out / 'weights'}", f"--tokenizer={tmp_path / 'tokenizer' / 'weights'}"]
+        assert bundle([*parts, f"--ti-jepa={tiny_weights / 'ti-jepa'}", f"--out={out / 'whole'}"]) == 0
+        pipeline = JepaTPipeline.from_pretrained(out / "whole")
+        steps = list(pipeline.stream("red apple", num_inference_steps=9, generator=seeded()))
+        assert torch.isfinite(steps[-1].image).all()
+        assert steps[2].known[0, :16].any() == (plan == ())

@@ -11,14 +11,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from huggingface_hub import load_torch_model, save_torch_model, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from torch import nn
 
-from jepa_app.config import Config
+from jepa_app.config import Config, TokenizerConfig
 
 MAX_SHARD_SIZE = "9MB"  # a Space requires large-file storage for files of 10 MB or more
 MANIFEST = "manifest.json"
@@ -174,3 +174,30 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class TakesTokens(Protocol):
+    """The config of a network that generates tokens."""
+
+    @property
+    def num_places(self) -> int:
+        """Number of tokens in one picture and its plan."""
+
+    @property
+    def channels(self) -> int:
+        """Number of values in one token."""
+
+
+def check_fit(folder: Path, tokenizer: TokenizerConfig, network: TakesTokens) -> None:
+    """Refuse a tokenizer and a network that do not fit together. A network may leave the tokenizer's plan out.
+
+    Raises:
+        ValueError: they differ in the number of tokens or of channels.
+    """
+    fits = network.num_places in (tokenizer.num_places, tokenizer.num_tokens)
+    if not fits or tokenizer.channels != network.channels:
+        raise ValueError(
+            f"{folder}: the tokenizer makes {tokenizer.num_places} tokens of {tokenizer.channels} channels, the "
+            f"network takes {network.num_places} of {network.channels}; use the tokenizer that the network was "
+            "trained with"
+        )

@@ -8,13 +8,13 @@ Letters in shapes: B pictures, N image tokens, K tokens of one step, C token cha
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from jepa_app.checkpoint import load_network, resolve_weights, save_network, verify_manifest, write_manifest
+from jepa_app.checkpoint import check_fit, load_network, resolve_weights, save_network, verify_manifest, write_manifest
 from jepa_app.compute import choose_dtype, lay_out_for_few_rows
 from jepa_app.config import JepaTConfig, TokenizerConfig
 from jepa_app.generation.flow import make_denoising
@@ -56,33 +56,6 @@ class JepaTOutput:
     """
 
     images: Any
-
-
-class TakesTokens(Protocol):
-    """The config of a network that generates tokens."""
-
-    @property
-    def num_places(self) -> int:
-        """Number of tokens in one picture and its plan."""
-
-    @property
-    def channels(self) -> int:
-        """Number of values in one token."""
-
-
-def check_fit(folder: Path, tokenizer: TokenizerConfig, network: TakesTokens) -> None:
-    """Refuse a tokenizer and a network that do not fit together. A network may leave the tokenizer's plan out.
-
-    Raises:
-        ValueError: they differ in the number of tokens or of channels.
-    """
-    fits = network.num_places in (tokenizer.num_places, tokenizer.num_tokens)
-    if not fits or tokenizer.channels != network.channels:
-        raise ValueError(
-            f"{folder}: the tokenizer makes {tokenizer.num_places} tokens of {tokenizer.channels} channels, the "
-            f"network takes {network.num_places} of {network.channels}; use the tokenizer that the network was "
-            "trained with"
-        )
 
 
 def check_prompts(prompts: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -20,6 +21,7 @@ from jepa_app.studio.score_csv import score_csv, score_record
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 
 PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".webp")
+SUITED = ("steps", "guidance", "temperature")  # by default, what suits the weights
 
 
 @telling_mistakes
@@ -41,7 +43,6 @@ def build_parser() -> argparse.ArgumentParser:
     shared.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     shared.add_argument("--json", action="store_true", help="print a single JSON document")
 
-    usual = GenerateRequest
     generate = commands.add_parser("generate", parents=[shared], help="make a picture from a prompt")
     generate.set_defaults(run=run_generate)
     generate.add_argument("prompt", nargs="?", help='what the picture should show, for example "red apple, noto style"')
@@ -50,9 +51,12 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument("--out-dir", type=Path, help="folder for 0000.png, 0001.png, ... and run.json")
     generate.add_argument("--run", dest="run_file", type=Path, help="also write all steps as an animated .webp")
     generate.add_argument("--negative-prompt", default="", help="what the picture should not show")
-    generate.add_argument("--steps", type=int, default=usual.steps, help="1 to 64 (default: %(default)s)")
-    generate.add_argument("--guidance", type=float, default=usual.guidance, help="0 to 20 (default: %(default)g)")
-    generate.add_argument("--temperature", type=float, default=usual.temperature, help="0 to 2 (default: %(default)g)")
+    for name, kind, allowed in (
+        ("steps", int, "1 to 64"),
+        ("guidance", float, "0 to 20"),
+        ("temperature", float, "0 to 2"),
+    ):
+        generate.add_argument(f"--{name}", type=kind, help=f"{allowed} (default: what suits the weights)")
     generate.add_argument("--seed", type=int, help="with --prompts, picture k uses seed + k (default: random)")
 
     score = commands.add_parser("score", parents=[shared], help="score how well captions fit a picture")
@@ -81,6 +85,7 @@ def run_generate(options: argparse.Namespace) -> None:
         _check_target(options.run_file, (".webp",))
     request = _request(options, options.prompt, options.seed)
     studio = _load(options)
+    request = _suited(options, request, studio)
     record = _keep(studio, request, list(studio.generating.frames(request)), options.out, options.run_file)
     _report(options, record, f"{record['file']}  seed {record['seed']}  {record['seconds']:.1f} s")
 
@@ -122,6 +127,7 @@ def _generate_many(options: argparse.Namespace) -> None:
     with _writing(options.out_dir):
         options.out_dir.mkdir(parents=True, exist_ok=True)
     studio, records = _load(options), []
+    requests = [_suited(options, request, studio) for request in requests]
     for number, group in groupby(studio.generating.each(requests), key=itemgetter(0)):
         request, frames = requests[number], [frame for _, frame in group]
         record = _keep(studio, request, frames, options.out_dir / f"{number:04d}.png", None)
@@ -205,14 +211,14 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _request(options: argparse.Namespace, prompt: str, seed: int | None) -> GenerateRequest:
-    return GenerateRequest(
-        prompt=prompt,
-        negative_prompt=options.negative_prompt,
-        steps=options.steps,
-        guidance=options.guidance,
-        temperature=options.temperature,
-        seed=seed,
-    )
+    asked = {name: getattr(options, name) for name in SUITED if getattr(options, name) is not None}
+    return GenerateRequest(prompt=prompt, negative_prompt=options.negative_prompt, seed=seed, **asked)
+
+
+def _suited(options: argparse.Namespace, request: GenerateRequest, studio: Studio) -> GenerateRequest:
+    """Take what was not asked for from the settings that suit the weights."""
+    missing = {name: getattr(studio.defaults, name) for name in SUITED if getattr(options, name) is None}
+    return replace(request, **missing)
 
 
 def _load(options: argparse.Namespace) -> Studio:

@@ -177,6 +177,9 @@ class JepaTConfig(DJepaConfig):
     position queries, `fuse_after_predictor` by cross-attention of what the predictor returns, `fuse_before_loss` as raw
     features added to the condition. The model has all but the second; other choices are for ablations. Both
     cross-attentions are one layer with the same weights, so that every choice has as many parameters.
+
+    What suits the trained weights travels with them: the `styles` that they were shown, as prompts name them (() says
+    nothing), and the sampling settings that the judge found best, which are the defaults wherever these weights run.
     """
 
     text_prefix: bool = True
@@ -184,10 +187,20 @@ class JepaTConfig(DJepaConfig):
     fuse_after_predictor: bool = True
     fuse_before_loss: bool = True
     fusion_heads: int = 4
+    styles: tuple[str, ...] = ()
+    sampling_steps: int = 16
+    sampling_guidance: float = 3.0
+    sampling_temperature: float = 0.8
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_positive("fusion_heads")
+        self._require_positive("fusion_heads", "sampling_steps")
+        self._require(
+            0 <= self.sampling_guidance <= 20, f"sampling_guidance is {self.sampling_guidance}; allowed: 0 to 20"
+        )
+        self._require(
+            0 <= self.sampling_temperature <= 2, f"sampling_temperature is {self.sampling_temperature}; allowed: 0 to 2"
+        )
         self._require(
             self.width % self.fusion_heads == 0,
             f"width {self.width} is no multiple of fusion_heads {self.fusion_heads}",

@@ -1,5 +1,7 @@
 """A picture is planned, then painted: positions, orders, steps, the network, sampling and a plan's soft picture."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from jepa_app.__main__ import main as command_line
 from jepa_app.checkpoint import save_network, write_manifest
 from jepa_app.config import JepaTConfig, TokenizerConfig
 from jepa_app.generation.engine import Engine
@@ -26,6 +29,8 @@ from jepa_app.studio.requests import Edit, GenerateRequest
 from jepa_app.studio.studio import Studio
 from tests.conftest import TINY_JEPA_T, TINY_TI_JEPA, TINY_TOKENIZER, awake
 from tests.test_sampling import run, text_of
+from training.judging.picture_figures import Sampling
+from training.judging.weights import suited
 
 PLAN = (1, 2)
 N, P, T = 16, 5, 21
@@ -274,6 +279,39 @@ def test_the_studio_makes_steers_and_explains_pictures_with_a_plan(weights: Path
     assert lesson.steps[-1].picture.tobytes() == frames[-1].image.tobytes()
     *_, short = studio.explain(replace(request, steps=2))  # too few for a plan
     assert [len(step.asked) for step in short.steps] == list(cosine_schedule(N, 2))
+
+
+def test_what_suits_the_weights_travels_with_them(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(weights, tmp_path / "weights"))
+    chosen = replace(PLANNED, styles=("noto",), sampling_steps=6, sampling_guidance=1.5, sampling_temperature=0.9)
+    (folder / "jepa-t" / "config.json").write_text(json.dumps({"config": "JepaTConfig", **chosen.to_dict()}))
+    write_manifest(folder)
+    best = SamplingSettings(steps=6, guidance=1.5, temperature=0.9)
+    pipeline = JepaTPipeline.from_pretrained(folder)
+    assert pipeline.defaults == best
+    usual = pipeline("rose", generator=torch.Generator().manual_seed(1), output_type="pt").images
+    asked = {"num_inference_steps": 6, "guidance_scale": 1.5, "temperature": 0.9}
+    same = pipeline("rose", generator=torch.Generator().manual_seed(1), output_type="pt", **asked).images
+    assert torch.equal(usual, same)
+    studio = Studio(Engine(pipeline), Scorer.from_pretrained(folder), folder)
+    facts = studio.info()
+    assert (facts["styles"], facts["sampling"]) == (["noto"], {"steps": 6, "guidance": 1.5, "temperature": 0.9})
+    out = str(tmp_path / "rose.png")
+    assert command_line(["generate", "rose", "--weights", str(folder), "--out", out, "--guidance", "2", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["steps"], record["guidance"], record["temperature"]) == (6, 2.0, 0.9)
+    told = suited(Sampling(seed=3, denoising_steps=2), folder)
+    assert told == Sampling(seed=3, denoising_steps=2, steps=6, guidance=1.5, temperature=0.9)
+    shutil.rmtree(folder / "jepa-t")
+    assert suited(Sampling(), folder) == Sampling()
+
+
+@pytest.mark.parametrize("name", ["sampling_guidance", "sampling_temperature"])
+def test_settings_that_no_sampler_takes_suit_no_weights(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 21.0; allowed: 0 to"):
+        JepaTConfig(**{name: 21.0})
 
 
 def test_weights_without_a_plan_load_and_draw_as_before(tiny_weights: Path) -> None:

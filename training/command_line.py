@@ -59,10 +59,15 @@ def run(
     defaults: SettingsT,
     measure: Callable[[argparse.Namespace, SettingsT], Report],
     arguments: Sequence[str] | None,
+    suit: Callable[[SettingsT, str], SettingsT],
 ) -> int:
-    """Measure, print and write figures.json; exit status 0 done, 2 a user's mistake, told in one line."""
+    """Measure, print and write figures.json; exit status 0 done, 2 a user's mistake, told in one line.
+
+    `suit` turns the defaults into those that suit the weights.
+    """
     options = parser.parse_args(arguments)
-    report = measure(options, replace_settings(defaults, options.set))
+    replace_settings(defaults, options.set)  # mistakes in them are told before the weights are looked for
+    report = measure(options, replace_settings(suit(defaults, options.weights), options.set))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "figures.json").write_text(report.text + "\n", encoding="utf-8")

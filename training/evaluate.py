@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from training.command_line import Report, measuring_parser, run
 from training.judging.evaluation import Settings, evaluate
 from training.judging.report import markdown, reliability_chart, save_evidence
+from training.judging.weights import suited
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate and print; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
     defaults = Settings()
-    return run(measuring_parser("evaluate", __doc__, defaults, needs_out=False), defaults, _reported, arguments)
+    return run(measuring_parser("evaluate", __doc__, defaults, needs_out=False), defaults, _reported, arguments, suited)
 
 
 def _reported(options: argparse.Namespace, settings: Settings) -> Report:

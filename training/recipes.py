@@ -11,6 +11,7 @@ from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizer import LinearTokenizer, Tokenizer, make_tokenizer
+from jepa_app.styles import style_words
 from training.data.batches import CaptionedPictures
 from training.data.captions import CaptionOptions, caption_pool
 from training.objectives.calibration import Anchors
@@ -59,15 +60,15 @@ class _OnTokens(_Recipe, Generic[ObjectiveT]):
         return load_config(Path(self.tokenizer), TokenizerConfig).image_size
 
     def build(self, data: CaptionedPictures) -> ObjectiveT:
-        """Load the tokenizer and build the objective; the data is not needed for that.
+        """Load the tokenizer and build the objective for the styles of the data.
 
         Raises:
             ValueError: the tokenizer or the initial weights are missing, broken or do not fit.
         """
-        del data
-        return self._objective(load_tokenizer(Path(self.tokenizer)), TextCache(TextEncoder.load()))
+        styles = tuple(dict.fromkeys(style_words(row.style) for row in data.rows if row.style))
+        return self._objective(load_tokenizer(Path(self.tokenizer)), TextCache(TextEncoder.load()), styles)
 
-    def _objective(self, tokenizer: Tokenizer, text: TextCache) -> ObjectiveT:
+    def _objective(self, tokenizer: Tokenizer, text: TextCache, styles: tuple[str, ...]) -> ObjectiveT:
         raise NotImplementedError
 
 
@@ -97,10 +98,11 @@ class JepaTRecipe(_OnTokens[JepaTObjective]):
     ema_decay: float = 0.998
     plans: bool = True
 
-    def _objective(self, tokenizer: Tokenizer, text: TextCache) -> JepaTObjective:
+    def _objective(self, tokenizer: Tokenizer, text: TextCache, styles: tuple[str, ...]) -> JepaTObjective:
         made = tokenizer.config
         plan = made.plan if self.plans and self.network.backbone == "cached" else ()
-        network = JepaT(replace(self.network, num_tokens=made.num_tokens, channels=made.channels, plan=plan))
+        config = replace(self.network, num_tokens=made.num_tokens, channels=made.channels, plan=plan, styles=styles)
+        network = JepaT(config)
         if self.init:
             load_state(Path(self.init), network)
         return JepaTObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
@@ -117,7 +119,7 @@ class DitRecipe(_OnTokens[DitObjective]):
     tokenizer: str = "weights/tokenizer"
     ema_decay: float = 0.998
 
-    def _objective(self, tokenizer: Tokenizer, text: TextCache) -> DitObjective:
+    def _objective(self, tokenizer: Tokenizer, text: TextCache, *_: object) -> DitObjective:
         made = tokenizer.config
         network = Dit(replace(self.network, num_tokens=made.num_tokens, channels=made.channels))
         return DitObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
@@ -134,7 +136,7 @@ class RectifyRecipe(_OnTokens[RectifyObjective]):
     init: str = "weights/jepa-t"
     ema_decay: float = 0.99
 
-    def _objective(self, tokenizer: Tokenizer, text: TextCache) -> RectifyObjective:
+    def _objective(self, tokenizer: Tokenizer, text: TextCache, *_: object) -> RectifyObjective:
         network = load_network(Path(self.init), JepaTConfig, JepaT)
         return RectifyObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
 
@@ -143,9 +145,8 @@ class RectifyRecipe(_OnTokens[RectifyObjective]):
 class TokenizerRecipe(_OnPictures):
     """Fit or train a tokenizer; with 0 steps a linear one is fitted only.
 
-    `token_noise` is the greatest strength of the noise on tokens that a refiner learns to mend. `init` takes over
-    the components of the tokenizer in a folder, so that a generator trained on its tokens still fits, and its refiner
-    where that has the same shape; a plan that it does not have is fitted.
+    `token_noise` is the greatest strength of the noise on tokens that a refiner learns to mend. `init` takes over the
+    components of another tokenizer, so that its tokens stay valid, and a refiner of the same shape; its plan is fitted.
     """
 
     schedule: Schedule = field(default_factory=lambda: Schedule(steps=0, matrix_lr=1e-3, other_lr=1e-3))

@@ -6,7 +6,7 @@ Letters in shapes: B pictures, N image tokens, K tokens of one step, C token cha
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -128,6 +128,11 @@ class JepaTPipeline:
         return self.network.null_text.dtype
 
     @property
+    def defaults(self) -> SamplingSettings:
+        """The sampling settings that suit the weights."""
+        return SamplingSettings.suiting(self.network.config)
+
+    @property
     def attention_backend(self) -> str:
         """The attention kernels in use: "sdpa" or "xformers"."""
         return choose_backend(self.device, self.dtype)
@@ -155,10 +160,10 @@ class JepaTPipeline:
         self,
         prompt: str | Sequence[str],
         *,
-        num_inference_steps: int = SamplingSettings.steps,
-        guidance_scale: float = SamplingSettings.guidance,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         negative_prompt: str | None = None,
-        temperature: float = SamplingSettings.temperature,
+        temperature: float | None = None,
         guidance_schedule: GuidanceSchedule = SamplingSettings.guidance_schedule,
         denoising_steps: int = SamplingSettings.denoising_steps,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -167,6 +172,7 @@ class JepaTPipeline:
 
         Args:
             prompt: one prompt, or one per picture.
+            num_inference_steps, guidance_scale, temperature: None means what suits the weights (`defaults`).
             negative_prompt: text to move away from; None or "" means the learned null text.
             generator: one CPU generator per picture; None means fresh, randomly seeded ones.
 
@@ -175,12 +181,12 @@ class JepaTPipeline:
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         generators = _one_each(generator, len(prompts))
-        settings = SamplingSettings(
-            steps=num_inference_steps,
-            guidance=guidance_scale,
-            temperature=temperature,
+        asked: dict[str, Any] = {"steps": num_inference_steps, "guidance": guidance_scale, "temperature": temperature}
+        settings = replace(
+            self.defaults,
             guidance_schedule=guidance_schedule,
             denoising_steps=denoising_steps,
+            **{name: value for name, value in asked.items() if value is not None},
         )
         text = self.encode_prompts(prompts)
         negative = None
@@ -230,11 +236,11 @@ class JepaTPipeline:
         self,
         prompt: str | Sequence[str],
         *,
-        num_inference_steps: int = SamplingSettings.steps,
-        guidance_scale: float = SamplingSettings.guidance,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         negative_prompt: str | None = None,
         num_images_per_prompt: int = 1,
-        temperature: float = SamplingSettings.temperature,
+        temperature: float | None = None,
         guidance_schedule: GuidanceSchedule = SamplingSettings.guidance_schedule,
         denoising_steps: int = SamplingSettings.denoising_steps,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,

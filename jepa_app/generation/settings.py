@@ -4,7 +4,9 @@ paper word -> code: AR step `step`, tau `temperature`, w `guidance`.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
+
+from jepa_app.config import JepaTConfig
 
 STEPS = (1, 64)  # allowed in a request; never more than the picture has tokens
 GUIDANCE = (0.0, 20.0)
@@ -27,11 +29,18 @@ class SamplingSettings:
         ValueError: a value is out of range.
     """
 
-    steps: int = 16
-    guidance: float = 3.0
-    temperature: float = 0.8
+    steps: int = JepaTConfig.sampling_steps
+    guidance: float = JepaTConfig.sampling_guidance
+    temperature: float = JepaTConfig.sampling_temperature
     guidance_schedule: GuidanceSchedule = "constant"
     denoising_steps: int = 5
+
+    @classmethod
+    def suiting(cls, config: JepaTConfig) -> Self:
+        """Return the settings that suit a network's weights."""
+        return cls(
+            steps=config.sampling_steps, guidance=config.sampling_guidance, temperature=config.sampling_temperature
+        )
 
     def __post_init__(self) -> None:
         ranges = {"guidance": GUIDANCE, "temperature": TEMPERATURE, "denoising_steps": DENOISING_STEPS}

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from jepa_app.generation.engine import Engine
 from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.generation.settings import SamplingSettings
 from jepa_app.lesson.lesson import Lesson, LessonProgress, explain
 from jepa_app.matching.scoring import Scorer
 from jepa_app.studio.export import PARAMETERS, run_settings
@@ -61,6 +62,11 @@ class Studio:
         engine = Engine(JepaTPipeline.from_pretrained(weights, device=chosen))
         engine.tune()
         return cls(engine, Scorer.from_pretrained(weights, device=chosen), weights)
+
+    @property
+    def defaults(self) -> SamplingSettings:
+        """The sampling settings that suit the weights."""
+        return self._pipeline.defaults
 
     def match_frames(self, name: str, indices: Sequence[int]) -> list[CaptionScore]:
         """Score frames of a run against their own prompts.
@@ -146,7 +152,8 @@ class Studio:
             "attention": self._pipeline.attention_backend,
             "image_size": self._pipeline.image_size,
             "tokens": self._pipeline.grid**2,
-            "styles": [style.words for style in STYLES.values()],
+            "styles": list(self._pipeline.network.config.styles) or [style.words for style in STYLES.values()],
+            "sampling": {name: getattr(self.defaults, name) for name in ("steps", "guidance", "temperature")},
             "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
         }
 

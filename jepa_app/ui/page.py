@@ -49,9 +49,9 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
                         match=on_gpu(studio.match_frames),
                     ),
                 )
-                player = build_generate_tab(work, facts["styles"], facts["tokens"], facts["weights"])
+                player = build_generate_tab(work, facts, studio.defaults)
             with gr.Tab(texts.COMPARE_TAB, id="compare"):
-                build_compare_tab(on_gpu(studio.generating.together))
+                build_compare_tab(on_gpu(studio.generating.together), studio.defaults)
             with gr.Tab(texts.MATCH_TAB, id="match"):
                 match = build_match_tab(
                     MatchWork(
@@ -66,7 +66,7 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
                     )
                 )
             with gr.Tab(texts.LEARN_TAB, id="learn"):
-                build_learn_tab(on_gpu(studio.explain))
+                build_learn_tab(on_gpu(studio.explain), studio.defaults)
         _wire_handover(player, match, tabs)
     return page.queue(max_size=QUEUE_LENGTH)
 

@@ -4,18 +4,23 @@ Letters in shapes: B pictures to make, M pictures to score, L captions, S pictur
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from jepa_app.checkpoint import load_config, resolve_weights
+from jepa_app.config import JepaTConfig
 from jepa_app.generation.pipeline import JepaTOutput, JepaTPipeline
-from jepa_app.generation.settings import GuidanceSchedule
+from jepa_app.generation.settings import GuidanceSchedule, SamplingSettings
 from jepa_app.matching.scoring import Scorer, Scores
 from jepa_app.models.tokenizer import Tokenizer
 from training.peers.dit import DitPipeline
 from training.peers.dual_encoder import PeerScorer
+
+SettingsT = TypeVar("SettingsT", bound=SamplingSettings)
 
 
 class PicturePipeline(Protocol):
@@ -68,6 +73,19 @@ MATCHERS: Mapping[str, Callable[[Path, str], Matcher]] = {
     "peer": PeerScorer.from_pretrained,
 }
 """Part of a weights folder -> how to load the matcher in it on a device."""
+
+
+def suited(settings: SettingsT, weights: Path | str) -> SettingsT:
+    """Return settings with the steps, guidance and temperature that suit the JEPA-T of a weights folder, if any.
+
+    Raises:
+        ValueError: the weights are neither a folder nor a hub id, or their config is broken.
+    """
+    part = resolve_weights(weights) / "jepa-t"
+    if not part.is_dir():
+        return settings
+    best = SamplingSettings.suiting(load_config(part, JepaTConfig))
+    return replace(settings, steps=best.steps, guidance=best.guidance, temperature=best.temperature)
 
 
 def load_generators(weights: Path, device: str) -> Iterator[PicturePipeline]:

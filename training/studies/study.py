@@ -15,6 +15,7 @@ from training.command_line import Report, measuring_parser, run
 from training.data.batches import CaptionedPictures
 from training.judging.picture_figures import Indices, Sampling
 from training.judging.trials import Trials, sides_of
+from training.judging.weights import suited
 
 SettingsT = TypeVar("SettingsT", bound=Sampling)
 
@@ -72,7 +73,7 @@ def run_study(
         setting = asked | question.trials.setting | found.setting
         return Report(document={"figures": found.figures, "setting": setting}, table=found.table)
 
-    return run(parser, defaults, report, arguments)
+    return run(parser, defaults, report, arguments, suited)
 
 
 def measured_sides(data: CaptionedPictures) -> dict[str, Indices]:

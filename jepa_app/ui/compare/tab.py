@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from jepa_app.generation.settings import SamplingSettings
 from jepa_app.studio.frames import Frame
 from jepa_app.studio.grids import AXES, NONE, Cell, Grid, make_grid
 from jepa_app.studio.requests import GenerateRequest
@@ -22,7 +23,7 @@ SECONDS_BETWEEN = 0.1  # between deltas; frames that arrive in between are sent 
 MakeMany = Callable[[Sequence[GenerateRequest], Hashable], Generator[tuple[int, Frame], None, None]]
 
 
-def build_compare_tab(make_many: MakeMany) -> None:
+def build_compare_tab(make_many: MakeMany, usual: SamplingSettings) -> None:
     """Lay out the tab and wire it to a callable that makes many pictures together."""
     with gr.Row(elem_id="compare-board"):
         with gr.Column(elem_id="compare-inputs"):
@@ -38,7 +39,6 @@ def build_compare_tab(make_many: MakeMany) -> None:
                 _axis(texts.COMPARE_ROWS_LABEL, "y", "guidance", texts.VALUES["compare_rows"]),
             ]
             with gr.Accordion(texts.COMPARE_SETTINGS, open=False):
-                usual = GenerateRequest(prompt="-")
                 seed = gr.Number(7, label=texts.SEED_LABEL, step=1, elem_id="compare-seed")
                 steps = gr.Number(usual.steps, label=texts.STEPS_LABEL, step=1)
                 guidance = gr.Number(usual.guidance, label=texts.GUIDANCE_LABEL)

@@ -1,12 +1,12 @@
 """The Generate tab: a prompt in, and a picture that grows step by step."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import gradio as gr
 
-from jepa_app.generation.settings import GUIDANCE, STEPS, TEMPERATURE
-from jepa_app.studio.requests import GenerateRequest
+from jepa_app.generation.settings import GUIDANCE, STEPS, TEMPERATURE, SamplingSettings
 from jepa_app.styles import STYLE_AT_END
 from jepa_app.ui import texts
 from jepa_app.ui.generate.recall import make_history, make_recall, wire_recall
@@ -14,7 +14,6 @@ from jepa_app.ui.generate.runs import GenerateControls, GenerateWork, wire_runs
 from jepa_app.ui.player.player import make_player
 
 BEST_OF = (4, 9, 16)
-DEFAULTS = GenerateRequest(prompt="-")
 
 # The same as `in_style`, in the browser.
 ADD_STYLE = f"""(style, prompt) => {{
@@ -24,20 +23,20 @@ ADD_STYLE = f"""(style, prompt) => {{
 FIND_STYLE = f"""(prompt) => (prompt.match(/{STYLE_AT_END}/i) ?? ['', ''])[1].toLowerCase()"""
 
 
-def build_generate_tab(work: GenerateWork, styles: Sequence[str], num_tokens: int, weights: str) -> gr.HTML:
-    """Lay out the tab, wire it to the studio's callables and return the player, so that other tabs can listen to it.
+def build_generate_tab(work: GenerateWork, facts: Mapping[str, Any], defaults: SamplingSettings) -> gr.HTML:
+    """Lay out the tab, wire it to `work` and return the player, so that other tabs can listen to it.
 
-    A picture has `num_tokens` tokens and at most that many steps, because each step reveals at least one; `weights` are
-    named in the settings of a run.
+    `facts` are those of `Studio.info`: a picture takes at most as many steps as it has tokens, because each reveals at
+    least one. `defaults` are the sampling settings that suit the weights.
     """
-    max_steps = min(STEPS[1], num_tokens)
+    weights, max_steps = facts["weights"], min(STEPS[1], facts["tokens"])
     with gr.Row(elem_id="generate-board"):
         with gr.Column(elem_id="compose"):
-            prompt, run, stop, style, examples = _compose(styles)
+            prompt, run, stop, style, examples = _compose(facts["styles"])
         with gr.Column(elem_id="stage"):
             player = make_player(work.kept, weights)
         with gr.Column(elem_id="settings"):
-            controls, dice, negative = _settings(prompt, max_steps)
+            controls, dice, negative = _settings(prompt, max_steps, defaults)
             recall = make_recall(max_steps, work.keep_picture, weights)
         history = make_history()
 
@@ -73,7 +72,9 @@ def _compose(styles: Sequence[str]) -> tuple[gr.Textbox, gr.Button, gr.Button, g
     return prompt, run, stop, style, examples
 
 
-def _settings(prompt: gr.Textbox, max_steps: int) -> tuple[GenerateControls, gr.Button, gr.Accordion]:
+def _settings(
+    prompt: gr.Textbox, max_steps: int, defaults: SamplingSettings
+) -> tuple[GenerateControls, gr.Button, gr.Accordion]:
     """Build the seed, the sliders and the negative prompt in its accordion."""
     with gr.Row(elem_id="seed-row"):
         seed = gr.Number(
@@ -86,16 +87,16 @@ def _settings(prompt: gr.Textbox, max_steps: int) -> tuple[GenerateControls, gr.
             min_width=120,
         )
         dice = gr.Button(texts.DICE, size="sm", elem_id="dice", scale=1, min_width=90)
-    usual_steps = min(DEFAULTS.steps, max_steps)
+    usual_steps = min(defaults.steps, max_steps)
     steps = gr.Slider(
         STEPS[0], max_steps, usual_steps, step=1, label=texts.STEPS_LABEL, info=texts.STEPS_INFO, elem_id="steps"
     )
     guidance = gr.Slider(
-        *GUIDANCE, DEFAULTS.guidance, step=0.1, label=texts.GUIDANCE_LABEL, info=texts.GUIDANCE_INFO, elem_id="guidance"
+        *GUIDANCE, defaults.guidance, step=0.1, label=texts.GUIDANCE_LABEL, info=texts.GUIDANCE_INFO, elem_id="guidance"
     )
     temperature = gr.Slider(
         *TEMPERATURE,
-        DEFAULTS.temperature,
+        defaults.temperature,
         step=0.05,
         label=texts.TEMPERATURE_LABEL,
         info=texts.TEMPERATURE_INFO,

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from jepa_app.generation.settings import SamplingSettings
 from jepa_app.lesson.lesson import Lesson, LessonProgress
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.ui import texts
@@ -26,9 +27,8 @@ NEXT_SAMPLE = """(prompt) => { const all = %s; return all[(all.indexOf(prompt) +
 Explain = Callable[[GenerateRequest], Generator[LessonProgress | Lesson, None, None]]
 
 
-def build_learn_tab(explain: Explain) -> None:
+def build_learn_tab(explain: Explain, usual: SamplingSettings) -> None:
     """Lay out the tab and wire it to a callable that yields the progress of a lesson and finally the lesson."""
-    usual = GenerateRequest(prompt="-")
     with gr.Column(elem_id="learn-ask"):
         with gr.Row(elem_id="learn-words"):
             prompt = gr.Textbox(

@@ -36,6 +36,18 @@ def test_sdpa_equals_the_written_out_softmax(masked: bool) -> None:
     assert torch.allclose(attend(query, key, value, mask), written_out(query, key, value, mask), atol=1e-6)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_trained_in_bfloat16_is_that_of_float32(masked: bool) -> None:
+    query, key, value = (heads(2, length, seed).requires_grad_() for seed, length in enumerate((5, 7, 7)))
+    mask = some_mask(2, 5, 7) if masked else None
+    expected = attend(query, key, value, mask)
+    found = attend(query.bfloat16(), key.bfloat16(), value.bfloat16(), mask)
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(found.float(), expected, atol=0.03)
+    right, near = (torch.autograd.grad(out.float().square().sum(), query)[0] for out in (expected, found))
+    assert torch.allclose(near, right, atol=0.1)
+
+
 def test_hidden_keys_have_no_influence() -> None:
     query, key, value = heads(1, 4, 0), heads(1, 6, 1), heads(1, 6, 2)
     mask = torch.ones(1, 4, 6, dtype=torch.bool)

@@ -719,3 +719,36 @@ def test_a_plan_is_fitted_to_a_tokenizer_and_followed_by_the_recipes(
         steps = list(pipeline.stream("red apple", num_inference_steps=9, generator=seeded()))
         assert torch.isfinite(steps[-1].image).all()
         assert steps[2].known[0, :16].any() == (plan == ())
+
+
+# --- bfloat16
+
+
+def test_a_step_in_bfloat16_has_nearly_the_gradients_of_float32(data: CaptionedPictures, text_cache: TextCache) -> None:
+    objective = planned_objective(data, text_cache, without_plan=0.0, context_noise=0.2)
+    awake(objective.network)
+    awake(objective.ema.network)
+    batch, gradients, losses = data.batch(0, 4, seed=0), [], []
+    for in_bfloat16 in (False, True):
+        objective.in_bfloat16 = in_bfloat16
+        objective.zero_grad()
+        found = objective(batch, seeded())
+        found["loss"].backward()
+        parts = [parameter.grad for parameter in objective.network.parameters() if parameter.grad is not None]
+        assert all(part.dtype == torch.float32 for part in parts)
+        gradients.append(torch.cat([part.flatten() for part in parts]))
+        losses.append(float(found["loss"].detach()))
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert float(torch.nn.functional.cosine_similarity(*gradients, dim=0)) > 0.99
+    assert all(parameter.dtype == torch.float32 for parameter in objective.parameters())
+
+
+def test_the_precision_of_a_step_is_chosen_by_what_the_cpu_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_units in (False, True):
+        monkeypatch.setattr("training.schedule.multiplies_bfloat16", lambda _, has=has_units: has)
+        assert Schedule().in_bfloat16 == (has_units and not torch.cuda.is_available())
+    assert Schedule(precision="bfloat16").in_bfloat16
+    assert not Schedule(precision="float32").in_bfloat16
+    with pytest.raises(ValueError, match=r"schedule\.precision is 'half'; allowed: auto, float32, bfloat16"):
+        Schedule(precision="half")

@@ -72,11 +72,6 @@ class _OnTokens(_Recipe, Generic[ObjectiveT]):
         raise NotImplementedError
 
 
-def _generator_schedule() -> Schedule:
-    """Small batches: at equal time on a CPU many steps teach more than many pictures a step."""
-    return Schedule(batch_size=16)
-
-
 def _generator_captions() -> CaptionOptions:
     """Mostly canonical captions: what a concept looks like in a style is learnt sooner from fewer ways to say it."""
     return CaptionOptions(drops=0.2)
@@ -89,7 +84,7 @@ class JepaTRecipe(_OnTokens[JepaTObjective]):
     The network makes the tokenizer's plan if `plans` and its backbone can.
     """
 
-    schedule: Schedule = field(default_factory=_generator_schedule)
+    schedule: Schedule = field(default_factory=lambda: Schedule(batch_size=16))  # on a CPU many steps teach most
     captions: CaptionOptions = field(default_factory=_generator_captions)
     network: JepaTConfig = field(default_factory=JepaTConfig)
     loss: JepaTLoss = field(default_factory=JepaTLoss)
@@ -105,14 +100,16 @@ class JepaTRecipe(_OnTokens[JepaTObjective]):
         network = JepaT(config)
         if self.init:
             load_state(Path(self.init), network)
-        return JepaTObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
+        return JepaTObjective(
+            network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss, in_bfloat16=self.schedule.in_bfloat16
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DitRecipe(_OnTokens[DitObjective]):
     """Train a diffusion transformer on a tokenizer's tokens, for as long and as fast as JEPA-T."""
 
-    schedule: Schedule = field(default_factory=_generator_schedule)
+    schedule: Schedule = field(default_factory=lambda: Schedule(batch_size=16))  # on a CPU many steps teach most
     captions: CaptionOptions = field(default_factory=_generator_captions)
     network: DitConfig = field(default_factory=DitConfig)
     loss: DitLoss = field(default_factory=DitLoss)

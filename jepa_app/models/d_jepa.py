@@ -51,7 +51,7 @@ class ContextEncoder(nn.Module):
 
     def embed_tokens(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Return embedded image tokens (B, L, D) from (B, L, C) at positions (B, L)."""
-        return self.token_in(tokens) + self.position[positions]
+        return self.token_in(tokens.to(self.token_in.weight.dtype)) + self.position[positions]
 
     def forward(
         self, x: Tensor, positions: Tensor, kept: Sequence[KeptKeys] = (), mask: Visibility = None

@@ -80,7 +80,7 @@ class Denoiser(nn.Module):
 
     def embed_times(self, time: Tensor) -> Tensor:
         """Return what the network takes in of times (M,) in [0, 1]: (M, W), the same for every token and condition."""
-        return self.time_in(time_features(time))
+        return self.time_in(time_features(time).to(self.token_in.weight.dtype))
 
     def steer(self, embedded: Tensor) -> list[Steering]:
         """Turn sums of embedded times and conditions (..., M, W) into the steering of each layer and of the output.
@@ -98,7 +98,7 @@ class Denoiser(nn.Module):
 
     def denoise(self, x: Tensor, steering: Sequence[Steering]) -> Tensor:
         """Predict for noisy tokens x (M, C) under the steering of all layers: (M, C)."""
-        x = self.token_in(x)
+        x = self.token_in(x.to(self.token_in.weight.dtype))
         for layer, steered in zip(self.layers, steering[:-1], strict=True):
             x = layer(x, steered)
         shift, scale = steering[-1]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn.functional import smooth_l1_loss
 
 from jepa_app.checkpoint import save_network
@@ -190,13 +191,24 @@ class JepaTLoss:
 
 
 class JepaTObjective(ImageTokenObjective[JepaT]):
-    """JEPA-T's denoising and prediction losses, with the network's denoising process."""
+    """JEPA-T's denoising and prediction losses, with the network's denoising process.
+
+    `in_bfloat16` computes with bfloat16 copies of the weights, which stay in float32 themselves.
+    """
 
     def __init__(
-        self, network: JepaT, tokenizer: Tokenizer, text: TextCache, *, ema_decay: float, loss: JepaTLoss
+        self,
+        network: JepaT,
+        tokenizer: Tokenizer,
+        text: TextCache,
+        *,
+        ema_decay: float,
+        loss: JepaTLoss,
+        in_bfloat16: bool = False,
     ) -> None:
         super().__init__(network, tokenizer, text, num_places=network.config.num_places, ema_decay=ema_decay)
         self.settings = loss
+        self.in_bfloat16 = in_bfloat16
         self.denoising = loss.denoising(network.config.denoising)
         self.measured_denoising = make_denoising(network.config.denoising)  # the same for all settings of the loss
 
@@ -212,7 +224,10 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
         the target encoder's features of the whole picture, as in D-JEPA's code. With a plan, L_d is the sum of the
         picture's mean and `plan_weight` times the plan's, which is reported as "plan_loss".
         """
+        if self.in_bfloat16 and self.network.null_text.dtype == torch.float32:
+            return functional_call(self, self._bfloat16_weights(), (batch, generator))
         settings, (tokens, text) = self.settings, self.inputs(batch)
+        text = text.to(self.device, self.network.null_text.dtype)
         text = drop_texts(text, self.network.null_text, settings.text_drop, generator)
         asked = ask(self.network, text, self._planned(tokens, generator), generator, settings.context_noise)
         picture, plan = asked.parted(self.network.config.num_tokens)
@@ -225,6 +240,15 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
             losses["prediction_loss"] = self._prediction_loss(asked, text, tokens)
             loss = loss + settings.prediction_weight * losses["prediction_loss"]
         return {"loss": loss} | {name: part.detach() for name, part in losses.items()}
+
+    def _bfloat16_weights(self) -> dict[str, Tensor]:
+        """Copies of the weights to compute with; gradients arrive at the weights themselves, in float32."""
+        networks = {"network": self.network, "ema.network": self.ema.network}
+        return {
+            f"{path}.{name}": weight.bfloat16()
+            for path, network in networks.items()
+            for name, weight in network.named_parameters()
+        }
 
     def _planned(self, tokens: Tensor, generator: torch.Generator) -> Tensor:
         """Cut the plan off the tokens (B, T, C) of some batches."""
@@ -240,7 +264,7 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
         predicted = self.network.d_jepa.prediction_head(asked.condition)
         with torch.no_grad():
             target = take(self.target_encoder.whole(self.network.prefix_of(text), tokens), asked.positions)
-        return smooth_l1_loss(predicted, target, beta=2.0)
+        return smooth_l1_loss(predicted.float(), target.float(), beta=2.0)
 
     @torch.no_grad()
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal, Self
 
-PLAN_PATCH = 8  # pixels along a side of a plan token: a level of g x g tokens sees the picture at 8 g pixels
+PLAN_PATCH = 8  # pixels along a side of a plan token: a level of g x g tokens shows the picture 8 g pixels wide
 TEXT_WIDTH = 384  # width of all-MiniLM-L6-v2, the frozen text encoder
 
 
@@ -55,12 +55,12 @@ class Config:
 class TokenizerConfig(Config):
     """A picture tokenizer: raw patches, principal components of patches, or the latents of a VAE.
 
-    `patch_size` is the side of the square of pixels that one token stands for; `channels` the numbers a token holds.
-    `vae_channels` are the block widths of the VAE (used by kind "vae" only; their number fixes its downsampling).
-    `refiner_width` > 0 adds a convolutional decoder of `refiner_depth` layers after the linear one that hides the joins
-    between patches. With a `reduction` above 1 the linear part sees the picture at that part of its side, and the
-    decoder enlarges it: more pixels from the same tokens. `plan` are the numbers of tokens along a side of the plan's
-    levels, coarse first (`plan.py`): (1, 2) is one token of the picture reduced to 8 pixels and four of it at 16.
+    `patch_size` is the side of the square of pixels that one token stands for; `channels` is how many numbers it holds.
+    `vae_channels` are the block widths of the VAE (used by kind "vae" only; their number sets its downsampling).
+    `refiner_width` > 0 adds, after the linear decoder, a convolutional one of `refiner_depth` layers that hides seams
+    between patches. With a `reduction` above 1 the linear part sees the picture reduced by that factor, and the decoder
+    enlarges it again: more pixels from the same tokens. `plan` gives the number of tokens along a side for each level
+    of the plan, coarse first (`plan.py`): (1, 2) is one token for the picture reduced to 8 pixels and four at 16.
     """
 
     kind: Literal["patch", "pca", "vae"] = "pca"
@@ -78,7 +78,7 @@ class TokenizerConfig(Config):
         self._require_positive("image_size", "patch_size", "channels", "refiner_depth", "reduction")
         self._require(
             self.image_size % self.patch_size == 0,
-            f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}",
+            f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
         )
         self._require(
             self.patch_size % self.reduction == 0 and (self.kind != "vae" or self.reduction == 1),
@@ -86,7 +86,7 @@ class TokenizerConfig(Config):
         )
         self._require(
             self.refiner_width == 0 or self.patch_size // self.reduction % 2 == 0,
-            f"a refiner folds pixels in pairs; patch_size {self.patch_size} / reduction {self.reduction} must be even",
+            f"a refiner folds pairs of pixels: patch_size {self.patch_size} / reduction {self.reduction} must be even",
         )
         if self.kind == "patch":
             self._require(self.channels == self.patch_values, f"raw patches hold {self.patch_values} channels")
@@ -119,7 +119,7 @@ class TokenizerConfig(Config):
 
     @property
     def num_places(self) -> int:
-        """Tokens of one picture with those of its plan."""
+        """Tokens of one picture, including those of its plan."""
         return self.num_tokens + sum(side * side for side in self.plan)
 
 
@@ -128,7 +128,7 @@ class DJepaConfig(Config):
     """D-JEPA (arXiv 2410.03755): context encoder, predictor and per-token denoiser.
 
     `condition_width` is the width of the prompt features that enter as a prefix (text tokens or a class embedding).
-    `plan` are the numbers of tokens along a side of the plan's levels, coarse first; () is the published form.
+    `plan` gives the tokens along a side for each level of the plan, coarse first; () is the published form.
     """
 
     backbone: Literal["cached", "bidirectional", "bidirectional_subset"] = "cached"
@@ -150,7 +150,7 @@ class DJepaConfig(Config):
         self._require(self.backbone in backbones, f"backbone is {self.backbone!r}; allowed: {backbones}")
         self._require(self.denoising in denoisings, f"denoising is {self.denoising!r}; allowed: {denoisings}")
         self._require_positive("num_tokens", "channels", "condition_width", "width", "num_heads", "denoiser_width")
-        self._require(self.grid**2 == self.num_tokens, f"num_tokens is {self.num_tokens}, which is no square")
+        self._require(self.grid**2 == self.num_tokens, f"num_tokens is {self.num_tokens}, which is not a square")
         self._require_plan(self.plan, self.grid)
         self._require(not self.plan or self.backbone == "cached", "only the cached backbone makes a plan first")
         self._require(
@@ -165,7 +165,7 @@ class DJepaConfig(Config):
 
     @property
     def num_places(self) -> int:
-        """Tokens of one picture with those of its plan."""
+        """Tokens of one picture, including those of its plan."""
         return self.num_tokens + sum(side * side for side in self.plan)
 
 
@@ -173,13 +173,14 @@ class DJepaConfig(Config):
 class JepaTConfig(DJepaConfig):
     """JEPA-T (arXiv 2510.00974): D-JEPA with token-level text fusion.
 
-    Where text enters: `text_prefix` as tokens before the picture's, `fuse_before_predictor` by cross-attention of the
-    position queries, `fuse_after_predictor` by cross-attention of what the predictor returns, `fuse_before_loss` as raw
-    features added to the condition. The model has all but the second; other choices are for ablations. Both
-    cross-attentions are one layer with the same weights, so that every choice has as many parameters.
+    Where text enters: `text_prefix` as tokens before the picture's, `fuse_before_predictor` by cross-attention from the
+    position queries, `fuse_after_predictor` by cross-attention from the predictor's output, `fuse_before_loss` as raw
+    features added to the condition. The model uses all but the second; other choices are for ablations. Both
+    cross-attentions are one layer with the same weights, so that every choice has the same number of parameters.
 
-    What suits the trained weights travels with them: the `styles` that they were shown, as prompts name them (() says
-    nothing), and the sampling settings that the judge found best, which are the defaults wherever these weights run.
+    What suits the trained weights is stored with them: the `styles` that they were trained on, as prompts name them (()
+    says nothing), and the sampling settings that the judge found best, which are the defaults wherever these weights
+    run.
     """
 
     text_prefix: bool = True
@@ -203,7 +204,7 @@ class JepaTConfig(DJepaConfig):
         )
         self._require(
             self.width % self.fusion_heads == 0,
-            f"width {self.width} is no multiple of fusion_heads {self.fusion_heads}",
+            f"width {self.width} is not a multiple of fusion_heads {self.fusion_heads}",
         )
 
 
@@ -211,14 +212,14 @@ class JepaTConfig(DJepaConfig):
 class TIJepaConfig(Config):
     """TI-JEPA (arXiv 2503.06380): text predicts image features and image predicts text features.
 
-    `text_components` are the whitened principal components of sentence features that pictures predict, asked for with
-    `num_summary_queries` queries. `num_score_masks` block masks make up the energy. `num_references` pictures and
-    captions, chosen after training, are what a pair is compared with; `reference_temperature` softens the comparison.
-    The last three are fitted then too: the weights of the energy's terms (text -> image without and with visible
-    patches, image -> text; with references also the first compared with other captions, and the last with other
-    captions and with other pictures), and probability = sigmoid(calibration_offset - calibration_scale * energy).
-    `matched_quantiles` and `mismatched_quantiles` are evenly spaced quantiles, from least to largest, of the energies
-    of held-out right and wrong pairs, which a percentile is read from; empty where they were never measured.
+    `text_components` is the number of whitened principal components of sentence features that pictures predict, with
+    `num_summary_queries` queries. The energy uses `num_score_masks` block masks. A pair is compared with
+    `num_references` pictures and captions, chosen after training; `reference_temperature` softens the comparison.
+    Three more settings are fitted after training: the weights of the energy's terms (text -> image without and with
+    visible patches, image -> text; with references also the first compared with other captions, and the last with other
+    captions and with other pictures), and the probability = sigmoid(calibration_offset - calibration_scale * energy).
+    `matched_quantiles` and `mismatched_quantiles` are evenly spaced quantiles, smallest to largest, of the energies of
+    held-out right and wrong pairs. Percentiles are read from them; they are empty if never measured.
     """
 
     image_size: int = 64
@@ -245,7 +246,7 @@ class TIJepaConfig(Config):
         self._require_positive("image_size", "patch_size", "width", "num_heads", "predictor_width")
         self._require(
             self.image_size % self.patch_size == 0,
-            f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}",
+            f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
         )
         for name in ("width", "predictor_width"):
             width = getattr(self, name)
@@ -265,17 +266,17 @@ class TIJepaConfig(Config):
         terms = 6 if self.num_references else 3
         self._require(
             len(self.energy_weights) in (3, terms) and min(self.energy_weights) >= 0 and max(self.energy_weights) > 0,
-            f"energy_weights are {self.energy_weights}; allowed: {terms} numbers from 0, not all of them 0",
+            f"energy_weights are {self.energy_weights}; allowed: {terms} numbers of 0 or more, not all 0",
         )
         for name in ("matched_quantiles", "mismatched_quantiles"):
             quantiles = getattr(self, name)
             self._require(
                 len(quantiles) != 1 and list(quantiles) == sorted(quantiles),
-                f"{name} are not in order or a single one; allowed: none, or two and more from least to largest",
+                f"{name} is not in order or has a single value; allowed: none, or two or more from smallest to largest",
             )
         self._require(
             bool(self.matched_quantiles) == bool(self.mismatched_quantiles),
-            "of matched_quantiles and mismatched_quantiles only one is there; allowed: both or neither",
+            "only one of matched_quantiles and mismatched_quantiles is given; allowed: both or neither",
         )
 
     @property

@@ -16,7 +16,7 @@ NEVER = 1 << 20  # block of padding: after every step, so no token sees it
 
 
 def random_orders(num_tokens: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Draw one random generation order a picture, each from its own generator.
+    """Draw one random generation order per picture, each from its own generator.
 
     Returns:
         (B, N) long: entry [b, r] is the position on the grid that picture b generates as its r-th token.
@@ -38,7 +38,7 @@ def cosine_schedule(num_tokens: int, num_steps: int) -> tuple[int, ...]:
     remaining = num_tokens
     for step in range(num_steps):
         left = math.floor(num_tokens * math.cos(math.pi / 2 * (step + 1) / num_steps))
-        left = min(max(left, num_steps - 1 - step), remaining - 1)  # every step, this and the later ones, reveals one
+        left = min(max(left, num_steps - 1 - step), remaining - 1)  # this step and every later one reveals at least one
         counts.append(remaining - left)
         remaining = left
     return tuple(counts)
@@ -79,7 +79,7 @@ def visible(query_blocks: Tensor, key_blocks: Tensor, *, same_block: bool) -> Te
 def masked_count(num_tokens: int, generator: torch.Generator, *, minimum: float = 0.7) -> int:
     """Draw how many tokens the bidirectional backbone hides: ratio from a normal (mean 1, std 0.25) cut to [0.7, 1].
 
-    Source: MAR and D-JEPA training code; one ratio a batch.
+    Source: MAR and D-JEPA training code; one ratio per batch.
     """
     low, high = (statistics.NormalDist(1.0, 0.25).cdf(bound) for bound in (minimum, 1.0))
     uniform = low + (high - low) * float(torch.rand((), generator=generator, device=generator.device))
@@ -88,9 +88,10 @@ def masked_count(num_tokens: int, generator: torch.Generator, *, minimum: float 
 
 
 def subset_counts(num_tokens: int, generator: torch.Generator) -> tuple[int, int]:
-    """Draw how many tokens are hidden, evenly from 1 to N, and how many of these are asked for, evenly from 1 to that.
+    """Draw how many tokens are hidden, uniformly from 1 to N, and how many of these are asked for.
 
-    For a bidirectional backbone that is to answer a few positions at any revealed fraction.
+    The second number is uniform from 1 to the first. This is for a bidirectional backbone that must answer for a few
+    positions at any revealed fraction.
     """
     masked = int(torch.randint(1, num_tokens + 1, (), generator=generator, device=generator.device))
     return masked, int(torch.randint(1, masked + 1, (), generator=generator, device=generator.device))

@@ -1,8 +1,8 @@
-"""A picture is planned, then painted: where the tokens of the plan stand, and in which steps all tokens are revealed.
+"""A picture is planned, then painted: where the plan's tokens are, and in which step each token is revealed.
 
 A level of the plan is the whole picture reduced to a small side and cut into tokens; levels go from coarse to fine.
-The picture's own tokens have the positions 0 to N - 1 on their grid, row by row; those of the plan follow, level by
-level. Without a plan everything is as published for MAR and D-JEPA.
+The picture's own tokens have positions 0 to N - 1 on their grid, row by row; the plan's tokens follow, level by level.
+Without a plan everything is as published for MAR and D-JEPA.
 Letters in shapes: B batch, N picture tokens, P plan tokens, T = N + P.
 """
 
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from jepa_app.masking import cosine_schedule, random_blocks
 
-PLAN_SHARE = 3  # one step in so many plans, as long as there are plan tokens
+PLAN_SHARE = 3  # one step in this many plans, as long as plan tokens are left
 
 
 def level_sizes(plan: Sequence[int]) -> list[int]:
-    """Return the tokens of each level from the numbers of tokens along its side."""
+    """Return the number of tokens of each level from the number along its side."""
     return [side * side for side in plan]
 
 
@@ -42,7 +42,7 @@ def centres(grid: int, plan: Sequence[int]) -> Tensor:
 def draw_order(num_tokens: int, plan: Sequence[int], generator: torch.Generator) -> Tensor:
     """Draw the order (T,) in which one picture's tokens are generated: the plan level by level, then the picture.
 
-    The picture's part is drawn first, so a generator gives it the same order with any plan.
+    The picture's part is drawn first, so a generator gives the same order with any plan.
     """
     picture = torch.randperm(num_tokens, generator=generator)
     levels = [torch.randperm(len(level), generator=generator) + level.start for level in level_ranges(num_tokens, plan)]
@@ -52,7 +52,7 @@ def draw_order(num_tokens: int, plan: Sequence[int], generator: torch.Generator)
 def steps_of_levels(sizes: Sequence[int], steps: int) -> list[int] | None:
     """Return how many of a picture's steps each level of the plan gets; None if there are too few steps for a plan.
 
-    A third of the steps plan, at most one a token; the coarse levels have theirs first.
+    A third of the steps go to the plan, at most one per token; coarse levels get theirs first.
     """
     if steps < len(sizes) + 1:
         return None
@@ -66,9 +66,9 @@ def steps_of_levels(sizes: Sequence[int], steps: int) -> list[int] | None:
 
 
 def reveal_counts(num_tokens: int, sizes: Sequence[int], steps: int) -> tuple[int, ...]:
-    """Return how many tokens each step reveals: levels of the plan of these sizes, then the picture's tokens.
+    """Return how many tokens each step reveals: first the plan's levels, of these sizes, then the picture's tokens.
 
-    With too few steps there is no plan: the counts are of the picture's tokens alone.
+    With too few steps there is no plan: only the picture's tokens are counted.
 
     Raises:
         ValueError: `steps` is not between 1 and the number of picture tokens.
@@ -84,9 +84,9 @@ def reveal_counts(num_tokens: int, sizes: Sequence[int], steps: int) -> tuple[in
 def random_orders_and_blocks(
     batch_size: int, num_tokens: int, plan: Sequence[int], generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw generation orders of a training batch and the steps that reveal them, all of any schedule: (B, T) long each.
+    """Draw generation orders for a training batch and the step that reveals each token: (B, T) long each.
 
-    Every level, and the picture, has a random order and a cosine schedule of a random number of steps of its own.
+    Every level, and the picture, has its own random order and a cosine schedule with its own random number of steps.
     """
     orders, blocks, first = [], [], torch.zeros(batch_size, 1, dtype=torch.long, device=generator.device)
     for places in (*level_ranges(num_tokens, plan), range(num_tokens)):

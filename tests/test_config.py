@@ -43,7 +43,7 @@ def test_whole_numbers_are_taken_for_fractions() -> None:
     ("kind", "values", "message"),
     [
         (TokenizerConfig, {"kind": "vq"}, "allowed: patch, pca, vae"),
-        (TokenizerConfig, {"image_size": 60}, "no multiple of patch_size 8"),
+        (TokenizerConfig, {"image_size": 60}, "not a multiple of patch_size 8"),
         (TokenizerConfig, {"patch_size": 0}, "patch_size is 0"),
         (TokenizerConfig, {"channels": 193}, "192"),
         (TokenizerConfig, {"reduction": 3}, "a divisor of patch_size 8"),
@@ -55,7 +55,7 @@ def test_whole_numbers_are_taken_for_fractions() -> None:
         (TokenizerConfig, {"kind": "vae", "vae_channels": (32, 64)}, "2 VAE blocks reduce by 2"),
         (JepaTConfig, {"backbone": "diagonal"}, "allowed: .*cached"),
         (JepaTConfig, {"denoising": "vq"}, "allowed: .*flow"),
-        (JepaTConfig, {"num_tokens": 60}, "no square"),
+        (JepaTConfig, {"num_tokens": 60}, "not a square"),
         (JepaTConfig, {"num_tokens": -4}, "num_tokens is -4"),
         (JepaTConfig, {"width": 100}, "multiple of 4 x num_heads"),
         (JepaTConfig, {"num_heads": 0}, "num_heads is 0"),

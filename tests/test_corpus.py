@@ -220,7 +220,7 @@ def test_impossible_part_is_refused(
 
 def test_unknown_style_lists_the_styles(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["build", "--out", str(tmp_path / "out"), "--styles", "crayon"]) == 2
-    assert "unknown style crayon, allowed noto, twemoji" in capsys.readouterr().err
+    assert "unknown style crayon; allowed: noto, twemoji" in capsys.readouterr().err
 
 
 def test_out_that_is_a_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_gallery_refuses_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match="a style and a design for each picture"):
         ConceptGallery(np.ones((2, 4), np.float32), ["a", "b"], ["s"], ["s", "s"])
     gallery = ConceptGallery(np.eye(3, dtype=np.float32), ["a", "b", "c"], ["s"] * 3, ["s"] * 3)
-    with pytest.raises(ValueError, match=r"no picture of \['z'\]; it knows 3 concepts"):
+    with pytest.raises(ValueError, match=r"no picture of \['z'\]; it has 3 concepts"):
         gallery.ids(["a", "z"])
 
 
@@ -138,5 +138,5 @@ def test_frechet_distance_of_equal_and_of_shifted_sets() -> None:
     features = np.random.default_rng(4).normal(size=(30, 8)).astype(np.float32)
     assert frechet_distance(features, features) == pytest.approx(0, abs=1e-6)
     assert frechet_distance(features, features + 2) == pytest.approx(4 * 8, rel=1e-5)
-    with pytest.raises(ValueError, match="two pictures a side: got 1 and 30"):
+    with pytest.raises(ValueError, match="two pictures per set: got 1 and 30"):
         frechet_distance(features[:1], features)

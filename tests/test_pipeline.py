@@ -101,7 +101,7 @@ def test_empty_prompts_are_refused(pipeline: JepaTPipeline, prompt: str | list[s
 
 def test_over_long_prompts_are_refused(pipeline: JepaTPipeline) -> None:
     for settings in ({"prompt": "apple " * 2000}, {"negative_prompt": "apple " * 2000}):
-        with pytest.raises(ValueError, match="2002 word pieces; allowed: 128"):
+        with pytest.raises(ValueError, match="2002 word pieces; allowed: up to 128"):
             pixels(pipeline, **settings)
 
 

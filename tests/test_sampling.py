@@ -209,7 +209,7 @@ def test_a_step_of_another_run_is_refused() -> None:
     network = network_of(TINY_JEPA_T)
     (whole,) = run(network)
     for seed, settings in ((8, FAST), (7, replace(FAST, steps=5))):
-        with pytest.raises(ValueError, match="is of a run with a different seed, number of steps or starting picture"):
+        with pytest.raises(ValueError, match="is from a run with another seed, number of steps or starting picture"):
             Picture.begin(network, settings, torch.Generator().manual_seed(seed), after=whole[1])
     with pytest.raises(ValueError, match=r"all tokens .* known already; mark a part"):
         Picture.begin(network, FAST, torch.Generator().manual_seed(7), after=whole[3])

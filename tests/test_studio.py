@@ -149,7 +149,7 @@ def test_more_steps_than_tokens_are_refused(studio: Studio) -> None:
 
 
 def test_a_prompt_of_too_many_tokens_is_refused(studio: Studio) -> None:
-    with pytest.raises(ValueError, match="402 word pieces; allowed: 128"):
+    with pytest.raises(ValueError, match="402 word pieces; allowed: up to 128"):
         studio.generate_image(GenerateRequest(prompt="a " * 400, steps=1))
 
 

@@ -240,7 +240,7 @@ def test_first_of_counts_rows_won_against_the_next_columns() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"patch_size": 5}, "no multiple"),
+        ({"patch_size": 5}, "not a multiple"),
         ({"predictor_width": 30}, "predictor_width 30"),
         ({"text_components": 25}, "text_components is 25"),
         ({"num_score_masks": 0}, "num_score_masks is 0"),

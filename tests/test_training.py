@@ -347,7 +347,7 @@ def test_settings_are_parsed_by_type() -> None:
         ("schedule.batchsize=3", "'batchsize' is unknown; allowed: steps, batch_size"),
         ("speed=3", "'speed' is unknown; allowed: schedule"),
         ("schedule=3", "is a group; write schedule.KEY=value"),
-        ("ema_decay.x=3", "is no group"),
+        ("ema_decay.x=3", "is not a group"),
         ("schedule.batch_size=many", "is 'many'; allowed: a int such as 16"),
         ("schedule.batch_size=1.5", "is '1.5'; allowed: a int"),
         ("schedule.batch_size=true", "is 'true'; allowed: a int"),
@@ -472,10 +472,10 @@ def test_a_run_is_neither_overwritten_nor_resumed_from_nothing(
     data: CaptionedPictures, tokenizer: LinearTokenizer, tmp_path: Path
 ) -> None:
     recipe = recipe_of("jepa_t", 1, tokenizer, tmp_path)
-    with pytest.raises(ValueError, match=r"no checkpoint in .*; leave --resume out"):
+    with pytest.raises(ValueError, match=r"no checkpoint in .*; leave out --resume"):
         run(recipe, data, tmp_path / "run", resume=True)
     run(recipe, data, tmp_path / "run")
-    with pytest.raises(ValueError, match="holds a run already; add --resume"):
+    with pytest.raises(ValueError, match="already holds a run; add --resume to continue it"):
         run(recipe, data, tmp_path / "run")
     assert isinstance(recipe, JepaTRecipe)
     wider = replace(recipe, network=replace(recipe.network, width=64))

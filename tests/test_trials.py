@@ -263,7 +263,7 @@ def test_precision_and_recall_tell_narrow_from_strange_pictures() -> None:
     distances = np.linalg.norm(real[:, None].astype(np.float64) - narrow[None], axis=2)
     own = np.linalg.norm(narrow[:, None].astype(np.float64) - narrow[None], axis=2)
     assert recall == np.mean((distances <= np.sort(own, axis=1)[:, 3]).any(axis=1))
-    with pytest.raises(ValueError, match="5 pictures a side: got 200 and 4"):
+    with pytest.raises(ValueError, match="5 pictures per set: got 200 and 4"):
         precision_and_recall(real, narrow[:4])
 
 

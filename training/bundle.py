@@ -11,18 +11,21 @@ from jepa_app.command_line import OneLineParser, telling_mistakes
 
 @telling_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Copy the given parts into the weights folder and write its manifest; exit status 0 done, 2 a user's mistake."""
+    """Copy the given parts into the weights folder and write its manifest.
+
+    Exit status: 0 for success, 2 for a user's mistake.
+    """
     parser = OneLineParser(prog="python -m training.bundle", description=__doc__)
     for part in PARTS:
         parser.add_argument(f"--{part}", type=Path, metavar="DIR", help=f"new weights for {part}")
-    parser.add_argument("--out", type=Path, default=Path("weights"), help="weights folder; other parts stay")
+    parser.add_argument("--out", type=Path, default=Path("weights"), help="weights folder; its other parts are kept")
     options = vars(parser.parse_args(arguments))
     bundle({part: options[part.replace("-", "_")] for part in PARTS}, options["out"])
     return 0
 
 
 def bundle(parts: dict[str, Path | None], out: Path) -> None:
-    """Replace parts of a weights folder and write the manifest over all of them.
+    """Replace parts of a weights folder and write the manifest of all of them.
 
     Raises:
         ValueError: a given folder holds no weights, or a part is neither given nor there already.

@@ -1,6 +1,6 @@
-"""Calibrate trained TI-JEPA weights anew: `python -m training.calibrate RUN/weights --data DIR --out DIR`.
+"""Calibrate trained TI-JEPA weights again: `python -m training.calibrate RUN/weights --data DIR --out DIR`.
 
-The network stays as it is; its references, the weights of its energy's terms and its probability are chosen again.
+The network stays as it is; its references, the weights of its energy's terms and its probability are fitted again.
 With `--percentiles` these stay too, and only the quantiles that percentiles are read from are measured.
 """
 
@@ -21,14 +21,14 @@ from training.recipes import TIJepaRecipe
 
 @telling_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Calibrate and write; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
+    """Calibrate and write; exit status: 0 for success, 2 for a user's mistake (reported on one line)."""
     recipe = TIJepaRecipe()
     parser = OneLineParser(prog="python -m training.calibrate", description=__doc__)
     parser.add_argument("weights", type=Path, help="folder of TI-JEPA's config and tensors, such as weights/ti-jepa")
     parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write; may be the same")
-    parser.add_argument("--references", type=int, default=recipe.references, help="what pairs are compared with")
-    parser.add_argument("--percentiles", action="store_true", help="measure the percentiles and keep all else")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to; may be the same")
+    parser.add_argument("--references", type=int, default=recipe.references, help="how many to compare pairs with")
+    parser.add_argument("--percentiles", action="store_true", help="measure only the percentiles and keep the rest")
     options = parser.parse_args(arguments)
     if options.percentiles:
         measure_folder(options.weights, options.data, options.out)
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def calibrate_folder(weights: Path, folder: Path, out: Path, references: int) -> None:
-    """Load the weights, choose references and calibrate on the pictures of `folder`, and write to `out`.
+    """Load the weights, choose references, calibrate on the pictures of `folder`, and write to `out`.
 
     Raises:
         ValueError: the weights are missing or broken, the folder is not usable, or the number is below 0.
@@ -62,7 +62,7 @@ def measure_folder(weights: Path, folder: Path, out: Path) -> None:
 
 
 def _anchors(network: TIJepa, folder: Path, references: int) -> Anchors:
-    """The pictures of `folder` that training would compare with and calibrate on."""
+    """The pictures of `folder` that training would use for references and calibration."""
     recipe = TIJepaRecipe()
     data = CaptionedPictures.load(folder, network.config.image_size)
     return Anchors.of(data, recipe.calibration_pictures, references, recipe.schedule.seed)

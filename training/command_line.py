@@ -1,4 +1,4 @@
-"""What the measuring commands share: their arguments, and where figures go."""
+"""What the measuring commands share: their arguments, and where figures are written."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ SettingsT = TypeVar("SettingsT")
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a command found: `document`, with "figures" and their "setting", and the same as Markdown for people."""
+    """A command's result: `document`, with "figures" and their "setting", and the same as Markdown for people."""
 
     document: dict[str, Any]
     table: str
@@ -40,7 +40,7 @@ def weights_parser(module: str, description: str | None) -> OneLineParser:
 
 
 def measuring_parser(module: str, description: str | None, defaults: Any, *, needs_out: bool) -> OneLineParser:
-    """The arguments of every measuring command with settings; `defaults` are the settings that --set changes."""
+    """The arguments of a measuring command with settings; `defaults` are the settings that --set changes."""
     parser = weights_parser(module, description)
     parser.add_argument(
         "--out", type=Path, required=needs_out, help="folder for figures.json and for pictures of what was measured"
@@ -61,12 +61,12 @@ def run(
     arguments: Sequence[str] | None,
     suit: Callable[[SettingsT, str], SettingsT],
 ) -> int:
-    """Measure, print and write figures.json; exit status 0 done, 2 a user's mistake, told in one line.
+    """Measure, print and write figures.json; exit status: 0 for success, 2 for a user's mistake.
 
-    `suit` turns the defaults into those that suit the weights.
+    `suit` adapts the defaults to the weights.
     """
     options = parser.parse_args(arguments)
-    replace_settings(defaults, options.set)  # mistakes in them are told before the weights are looked for
+    replace_settings(defaults, options.set)  # mistakes in them are reported before the weights are looked for
     report = measure(options, replace_settings(suit(defaults, options.weights), options.set))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,10 @@
 """Compare variants of a model at equal compute: `python -m training.compare NAME --data DIR --out DIR`.
 
-Each variant is trained anew with every seed for the same compute, on a small network: the first one for the processor
-time asked for, which is timed before, the others for as many operations. (Timed one by one, they would differ with
-whatever else the machine does.) Then they are measured like any weights: generators by their loss, the judge's figures,
-their size and the time of one picture; TI-JEPA by how well it matches held-out pairs and by signs of collapse.
+Each variant is trained from scratch with every seed, as a small network, and all get the same compute. The number of
+steps that fit into the processor time asked for is measured on the first variant; the others get as many operations.
+(Timed separately, they would vary with whatever else the machine does.) Then they are measured like any weights:
+generators by their loss, the judge's figures, their size and the time for one picture; TI-JEPA by how well it matches
+held-out pairs and by signs of collapse.
 `training/studies/variants.py` says what is compared.
 """
 
@@ -22,30 +23,30 @@ from training.studies.variants import COMPARISONS
 
 @telling_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare and print; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
+    """Compare and print; exit status: 0 for success, 2 for a user's mistake (reported on one line)."""
     cautions = [f"{name}: {one.caution}." for name, one in COMPARISONS.items() if one.caution]
     parser = OneLineParser(
         prog="python -m training.compare",
         description=__doc__,
-        epilog="\n".join(("What to know about a table:", *cautions)),
+        epilog="\n".join(("What to know about each table:", *cautions)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", help=f"one of: {', '.join(COMPARISONS)}")
     parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and figures.json")
     parser.add_argument(
-        "--minutes", type=float, default=5.0, help="processor time of each of the first variant's trainings (default 5)"
+        "--minutes", type=float, default=5.0, help="processor time for each run of the first variant (default 5)"
     )
-    parser.add_argument("--seeds", type=int, default=2, help="trainings of each variant (default 2)")
+    parser.add_argument("--seeds", type=int, default=2, help="training runs of each variant (default 2)")
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="keep the variants in OUT/figures.json and train the others as long",
+        help="keep the variants in OUT/figures.json and train the others for as many operations",
     )
-    parser.add_argument("--prompts", type=int, default=100, help="pictures of a side to measure (default 100)")
+    parser.add_argument("--prompts", type=int, default=100, help="pictures to measure per side (default 100)")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw a chart of the figures that tell most")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of all")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw a chart of the most telling figures")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting in all")
     options: argparse.Namespace = parser.parse_args(arguments)
     kept = options.out / "figures.json"
     measured: list[Measured] = []

@@ -1,4 +1,4 @@
-"""The corpus of captioned emoji: `python -m training.corpus build --out DIR [--size 128]`, `select` for a part."""
+"""The corpus of captioned emoji: `python -m training.corpus build --out DIR [--size 128]`, or `select` for a part."""
 
 import sys
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ def _sources_of(styles: str | None) -> list[StyleSource]:
     asked = styles.split(",") if styles else list(by_style)
     unknown = [style for style in asked if style not in by_style]
     if unknown:
-        raise ValueError(f"unknown style {', '.join(unknown)}, allowed {', '.join(by_style)}")
+        raise ValueError(f"unknown style {', '.join(unknown)}; allowed: {', '.join(by_style)}")
     return [source for source in SOURCES if source.style in asked]
 
 
 @telling_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status is 0 when done and 2 for a user's mistake."""
+    """Run the command line; exit status: 0 for success, 2 for a user's mistake."""
     parser = OneLineParser(prog="python -m training.corpus", description="The corpus of captioned pictures.")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("build", help="download the packages, render the pictures, write the captions")

@@ -15,7 +15,7 @@ from training.judging.weights import suited
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Evaluate and print; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
+    """Evaluate and print; exit status: 0 for success, 2 for a user's mistake (reported on one line)."""
     defaults = Settings()
     return run(measuring_parser("evaluate", __doc__, defaults, needs_out=False), defaults, _reported, arguments, suited)
 

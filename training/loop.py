@@ -1,6 +1,6 @@
 """The training loop: a generator of `TrainStep` over accelerate; saves and resumes exactly.
 
-All randomness of a step follows from (seed, step): a checkpoint needs the networks, the optimizers and the step only.
+All randomness of a step follows from (seed, step): a checkpoint needs only the networks, the optimizers and the step.
 """
 
 import json
@@ -30,9 +30,9 @@ STEP_FILE = "step.json"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStep:
-    """What one step did: `step` counts done steps, `losses` are means of the batch, `seconds` of this step.
+    """What one step did: `step` counts done steps, `losses` are means of the batch, `seconds` the time it took.
 
-    `validation` and `preview` are there every `validate_steps` steps only.
+    `validation` and `preview` are present only every `validate_steps` steps.
     """
 
     step: int
@@ -56,11 +56,11 @@ def train(
 ) -> Iterator[TrainStep]:
     """Train until `schedule.steps`, or until `stopping()` says so after a step; yield after every step.
 
-    Weights to use go to `out/weights`, the state to resume from to `out/checkpoint`, at the end in any case; both are
-    replaced as a whole, so an error while writing leaves the previous ones.
+    The weights to use are written to `out/weights` and the state to resume from to `out/checkpoint`, always at the end
+    too; both are replaced as a whole, so an error while writing leaves the previous ones.
 
     Raises:
-        ValueError: there is a checkpoint and `resume` is not asked for, or none and it is; the loss is not finite.
+        ValueError: there is a checkpoint without `resume`, or `resume` without a checkpoint; the loss is not finite.
     """
     accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
     optimizers = _optimizers(objective.network, schedule)
@@ -176,24 +176,24 @@ def _load(accelerator: Accelerator, out: Path, resume: bool) -> int:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
             f"the checkpoint {folder} cannot be loaded ({reason}); resume with the recipe and settings that it was "
-            "made with, or start anew in another --out"
+            "made with, or start again in another --out"
         ) from error
 
 
 def check_checkpoint(out: Path, resume: bool) -> int:
-    """Return the step to start from; refuse to start over a run that can be resumed, and to resume where there is none.
+    """Return the step to start from; refuse to overwrite a run that can be resumed, or to resume one that is absent.
 
     Raises:
-        ValueError: there is a checkpoint and `resume` is not asked for, or none or a broken one and it is.
+        ValueError: there is a checkpoint without `resume`, or `resume` without a sound checkpoint.
     """
     folder = out / CHECKPOINT
     if not resume and folder.exists():
-        raise ValueError(f"{folder} holds a run already; add --resume to go on with it or choose another --out")
+        raise ValueError(f"{folder} already holds a run; add --resume to continue it or choose another --out")
     if not resume:
         return 0
     try:
         return int(json.loads((folder / STEP_FILE).read_text())["step"])
     except FileNotFoundError:
-        raise ValueError(f"there is no checkpoint in {folder}; leave --resume out to start a run") from None
+        raise ValueError(f"there is no checkpoint in {folder}; leave out --resume to start a run") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / STEP_FILE} is broken ({error}); start anew in another --out") from error
+        raise ValueError(f"{folder / STEP_FILE} is broken ({error}); start again in another --out") from error

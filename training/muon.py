@@ -1,7 +1,7 @@
 """Muon for weight matrices, next to torch's AdamW for everything else.
 
 torch.optim.Muon orthogonalises in bfloat16 only, one matrix at a time, which is slow on a CPU without bfloat16 units.
-This one stacks matrices of the same shape and uses the type that the machine multiplies fast.
+This one stacks matrices of the same shape and uses a type that the machine multiplies fast.
 """
 
 import functools
@@ -42,7 +42,7 @@ def _iterate(x: Tensor, steps: int) -> Tensor:
 
 
 def _iterate_gram(x: Tensor, steps: int) -> Tensor:
-    """The same iterations on the square x x^T alone: wide matrices are multiplied twice in all, not twice a step."""
+    """The same iterations on the square x x^T alone: wide matrices are multiplied only twice, not twice per step."""
     a, b, c = COEFFICIENTS
     gram = x @ x.mT  # (K, R, R)
     one = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
@@ -108,7 +108,7 @@ def make_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """Give Muon the matrices inside the network (Linear weights), AdamW (betas 0.9, 0.95) all other parameters.
 
-    With `muon` off AdamW has the matrices too, with the same learning rate and weight decay.
+    With `muon` off, AdamW gets the matrices too, with the same learning rate and weight decay.
 
     Raises:
         ValueError: the network has no parameters.

@@ -32,7 +32,7 @@ ObjectiveT = TypeVar("ObjectiveT")
 
 
 class _Recipe:
-    """What all recipes share; each lists its own settings, in the order in which messages name them."""
+    """What all recipes share; each lists its own settings in the order in which messages name them."""
 
     @property
     def fits_without_steps(self) -> bool:
@@ -73,15 +73,15 @@ class _OnTokens(_Recipe, Generic[ObjectiveT]):
 
 
 def _generator_captions() -> CaptionOptions:
-    """Mostly canonical captions: what a concept looks like in a style is learnt sooner from fewer ways to say it."""
+    """Mostly canonical captions: what a concept looks like in a style is learnt sooner with fewer ways to say it."""
     return CaptionOptions(drops=0.2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class JepaTRecipe(_OnTokens[JepaTObjective]):
-    """Train JEPA-T on a tokenizer's tokens; `init` starts from the weights of a folder.
+    """Train JEPA-T on a tokenizer's tokens; `init` is a weights folder to start from.
 
-    The network makes the tokenizer's plan if `plans` and its backbone can.
+    The network makes the tokenizer's plan if `plans` is set and its backbone can.
     """
 
     schedule: Schedule = field(default_factory=lambda: Schedule(batch_size=16))  # on a CPU many steps teach most
@@ -140,9 +140,9 @@ class RectifyRecipe(_OnTokens[RectifyObjective]):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerRecipe(_OnPictures):
-    """Fit or train a tokenizer; with 0 steps a linear one is fitted only.
+    """Fit or train a tokenizer; with 0 steps a linear one is only fitted.
 
-    `token_noise` is the greatest strength of the noise on tokens that a refiner learns to mend. `init` takes over the
+    `token_noise` is the greatest strength of the noise on tokens that a refiner learns to repair. `init` takes over the
     components of another tokenizer, so that its tokens stay valid, and a refiner of the same shape; its plan is fitted.
     """
 
@@ -155,7 +155,7 @@ class TokenizerRecipe(_OnPictures):
 
     def __post_init__(self) -> None:
         if self.init and self.network.kind == "vae":
-            raise ValueError(f"init is {self.init!r}; allowed for a VAE: none, it has no components to take over")
+            raise ValueError(f"init is {self.init!r}; allowed for a VAE: none, since it has no components to take over")
 
     @property
     def fits_without_steps(self) -> bool:
@@ -182,10 +182,10 @@ class TokenizerRecipe(_OnPictures):
 
 @dataclass(frozen=True, kw_only=True)
 class TIJepaRecipe(_OnPictures):
-    """Train TI-JEPA; `init` starts from the weights of a folder, also from one of larger patches or fewer layers.
+    """Train TI-JEPA; `init` is a weights folder to start from, even with larger patches or fewer layers.
 
-    `fitted_captions` training captions fix the space of sentence features, `references` training pictures are what
-    pairs are compared with, `calibration_pictures` of one half of the held-out pairs fix the weights of the energy's
+    `fitted_captions` training captions define the space of sentence features, pairs are compared with `references`
+    training pictures, and `calibration_pictures` of one half of the held-out pairs fit the weights of the energy's
     terms and the probability.
     """
 
@@ -216,7 +216,7 @@ class TIJepaRecipe(_OnPictures):
         anchors = Anchors.of(data, self.calibration_pictures, self.references, self.schedule.seed)
         text = TextCache(TextEncoder.load())
         objective = TIJepaObjective(network, text, anchors, ema_decay=self.ema_decay, loss=self.loss)
-        if not self.init:  # trained predictors know the space that they were trained for
+        if not self.init:  # trained predictors keep the space that they were trained for
             captions = [caption for index in data.split.train for caption in caption_pool(data.rows[index])]
             objective.fit_sentences(captions[:: max(1, len(captions) // self.fitted_captions)])
         return objective
@@ -250,7 +250,7 @@ Recipe = JepaTRecipe | DitRecipe | RectifyRecipe | TokenizerRecipe | TIJepaRecip
 _ENLARGING = TokenizerConfig(image_size=128, patch_size=16, reduction=2, refiner_width=48, refiner_depth=6)
 _VAE = Schedule(steps=6000, batch_size=32, matrix_lr=1e-3, other_lr=1e-3, weight_decay=0.0)
 
-# MAR (arXiv 2406.11838): no feature prediction, text as a prefix only, each token's denoising loss drawn four times
+# MAR (arXiv 2406.11838): no feature prediction, text only as a prefix, each token's denoising loss drawn four times
 _MAR = JepaTRecipe(
     network=JepaTConfig(
         backbone="bidirectional", denoising="diffusion", fuse_after_predictor=False, fuse_before_loss=False

@@ -12,12 +12,13 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long and how fast to train; learning rates warm up linearly, hold, and fall over the last `decay` share.
+    """How long and how fast to train; learning rates warm up linearly, stay, and fall over the last `decay` share.
 
     `checkpoint_minutes` is the longest time between two checkpoints, `validate_steps` the steps between validations
-    (and sample grids). `matrix_lr` is the learning rate of weight matrices, which Muon trains (AdamW with `muon` off),
-    `other_lr` that of all other parameters, AdamW's. `precision` is that of a step on a CPU: "bfloat16" computes with
-    bfloat16 copies of the weights, "auto" does so where the CPU has units for it. (A GPU always does.)
+    (and sample grids). `matrix_lr` is the learning rate of weight matrices, trained by Muon (by AdamW with `muon`
+    off), and `other_lr` that of all other parameters, trained by AdamW. `precision` is that of a step on a CPU:
+    "bfloat16" computes with bfloat16 copies of the weights, and "auto" does so if the CPU has units for it. (A GPU
+    always does.)
     """
 
     steps: int = 20_000
@@ -53,7 +54,7 @@ class Schedule:
         return self.precision == "bfloat16"
 
     def rate_at(self, step: int) -> float:
-        """Return the factor on the learning rates at a step counted from 0: warm up, hold, cool down to 2 %."""
+        """Return the factor on the learning rates at a step, counted from 0: warm up, stay, cool down to 2 %."""
         cooling = max(1, round(self.steps * self.decay))
         down = min(1.0, (self.steps - step) / cooling)
         return min(1.0, (step + 1) / self.warmup) * max(0.02, down)

@@ -1,4 +1,4 @@
-"""Settings in words: frozen dataclasses changed by assignments such as "schedule.batch_size=96"."""
+"""Settings as text: frozen dataclasses changed by assignments such as "schedule.batch_size=96"."""
 
 import dataclasses
 import json
@@ -10,12 +10,12 @@ SettingsT = TypeVar("SettingsT")
 
 
 def replace_settings(settings: SettingsT, assignments: Sequence[str]) -> SettingsT:
-    """Return the dataclass with values replaced by those of assignments such as "network.width=128".
+    """Return the dataclass with the values of assignments such as "network.width=128".
 
-    All are replaced at once, so that values which must fit one another can be changed together.
+    All are applied at once, so that values which must fit one another can be changed together.
 
     Raises:
-        ValueError: there is no such key, or a text does not fit its type.
+        ValueError: there is no such key, or a value does not fit its type.
     """
     changes = []
     for assignment in assignments:
@@ -39,7 +39,7 @@ def _replaced(settings: Any, changes: Sequence[tuple[str, str]]) -> Any:
         if is_group and not rest:
             raise ValueError(f"setting {name!r} is a group; write {name}.KEY=value")
         if rest and not is_group:
-            raise ValueError(f"setting {name!r} is no group, so {key!r} does not exist")
+            raise ValueError(f"setting {name!r} is not a group, so {key!r} does not exist")
         if is_group:
             groups.setdefault(name, []).append((rest, text))
         else:
@@ -65,7 +65,7 @@ def _parse(key: str, text: str, old: object) -> object:
 
 
 def require_at_least(settings: object, least: Mapping[str, float], group: str = "") -> None:
-    """Refuse settings below the least allowed of each name; a message names them with their `group`, such as "loss.".
+    """Refuse settings below the least allowed for each name; a message names them with their `group`, such as "loss.".
 
     Raises:
         ValueError: one is below, or infinite.

@@ -1,6 +1,6 @@
 """Command line of the trainer: `python -m training.train RECIPE --data DIR --out DIR`.
 
-Ctrl-C or a SIGTERM ends the run after the step under way and saves it; a second one ends it at once.
+Ctrl-C or a SIGTERM ends the run after the current step and saves it; a second one ends it at once.
 """
 
 import argparse
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 @telling_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a recipe; exit status 0 done, 1 interrupted, 2 a user's mistake."""
+    """Run a recipe; exit status: 0 for success, 1 if interrupted, 2 for a user's mistake."""
     parser = OneLineParser(prog="python -m training.train", description=__doc__)
     parser.add_argument("recipe", choices=sorted(RECIPES), help="what to train")
     parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, weights and logs")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    parser.add_argument("--steps", type=int, help="train up to this many steps in all")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
+    parser.add_argument("--steps", type=int, help="train up to this many steps in total")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a recipe's setting")
     options = parser.parse_args(arguments)
     keep_freed_memory()
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def interrupts() -> Iterator[threading.Event]:
-    """Give an event that the first SIGINT or SIGTERM sets; the second one has its usual effect."""
+    """Yield an event that the first SIGINT or SIGTERM sets; a second one has its usual effect."""
     asked = threading.Event()
     usual: dict[int, Any] = {}
 
@@ -65,17 +65,17 @@ def interrupts() -> Iterator[threading.Event]:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Train with a progress bar, logging to tensorboard and `log.jsonl`; return whether the run is whole.
+    """Train with a progress bar, logging to tensorboard and `log.jsonl`; return whether the run is complete.
 
     Raises:
         ValueError: a setting, the data or a checkpoint is not usable.
     """
-    from torch.utils.tensorboard import SummaryWriter  # seconds to import
+    from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 
     settings = list(options.set) + ([f"schedule.steps={options.steps}"] if options.steps is not None else [])
     recipe = make_recipe(options.recipe, settings)
     if recipe.schedule.steps == 0 and not recipe.fits_without_steps:
-        raise ValueError("schedule.steps is 0; allowed: 1 or more; only linear tokenizers are fitted without training")
+        raise ValueError("schedule.steps is 0; allowed: 1 or more; only linear tokenizers need no training")
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file; choose a folder")
     start = check_checkpoint(options.out, options.resume)  # before anything of an earlier run is overwritten
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> bool:
             if done % 20 == 0 or step.validation or step.saved:
                 _log(step, writer, log, options.out)
     if done < schedule.steps:
-        print(f"interrupted and saved after step {done} of {schedule.steps}; --resume goes on", file=sys.stderr)
+        print(f"interrupted and saved after step {done} of {schedule.steps}; add --resume to continue", file=sys.stderr)
     return done >= schedule.steps
 
 

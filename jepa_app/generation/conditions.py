@@ -1,6 +1,6 @@
 """Where the conditions of the next tokens come from: the part of sampling that knows the backbone.
 
-Letters in shapes: N image tokens, D width; packed: P tokens of all slots, M of them of prompts, G of null texts.
+Letters in shapes: N image tokens, D width; packed: P tokens of all slots, M of them for prompts, G for null texts.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ Start = Prefix | Context  # an encoded prompt, from which any number of pictures
 
 
 class Conditions(Protocol):
-    """Encodes prompts and pictures, and answers what the asked tokens' conditions are."""
+    """Encodes prompts and pictures, and returns the conditions of the asked tokens."""
 
     def start(self, text: TextFeatures, picture: Picture | None = None) -> list[Start]:
-        """Encode prompts, each for any number of pictures to begin from; with the tokens that a picture begins with."""
+        """Encode prompts, from which any number of pictures can begin, with the tokens that a picture begins with."""
 
     def add(self, picture: Picture, prompt: Start, null: Start | None) -> None:
         """Begin a picture."""
@@ -49,7 +49,7 @@ def begin(network: JepaT, text: TextFeatures, picture: Picture | None) -> Contex
 
 
 class PackedConditions:
-    """Cached backbone: all pictures' tokens in one forward pass, each picture with a slot, two if it is guided."""
+    """Cached backbone: all pictures' tokens in one forward pass; each picture has a slot, or two if guided."""
 
     def __init__(self, network: JepaT, *, num_slots: int = 4, prompt_length: int = MAX_TOKENS) -> None:
         self._network = network
@@ -60,7 +60,7 @@ class PackedConditions:
             device=network.null_text.device,
             dtype=network.null_text.dtype,
         )
-        self._owners: list[Picture] = []  # of each slot
+        self._owners: list[Picture] = []  # one per slot
 
     def start(self, text: TextFeatures, picture: Picture | None = None) -> list[Start]:
         """Encode prompts into prefixes, followed by the tokens that a picture begins with."""
@@ -96,7 +96,7 @@ class PackedConditions:
 
     def extend(self, pictures: Sequence[Picture]) -> None:
         """Encode the tokens of the last step, of all pictures together, and keep their keys and values."""
-        del pictures  # the slots know whose they are
+        del pictures  # the slots know which picture they belong to
         revealed = [owner.order[owner.done - owner.counts[owner.index - 1] : owner.done] for owner in self._owners]
         tokens = torch.cat([owner.tokens[part] for owner, part in zip(self._owners, revealed, strict=True)])
         turn = self._slots.turn([len(part) for part in revealed])
@@ -104,14 +104,14 @@ class PackedConditions:
 
 
 class SeparateConditions:
-    """Bidirectional backbone: each picture's context grows by itself and is encoded again at every step."""
+    """Bidirectional backbone: each picture's context grows separately and is encoded again at every step."""
 
     def __init__(self, network: JepaT) -> None:
         self._network = network
         self._contexts: dict[Picture, list[Context]] = {}
 
     def start(self, text: TextFeatures, picture: Picture | None = None) -> list[Start]:
-        """Embed prompts one by one, so that none carries another's padding."""
+        """Embed prompts one by one, so that none is padded to the length of another."""
         lengths = text.mask.sum(dim=1).tolist()
         rows = [TextFeatures(text.tokens[row, None, :n], text.mask[row, None, :n]) for row, n in enumerate(lengths)]
         return [begin(self._network, row, picture) for row in rows]

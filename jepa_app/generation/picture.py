@@ -1,9 +1,9 @@
-"""One picture in the making: its order and noise, and how far it is.
+"""One picture in progress: its order and noise, and how far it has got.
 
 Source: sampling of MAR and D-JEPA (arXiv 2406.11838, 2410.03755): random order, cosine schedule, linear or
 constant guidance.
 paper word -> code: AR step `step`, tau `temperature`, w `guidance`.
-Letters in shapes: N image tokens, T with those of the plan, K tokens of this step, C token channels.
+Letters in shapes: N image tokens, T including those of the plan, K tokens of this step, C token channels.
 """
 
 from dataclasses import dataclass, field
@@ -24,10 +24,10 @@ class TokenStep:
 
     Attributes:
         index: step, counted from 0; total: number of steps.
-        tokens: (T, C), zeros where not yet known; those of the plan stand last.
+        tokens: (T, C), zeros where not yet known; those of the plan come last.
         known: (T,) bool.
-        revealed: (K,) long, positions that this step revealed.
-        num_plan: tokens of the plan.
+        revealed: (K,) long, the positions that this step revealed.
+        num_plan: number of plan tokens.
     """
 
     index: int
@@ -39,7 +39,7 @@ class TokenStep:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the picture alone, which stand first."""
+        """Tokens of the picture alone, which come first."""
         return len(self.tokens) - self.num_plan
 
     @property
@@ -62,10 +62,10 @@ class TokenStep:
 class Shown:
     """What a picture starts with: the tokens of an earlier run up to some step, or of a picture with a hole in it.
 
-    All steps are then spent on what is not known.
+    All steps are then spent on what is not yet known.
 
     Attributes:
-        tokens: (T, C), of any value where not known.
+        tokens: (T, C), with any value where not known.
         known: (T,) bool.
     """
 
@@ -75,16 +75,16 @@ class Shown:
 
 @dataclass(eq=False)
 class Picture:
-    """A picture in the making: what it wants and how far it is.
+    """A picture in progress: what was asked for and how far it has got.
 
-    Order and noise come from the generator alone and are drawn at once, the noise by position: a picture does not
-    depend on others, and one that is resumed or has a part redone meets the same noise again.
+    Order and noise come from the generator alone and are drawn at the start, the noise by position: a picture does not
+    depend on others, and one that is resumed or partly redone gets the same noise again.
 
     Attributes:
-        order: (up to T,) positions, known ones first, then the plan, then the picture; `done` of them are known.
+        order: (up to T,) positions: known ones first, then the plan, then the picture; the first `done` are known.
         counts: tokens of each step; `index` steps are done.
-        begun: (tokens known at the start,) long, the blocks in which the context takes them in.
-        num_plan: tokens of the plan, which stand last in `tokens`.
+        begun: (number of tokens known at the start,) long, the block in which the context takes in each of them.
+        num_plan: number of plan tokens, which come last in `tokens`.
     """
 
     settings: SamplingSettings
@@ -96,7 +96,7 @@ class Picture:
     counts: tuple[int, ...]
     begun: Tensor
     num_plan: int = 0
-    slots: list[int] = field(default_factory=list)  # of the prompt and, with guidance, of the null text
+    slots: list[int] = field(default_factory=list)  # for the prompt and, with guidance, for the null text
     index: int = 0
     done: int = 0
 
@@ -111,12 +111,12 @@ class Picture:
     ) -> "Picture":
         """Draw order and noise (T, C) of a picture from its generator; `shown` is what it starts with.
 
-        The plan comes first, unless tokens of the picture are shown, or there are too few steps for it: then what is
-        not known of the plan is left out. With `after`, a step of a run of the same seed, number of steps and start,
-        it goes on as that run would have.
+        The plan comes first, unless tokens of the picture are shown or there are too few steps for it; then the plan's
+        unknown tokens are left out. With `after`, a step of a run with the same seed, number of steps and start,
+        the picture continues as that run would have.
 
         Raises:
-            ValueError: the number of steps is not between 1 and N, or what is shown or the step does not fit.
+            ValueError: the number of steps is not between 1 and N, or `shown` or `after` does not fit.
         """
         config, device = network.config, network.null_text.device
         order = draw_order(config.num_tokens, config.plan, generator)
@@ -137,7 +137,7 @@ class Picture:
             seen = done + sum(counts[:index])
             tokens, known = after.tokens.cpu().float(), after.known.cpu()
             if after.total != len(counts) or int(known.sum()) != seen or not bool(known[order[:seen]].all()):
-                raise ValueError(f"step {index} is of a run with a different seed, number of steps or starting picture")
+                raise ValueError(f"step {index} is from a run with another seed, number of steps or starting picture")
             begun = torch.cat([begun, block_ids(counts)[: seen - done] + len(begun.unique())])
             done = seen
         return cls(
@@ -156,7 +156,7 @@ class Picture:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the picture alone, which stand first."""
+        """Tokens of the picture alone, which come first."""
         return len(self.tokens) - self.num_plan
 
     @property
@@ -194,7 +194,7 @@ class Picture:
 
 
 def _checked(shown: Shown, like: Tensor, num_tokens: int) -> Tensor:
-    """Refuse tokens that do not fit a picture like (T, C); return what is known of it (T,)."""
+    """Refuse tokens that do not fit a picture of shape `like` (T, C); return which are known (T,)."""
     if shown.tokens.shape != like.shape or shown.known.shape != like.shape[:1]:
         got = (tuple(shown.tokens.shape), tuple(shown.known.shape))
         raise ValueError(f"shown tokens and mask have shapes {got}; allowed: {tuple(like.shape)}, {(len(like),)}")
@@ -206,7 +206,7 @@ def _checked(shown: Shown, like: Tensor, num_tokens: int) -> Tensor:
 
 
 def _scheduled(order: Tensor, known: Tensor, config: JepaTConfig, steps: int) -> tuple[Tensor, tuple[int, ...]]:
-    """Return the order without what is left out of the plan, and how many unknown tokens each step reveals."""
+    """Return the order without the plan tokens that are left out, and how many unknown tokens each step reveals."""
     number = config.num_tokens
     left = int((~known[:number]).sum())
     levels = [int((~known[level.start : level.stop]).sum()) for level in level_ranges(number, config.plan)]
@@ -217,7 +217,7 @@ def _scheduled(order: Tensor, known: Tensor, config: JepaTConfig, steps: int) ->
 
 
 def _blocks_of(known: Tensor, num_tokens: int) -> Tensor:
-    """Blocks in which the context takes in the tokens that are shown: as in training, one a plan token at first."""
+    """Blocks in which the context takes in the shown tokens: as in training, the plan tokens first, one block each."""
     planned, painted = int(known[num_tokens:].sum()), int(known[:num_tokens].sum())
     blocks = block_ids(cosine_schedule(num_tokens, min(num_tokens, SamplingSettings.steps)))[:painted]
     return torch.cat([torch.arange(planned), blocks + planned])

@@ -1,9 +1,9 @@
 """Progressive autoregressive unmasking: JEPA-T's generalised next-token sampling, many pictures at a time.
 
-`Sampler` advances all its pictures by one step of their own each time: prompts, lengths, steps and guidance may differ.
-With the cached backbone the tokens of all pictures share each forward pass, laid end to end; a step encodes the tokens
+Each call of `Sampler` advances every picture by one of its own steps: prompts, lengths, steps and guidance may differ.
+With the cached backbone the tokens of all pictures, laid end to end, share each forward pass. A step encodes the tokens
 of the step before and asks for those of this one, so a picture costs one pass over its tokens. A bidirectional backbone
-encodes its context again at every step, one picture after the other.
+encodes its context again at every step, one picture after another.
 Letters in shapes: B pictures, N image tokens, C token channels, D width, M asked tokens, G of them with guidance.
 """
 
@@ -24,7 +24,7 @@ class Sampler:
     """Pictures at different steps, advanced together; they join before any step and leave after any.
 
     Args:
-        num_slots: pictures to make room for, twice as many with guidance; more room is made when needed.
+        num_slots: slots to make room for, one per picture or two with guidance; more room is made when needed.
         prompt_length: the most text tokens of a prompt.
     """
 
@@ -38,18 +38,18 @@ class Sampler:
             if network.config.backbone == "cached"
             else SeparateConditions(network)
         )
-        self._times: dict[int, Tensor] = {}  # embedded times of each number of denoising steps
+        self._times: dict[int, Tensor] = {}  # embedded times for each number of denoising steps
         self._null: Start | None = None
         self.pictures: list[Picture] = []
 
     @torch.no_grad()
     def start(self, text: TextFeatures) -> list[Start]:
-        """Encode prompts, each for any number of pictures to begin from."""
+        """Encode prompts, from which any number of pictures can begin."""
         return self._conditions.start(text)
 
     @torch.no_grad()
     def add_begun(self, picture: Picture, text: TextFeatures, negative: TextFeatures | None = None) -> None:
-        """Let a picture take part that begins with known tokens: its prompts are encoded together with these."""
+        """Add a picture that begins with known tokens: its prompts are encoded together with these."""
         away = self.network.null_features(1) if negative is None else negative
         prompt, null = (self._conditions.start(one, picture)[0] for one in (text, away))
         self.add(picture, prompt, null)
@@ -62,11 +62,11 @@ class Sampler:
         return self._null
 
     def add(self, picture: Picture, prompt: Start, negative: Start | None = None) -> None:
-        """Let a picture take part from the next step on; `negative` None moves away from the null text."""
+        """Add a picture from the next step on; with `negative` None, guidance moves away from the null text."""
         null = (negative or self.null) if picture.is_guided else None
         self._conditions.add(picture, prompt, null)
         self.pictures.append(picture)
-        self.pictures.sort(key=lambda one: not one.is_guided)  # as guidance wants them
+        self.pictures.sort(key=lambda one: not one.is_guided)  # the order that guidance needs
 
     def remove(self, picture: Picture) -> None:
         """Drop a picture that is not done."""
@@ -75,7 +75,7 @@ class Sampler:
 
     @torch.no_grad()
     def step(self) -> list[tuple[Picture, TokenStep]]:
-        """Advance every picture by one step; those that are done leave."""
+        """Advance every picture by one step; those that are done are removed."""
         pictures = list(self.pictures)
         if not pictures:
             return []
@@ -91,7 +91,7 @@ class Sampler:
         return steps
 
     def _denoise(self, pictures: list[Picture], condition: Tensor, null: Tensor | None) -> Tensor:
-        """Denoise the asked tokens of all pictures (M, C), together where they take equally many denoising steps."""
+        """Denoise the asked tokens of all pictures (M, C), together for equal numbers of denoising steps."""
         steps = {picture.settings.denoising_steps for picture in pictures}
         if len(steps) == 1:
             return self._denoise_alike(pictures, condition, null)
@@ -156,13 +156,13 @@ def sample(
     settings: SamplingSettings,
     generators: Sequence[torch.Generator],
 ) -> Iterator[list[TokenStep]]:
-    """Sample pictures with the same settings, yielding a step of each, in order, every time.
+    """Sample pictures with the same settings; yield, after every step, the step of each picture, in order.
 
     Args:
         text: prompt features of B pictures.
-        negative: features to move away from, one or B; None for the learned null text.
-        generators: one CPU generator a picture; order and noise come from it alone, so a picture does not depend on
-            the others of its batch.
+        negative: features to move away from, 1 or B of them; None for the learned null text.
+        generators: one CPU generator per picture; order and noise come from it alone, so a picture does not depend on
+            the others in its batch.
 
     Raises:
         ValueError: the number of steps is not between 1 and N.

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 Backend = Literal["xformers", "sdpa"]
-EVEN = 3.0  # padded over real queries, up to which padding costs a CPU less than calls do
+EVEN = 3.0  # padded queries per real one; up to this ratio padding costs a CPU less than separate calls
 
 
 @functools.cache
@@ -27,7 +27,7 @@ def choose_backend(device: torch.device, dtype: torch.dtype, forced: Backend | N
     """Return the attention backend for tensors of this device and type.
 
     Raises:
-        ValueError: a backend is forced that cannot run there.
+        ValueError: the forced backend cannot run there.
     """
     fits = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and xformers_installed()
     if forced == "xformers" and not fits:
@@ -42,13 +42,13 @@ def choose_backend(device: torch.device, dtype: torch.dtype, forced: Backend | N
 
 @dataclass(frozen=True)
 class Packing:
-    """Queries of several rows laid end to end, each row with a slot of keys of its own: nothing is padded.
+    """Queries of several rows laid end to end, each row with its own slot of keys: nothing is padded.
 
     Attributes:
         query_lengths: queries of each row, 1 or more.
-        key_lengths: keys of each row, counted from the begin of its slot.
+        key_lengths: keys of each row, counted from the start of its slot.
         rows: (P,) long, the row of each query.
-        places: (P,) long, the place of each query among those of its row.
+        places: (P,) long, the index of each query within its row.
         mask: (R, 1, longest key_lengths), 0 on a row's keys and -inf elsewhere.
     """
 
@@ -60,12 +60,12 @@ class Packing:
 
     @property
     def is_even(self) -> bool:
-        """Whether one call for all rows, padded to the longest, is worth its padding (on a CPU, as measured)."""
+        """Whether one call for all rows, padded to the longest, is faster despite its padding (measured on a CPU)."""
         return max(self.query_lengths) * len(self.query_lengths) <= EVEN * sum(self.query_lengths)
 
     @classmethod
     def of(cls, query_lengths: Sequence[int], key_lengths: Sequence[int], like: Tensor) -> "Packing":
-        """Lay out rows of so many queries and keys, for tensors of the device and type of `like`."""
+        """Lay out rows with these numbers of queries and keys, for tensors of the device and type of `like`."""
         rows = [row for row, length in enumerate(query_lengths) for _ in range(length)]
         places = [place for length in query_lengths for place in range(length)]
         both = torch.tensor([rows, places], device=like.device)
@@ -85,13 +85,13 @@ def attend(
 
     Args:
         query: (B, Q, H, E); with a packing (1, P, H, E).
-        key, value: (B, K, H, E); with a packing (R, slot, H, E), of which each row uses the first of its key lengths.
+        key, value: (B, K, H, E); with a packing (R, slot, H, E), of which each row uses its first `key_lengths`.
         mask: (B, Q or 1, K) bool, True where a query may look; a packing, where queries look at all keys of their row;
-            None for everywhere. Every query needs one visible key.
+            None means everywhere. Every query needs at least one visible key.
         backend: forces a kernel; None chooses by device and type.
 
     Returns:
-        As query.
+        The same shape as `query`.
     """
     chosen = choose_backend(query.device, query.dtype, backend)
     if isinstance(mask, Packing):
@@ -118,7 +118,7 @@ def _products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) ->
 
 
 def row_by_row_sdpa(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
-    """Attend with packed queries by one call a row: nothing is padded, but rows do not share a call."""
+    """Attend with packed queries by one call per row: nothing is padded, but rows do not share a call."""
     parts = zip(query[0].split(packing.query_lengths), key, value, packing.key_lengths, strict=False)
     return torch.cat([_attend_sdpa(q[None], k[None, :n], v[None, :n], None)[0] for q, k, v, n in parts])[None]
 
@@ -127,7 +127,7 @@ def padded_sdpa(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> 
     """Attend with packed queries by one call, those of each row padded to the longest."""
     rows, longest, used = len(packing.query_lengths), max(packing.query_lengths), packing.mask.shape[2]
     key, value = key[:rows, :used], value[:rows, :used]
-    if rows * longest == query.shape[1]:  # all rows ask equally many: laid end to end is padded already
+    if rows * longest == query.shape[1]:  # all rows have the same number of queries: end to end, they need no padding
         padded = query.view(rows, longest, *query.shape[2:])
         return _attend_sdpa(padded, key, value, packing.mask).reshape_as(query)
     where = packing.rows * longest + packing.places
@@ -142,7 +142,7 @@ def _attend_xformers(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | N
     bias = None
     if mask is not None:
         batch, _, keys = mask.shape
-        aligned = -(-keys // 8) * 8  # the kernel wants rows that start on a multiple of 8
+        aligned = -(-keys // 8) * 8  # the kernel needs rows that start on a multiple of 8
         bias = query.new_zeros(batch, 1, query.shape[1], aligned)
         bias[..., :keys].masked_fill_(~mask[:, None], float("-inf"))
         bias = bias[..., :keys].expand(-1, query.shape[2], -1, -1)  # (B, H, Q, K)

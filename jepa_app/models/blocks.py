@@ -15,7 +15,7 @@ from jepa_app.plan import centres
 
 
 class KeyValue(NamedTuple):
-    """Keys and values of one layer, (B, L, H, E) each, keys already turned by their position."""
+    """Keys and values of one layer, (B, L, H, E) each, keys already rotated by their position."""
 
     key: Tensor
     value: Tensor
@@ -26,7 +26,7 @@ class KeyValue(NamedTuple):
 
 
 class KeptKeys(Protocol):
-    """Keys and values of one layer that more can be added to: by concatenation, or in place in a slot."""
+    """Keys and values of one layer, to which more can be added: by concatenation, or in place in a slot."""
 
     @property
     def key(self) -> Tensor:
@@ -37,21 +37,21 @@ class KeptKeys(Protocol):
         """Values (B, K, H, E)."""
 
     def append(self, later: KeyValue) -> "KeptKeys":
-        """Return these keys and values with later ones."""
+        """Return these keys and values with later ones added."""
 
 
 class Rotary(NamedTuple):
-    """Factors that turn each token's features, (B, L, 1, E) each: cosines, and sines signed for the half they meet."""
+    """Factors that turn each token's features, (B, L, 1, E) each: cosines, and sines with the sign for their half."""
 
     cos: Tensor
     sin: Tensor
 
 
 class GridPositions(nn.Module):
-    """Axial rotary positions of a square grid: half of the angles follow the row, half the column.
+    """Axial rotary positions of a square grid: half of the angles follow the row, half follow the column.
 
-    Tokens of a plan, which come after the grid's, stand at the centres of what they cover. Position -1 stands for
-    tokens without a place (buffer, text): they are not turned.
+    Tokens of a plan, which come after the grid's, are placed at the centres of what they cover. Position -1 is for
+    tokens without a place (buffer, text): they are not rotated.
     """
 
     cos: Tensor
@@ -78,9 +78,9 @@ def turn(x: Tensor, rotary: Rotary) -> Tensor:
 
 
 def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    """Scale x (..., E) to a mean square of 1 and by weight (..., E): as torch's, in fewer and faster steps on a CPU.
+    """Scale x (..., E) to a mean square of 1, then by weight (..., E): as torch does, but faster on a CPU.
 
-    The type stays that of x, under autocast too: attention kernels want queries and keys in the type of the values.
+    The result has the type of x, under autocast too: attention kernels need queries and keys in the type of the values.
     """
     return (normalize(x, dim=-1, eps=1e-6) * (weight * x.shape[-1] ** 0.5)).to(x.dtype)
 
@@ -141,10 +141,10 @@ class Block(nn.Module):
         Args:
             rotary: factors of the tokens' positions.
             kept: keys and values (B, P, H, E) of earlier tokens.
-            mask: (B, L, P + L) bool over the kept keys followed by the own ones, or a packing.
+            mask: (B, L, P + L) bool over the kept keys followed by the block's own, or a packing.
 
         Returns:
-            The tokens (B, L, D), and kept plus own keys and values.
+            The tokens (B, L, D), and the kept keys and values followed by its own.
         """
         query, own = self.attention.project(self.attention_norm(x), rotary)
         keys: KeptKeys = own if kept is None else kept.append(own)
@@ -153,7 +153,7 @@ class Block(nn.Module):
 
 
 class QueryBlock(Block):
-    """Block of position queries: they attend to context features and to one another (ARPG, arXiv 2503.10568)."""
+    """Block for position queries, which attend to context features and to one another (ARPG, arXiv 2503.10568)."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__(width, num_heads)
@@ -161,7 +161,7 @@ class QueryBlock(Block):
         self.context_key_norm = nn.RMSNorm(width // num_heads, eps=1e-6)
 
     def keep(self, features: Tensor, rotary: Rotary) -> KeyValue:
-        """Return the keys and values by which queries see context features (B, L, D)."""
+        """Return the keys and values of context features (B, L, D), for queries to attend to."""
         heads = self.context_key_value(features).unflatten(-1, (2, self.attention.num_heads, -1))
         key, value = heads.unbind(dim=2)
         return KeyValue(turn(rms_norm(key, self.context_key_norm.weight), rotary), value)
@@ -190,7 +190,7 @@ class CrossAttention(nn.Module):
         return x + self.out(attend(self._queries(x), prompt.key, prompt.value, mask).flatten(2))
 
     def shares(self, x: Tensor, prompt: KeptKeys, mask: Tensor) -> Tensor:
-        """Return the weights (B, H, L, T) by which `forward` mixes the prompt's values: softmax, a query's sum is 1."""
+        """Return the weights (B, H, L, T) with which `forward` mixes the prompt's values; each query's sum to 1."""
         scores = torch.einsum("blhe,bthe->bhlt", self._queries(x), prompt.key) / (x.shape[-1] // self.num_heads) ** 0.5
         return scores.masked_fill(~mask[:, None], float("-inf")).softmax(dim=-1)
 

@@ -1,4 +1,4 @@
-"""Patches as tokens: projected on principal components of the patches that were seen.
+"""Patches as tokens: projected onto principal components of the training patches.
 
 Letters in shapes: B batch, N tokens, C channels, P patch values.
 """
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class Components(nn.Module):
-    """Patches projected on orthonormal components, as many as a token has channels, each channel scaled.
+    """Patches projected onto orthonormal components, one per channel of a token, each channel scaled.
 
     Channels are divided by the square root of their standard deviation: the leading components keep more weight in
-    the loss than the trailing ones, without drowning them.
+    the loss than the trailing ones, without drowning them out.
     """
 
     mean: Tensor
@@ -33,7 +33,7 @@ class Components(nn.Module):
         return (tokens * self.scale) @ self.basis + self.mean
 
     def measure(self, moments: "Moments", *, principal: bool) -> None:
-        """Set mean and scale, and with `principal` the components, to those of patches that were seen."""
+        """Set mean and scale, and with `principal` the components too, to those of the patches measured."""
         mean, covariance = moments.mean, moments.covariance
         if principal:
             basis = torch.linalg.eigh(covariance).eigenvectors.flip(1).T[: len(self.basis)]

@@ -1,9 +1,9 @@
-"""What a network knows of the pictures that it works on, as a context that grows as a whole.
+"""What a network knows of the pictures it works on, as a context that grows for all of them together.
 
-Training, and whoever wants a new value at each step, uses `Context`: growing gives another one and leaves the first as
-it is. Sampling uses the slots of `slots.py`, which are written in place. A call of a backbone works on a turn: a
-context with the steps that reveal the call's tokens, or slots with how many tokens each has. Both turns offer the same
-things, so that one forward pass serves both.
+`Context` is for training, and for code that needs a new value at each step: growing returns a new one and leaves the
+old one as it is. Sampling uses the slots of `slots.py`, which are written in place. A backbone call works on a turn: a
+context with the steps that reveal the call's tokens, or slots with the number of tokens for each. Both turns have
+the same interface, so that one forward pass serves both.
 Letters in shapes: B batch, V revealed tokens, L tokens of a call, R prefix tokens (buffer and prompt), T text tokens,
 D width, H heads, E = D / H.
 """
@@ -36,7 +36,7 @@ class Context:
 
     Attributes:
         blocks: (B, R + V) long, the step that revealed each token; `PREFIX_BLOCK` for the prefix, `NEVER` for padding.
-        positions: (B, R + V) long, place on the grid; -1 for the prefix.
+        positions: (B, R + V) long, position on the grid; -1 for the prefix.
         encoder, predictor: kept keys and values of each layer (cached backbone).
         tokens: (B, R + V, D) embedded tokens before the encoder (bidirectional backbone).
         prompt: what the text fusion reads (JEPA-T).
@@ -86,7 +86,7 @@ class ContextTurn:
         return torch.cat([earlier, self.blocks[:, :, None] == self.blocks[:, None, :]], dim=2)
 
     def grow(self, encoder: Sequence[KeptKeys], predictor: Sequence[KeyValue], positions: Tensor) -> Context:
-        """Return the context with the call's tokens, at positions (B, L)."""
+        """Return the context with the call's tokens added, at positions (B, L)."""
         kept: Sequence[KeptKeys] = predictor
         if self.predictor:
             kept = [old.append(new) for old, new in zip(self.predictor, predictor, strict=True)]
@@ -115,10 +115,10 @@ class Turn(Protocol[KnownT]):
         """What the text fusion reads."""
 
     def encoding_mask(self) -> Visibility:
-        """Which keys the call's tokens may look at when they are encoded."""
+        """Which keys the call's tokens may attend to when they are encoded."""
 
     def asking_mask(self) -> Visibility:
-        """Which keys queries for the call's tokens may look at."""
+        """Which keys queries for the call's tokens may attend to."""
 
     def grow(self, encoder: Sequence[KeptKeys], predictor: Sequence[KeyValue], positions: Tensor) -> KnownT:
         """Keep the call's tokens, at positions (B, L), with their keys and values of every layer."""

@@ -5,9 +5,9 @@ Letters in shapes: B batch, N image tokens, L tokens now revealed, V visible tok
 (buffer and prompt), C token channels, D width, W prompt width.
 
 Training and sampling call the same three methods: `start` with a prompt, `extend` with revealed tokens, `predict` for
-positions. Training reveals and asks everything in one call each, under the block numbers of a whole schedule; sampling
-makes one call a step. The cached backbone gives the same numbers either way, since a token's features depend on earlier
-blocks only.
+positions. Training reveals and asks for everything in one call each, with the blocks of a whole schedule; sampling
+makes one call per step. The cached backbone gives the same numbers either way, since a token's features depend on
+earlier blocks only.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ class ContextEncoder(nn.Module):
     def forward(
         self, x: Tensor, positions: Tensor, kept: Sequence[KeptKeys] = (), mask: Visibility = None
     ) -> tuple[Tensor, tuple[KeptKeys, ...]]:
-        """Encode embedded tokens x (B, L, D), which may also look at kept ones.
+        """Encode embedded tokens x (B, L, D), which may also attend to kept ones.
 
         Returns:
             Features (B, L, D) after the final norm, and the keys and values of every layer.
@@ -69,7 +69,7 @@ class ContextEncoder(nn.Module):
         return self.norm(x), tuple(layers)
 
     def whole(self, prompt: TextFeatures, tokens: Tensor) -> Tensor:
-        """Return the features (B, N, D) of whole pictures (B, N, C), every token seeing every other: the targets."""
+        """Return the features (B, N, D) of whole pictures (B, N, C), where every token sees all others: the targets."""
         positions = torch.arange(tokens.shape[1], device=tokens.device).expand(len(tokens), -1)
         prefix, blocks, places = self.embed_prefix(prompt)
         x = torch.cat([prefix, self.embed_tokens(tokens, positions)], dim=1)
@@ -80,7 +80,7 @@ class ContextEncoder(nn.Module):
 
 
 class PositionQueries(nn.Module):
-    """What the predictor is asked with: the mask token plus the embedding of the asked position."""
+    """The predictor's queries: the mask token plus the embedding of the asked position."""
 
     def __init__(self, config: DJepaConfig) -> None:
         super().__init__()
@@ -138,12 +138,12 @@ class CachedBackbone(nn.Module):
 
 
 class BidirectionalBackbone(nn.Module):
-    """The published form: the visible tokens are encoded again at every step, mask tokens see one another."""
+    """The published form: the visible tokens are encoded again at every step, and mask tokens see one another."""
 
     def __init__(self, config: DJepaConfig) -> None:
         super().__init__()
-        # trained with all masked positions present, sampling must ask for all of them; trained with random subsets
-        # of them ("bidirectional_subset"), it asks for those of one step
+        # trained with all masked positions present, it must be asked for all of them when sampling; trained with
+        # random subsets ("bidirectional_subset"), it is asked only for those of one step
         self.asks_all_masked = config.backbone == "bidirectional"
         self.context_encoder = ContextEncoder(config)
         self.queries = PositionQueries(config)
@@ -157,19 +157,19 @@ class BidirectionalBackbone(nn.Module):
         return Context(blocks, positions, tokens=x)
 
     def extend(self, turn: Turn[KnownT], tokens: Tensor, positions: Tensor) -> KnownT:
-        """Add revealed tokens (B, L, C) at positions (B, L); their steps only tell them from padding."""
+        """Add revealed tokens (B, L, C) at positions (B, L); their steps serve only to tell them from padding."""
         embedded = self.context_encoder.embed_tokens(tokens, positions)
         grown = turn.grow((), (), positions)
-        assert isinstance(grown, Context)  # slots keep what this backbone does not have
+        assert isinstance(grown, Context)  # slots hold keys and values, which this backbone does not keep
         assert grown.tokens is not None
         return replace(grown, tokens=torch.cat([grown.tokens, embedded], dim=1))
 
     def predict(self, turn: Turn[Any], queries: Tensor, positions: Tensor) -> Tensor:
         """Predict features (B, M, D) from queries (B, M, D) for positions (B, M).
 
-        As published these are all masked ones, whichever step reveals them.
+        As published, these are all masked positions, whichever step reveals them.
         """
-        assert isinstance(turn, ContextTurn)  # slots keep what this backbone does not have
+        assert isinstance(turn, ContextTurn)  # slots hold keys and values, which this backbone does not keep
         context = turn.context
         assert context.tokens is not None
         known = (context.blocks < NEVER)[:, None, :]  # (B, 1, R + V)
@@ -212,7 +212,7 @@ class DJepa(nn.Module):
         )
 
     def init_weights(self) -> None:
-        """Initialise all but the denoiser, which does so itself.
+        """Initialise everything but the denoiser, which initialises itself.
 
         | parameter | value |
         | layers | see `blocks.initialise` |
@@ -232,10 +232,10 @@ class DJepa(nn.Module):
         return self.backbone.extend(turn, tokens, positions)
 
     def queries(self, positions: Tensor) -> Tensor:
-        """Return what the predictor is asked with, (B, M, D), for positions (B, M)."""
+        """Return the predictor's queries (B, M, D) for positions (B, M)."""
         queries: Tensor = self.backbone.queries(positions)
         return queries
 
     def predict(self, turn: Turn[Any], queries: Tensor, positions: Tensor) -> Tensor:
-        """Return the conditions (B, M, D) for the denoiser, asked with queries (B, M, D) for positions (B, M)."""
+        """Return the conditions (B, M, D) for the denoiser, from queries (B, M, D) for positions (B, M)."""
         return self.backbone.predict(turn, queries, positions)

@@ -21,11 +21,11 @@ def time_features(time: Tensor) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=1).to(time.dtype)
 
 
-Steering = tuple[Tensor, ...]  # shift, scale and, of a residual layer, gate, (..., M, W) each
+Steering = tuple[Tensor, ...]  # shift, scale and, for a residual layer, gate, (..., M, W) each
 
 
 class ResidualLayer(nn.Module):
-    """Normalise, shift and scale by the condition, two linear layers with SiLU, gate, add."""
+    """Normalise, shift and scale by the condition, apply two linear layers with SiLU, gate, and add."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -79,13 +79,13 @@ class Denoiser(nn.Module):
         return self.denoise(x, self.steer(self.embed_times(time) + self.condition_in(condition)))
 
     def embed_times(self, time: Tensor) -> Tensor:
-        """Return what the network takes in of times (M,) in [0, 1]: (M, W), the same for every token and condition."""
+        """Return the embedding (M, W) of times (M,) in [0, 1], the same for every token and condition."""
         return self.time_in(time_features(time).to(self.token_in.weight.dtype))
 
     def steer(self, embedded: Tensor) -> list[Steering]:
         """Turn sums of embedded times and conditions (..., M, W) into the steering of each layer and of the output.
 
-        It does not depend on the tokens, so a sampler computes that of all its times at once.
+        The steering does not depend on the tokens, so a sampler computes it for all its times at once.
         """
         active = silu(embedded)
         steering: list[Steering] = []

@@ -1,8 +1,8 @@
 """JEPA-T (arXiv 2510.00974): D-JEPA with token-level text fusion, for free text and class names alike.
 
-The text enters three times: as a prefix of the context encoder, by cross-attention after the predictor, and joined with
+The text enters three times: as a prefix of the context encoder, by cross-attention after the predictor, and added to
 the condition before the losses. All three lie inside `start` and `predict`, which training and sampling share; each can
-be switched off, and the cross-attention be asked before the predictor too.
+be switched off, and the cross-attention can be applied before the predictor too.
 Letters in shapes: B batch, M asked positions, T text tokens, W text width, C token channels, D width.
 """
 
@@ -33,7 +33,7 @@ class JepaT(nn.Module):
         self.d_jepa = DJepa(config)
 
     def init_weights(self) -> None:
-        """Initialise the fusion: null text normal (std 0.02), layers as in `blocks.initialise`, injection zero."""
+        """Initialise the fusion: null text normal (std 0.02), layers as in `blocks.initialise`, injection at zero."""
         initialise(self)
         nn.init.normal_(self.null_text, std=0.02)
         nn.init.zeros_(self.injection.weight)
@@ -49,11 +49,11 @@ class JepaT(nn.Module):
         return self.d_jepa.backbone.asks_all_masked
 
     def null_features(self, batch_size: int) -> TextFeatures:
-        """Return the learned null text: one token a picture, (B, 1, W)."""
+        """Return the learned null text: one token per picture, (B, 1, W)."""
         return null_features(self.null_text, batch_size)
 
     def drop_text(self, text: TextFeatures, drop: Tensor) -> TextFeatures:
-        """Replace the text of some pictures by the null text.
+        """Replace the text of some pictures with the null text.
 
         Args:
             text: features (B, T, W).
@@ -66,7 +66,7 @@ class JepaT(nn.Module):
         return self.start_with(prefix=text, read=text, joined=text)
 
     def start_with(self, *, prefix: TextFeatures, read: TextFeatures, joined: TextFeatures) -> Context:
-        """Begin as `start` does, with texts (B, T, W) of their own for prefix, cross-attention and losses."""
+        """Begin as `start` does, with separate texts (B, T, W) for prefix, cross-attention and losses."""
         injected = self.injection(joined.pooled())[:, None]  # (B, 1, D)
         return replace(
             self.d_jepa.start(self.prefix_of(prefix)),
@@ -74,7 +74,7 @@ class JepaT(nn.Module):
         )
 
     def prefix_of(self, text: TextFeatures) -> TextFeatures:
-        """Return what the context encoder reads before the picture: the text; with `text_prefix` off the null text."""
+        """Return what the context encoder reads before a picture: the text, or the null text without `text_prefix`."""
         return text if self.config.text_prefix else self.null_features(len(text))
 
     def extend(self, turn: Turn[KnownT], tokens: Tensor, positions: Tensor) -> KnownT:
@@ -86,7 +86,7 @@ class JepaT(nn.Module):
         return self.fuse(turn, self.unfused(turn, positions))
 
     def unfused(self, turn: Turn[Any], positions: Tensor) -> Tensor:
-        """Return what the predictor says (B, M, D) at positions (B, M), before `fuse`."""
+        """Return the predictor's output (B, M, D) at positions (B, M), before `fuse`."""
         queries = self.d_jepa.queries(positions)
         if self.config.fuse_before_predictor:
             assert turn.prompt is not None
@@ -94,7 +94,7 @@ class JepaT(nn.Module):
         return self.d_jepa.predict(turn, queries, positions)
 
     def fuse(self, turn: Turn[Any], condition: Tensor) -> Tensor:
-        """Let conditions (B, M, D) of the predictor read the text: (B, M, D)."""
+        """Fuse the predictor's conditions (B, M, D) with the text: (B, M, D)."""
         prompt = turn.prompt
         assert prompt is not None
         if self.config.fuse_after_predictor:

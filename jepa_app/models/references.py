@@ -1,8 +1,8 @@
 """What reference pictures and captions predict: the alternatives that a pair's energy is compared with.
 
-An energy says how well two sides predict one another, and some pictures and captions do so with everything that is
-near. Its difference from the least energy that the same picture or caption has among many others says how much better
-this pair is than what else it could have been. The references are fixed, so a pair never depends on its neighbours.
+An energy says how well two sides predict one another, but some pictures and captions have low energies with everything
+similar. The difference from the lowest energy that the same picture or caption has among many others says how much
+better this pair is than the alternatives. The references are fixed, so a pair never depends on its neighbours.
 
 Letters in shapes: R references, N patches, D width, K components of a sentence.
 """
@@ -20,7 +20,7 @@ class References(nn.Module):
         pictures: (R, N, D) features that each reference caption alone predicts.
         captions: (R, K) sentence features of the reference captions.
         sentences: (R, K) sentence features predicted from the reference pictures, averaged over their views.
-        squares: (R,) the mean square of these predictions, averaged over the views.
+        squares: (R,) mean square of these predictions, averaged over the views.
     """
 
     pictures: Tensor

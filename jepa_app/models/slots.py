@@ -1,4 +1,4 @@
-"""Room for the keys and values of many pictures, each at its own step: what sampling keeps in place of a context.
+"""Room for the keys and values of many pictures, each at its own step: what sampling uses instead of a context.
 
 Letters in shapes: R prefix tokens (buffer and prompt), T text tokens, D width, H heads, E = D / H; packed: P tokens of
 all slots end to end, S slot length.
@@ -20,7 +20,7 @@ from jepa_app.models.context import Context, Prompt
 
 @dataclass(frozen=True)
 class Prefix:
-    """The begin of one picture's context, computed once per prompt and copied into any number of slots.
+    """The start of one picture's context, computed once per prompt and copied into any number of slots.
 
     Attributes:
         encoder, predictor: keys and values of all layers, (layers, R, H, E) each.
@@ -57,7 +57,7 @@ class Prefix:
 
 
 class SlotKeys(NamedTuple):
-    """Keys and values of one layer in slots (slots, S, H, E); appending writes behind what is there."""
+    """Keys and values of one layer in slots (slots, S, H, E); appending writes after what is there."""
 
     key: Tensor
     value: Tensor
@@ -73,11 +73,11 @@ class SlotKeys(NamedTuple):
 class Slots:
     """Room for the contexts of many pictures: the first `used` slots are taken, without gaps.
 
-    It is written in place, so it works without gradients only.
+    It is written in place, so it works only without gradients.
 
     Args:
-        num_slots: rows to make room for; it grows by itself.
-        prompt_length: the most text tokens of a prompt.
+        num_slots: rows to make room for at first; more are added when needed.
+        prompt_length: the most text tokens a prompt may have.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Slots:
         return len(self._lengths)
 
     def add(self, prefix: Prefix) -> int:
-        """Begin a picture in the next free slot and return which it is."""
+        """Begin a picture in the next free slot and return its number."""
         slot, rows = self.used, self._injected.shape[0]
         if slot == rows:
             self._make_room(2 * rows)
@@ -117,7 +117,7 @@ class Slots:
         return slot
 
     def remove(self, slot: int) -> int:
-        """Give a slot back; the last one moves there. Return the slot that moved (the same if it was the last)."""
+        """Free a slot; the last one moves into it. Return the slot that moved (the freed one if it was the last)."""
         last = self.used - 1
         length, words = self._lengths.pop(), self._prompt_lengths.pop()
         if slot != last:
@@ -128,7 +128,7 @@ class Slots:
         return last
 
     def turn(self, counts: Sequence[int]) -> "SlotTurn":
-        """Return the slots for one call on so many packed tokens of each slot in use, each 1 or more."""
+        """Return the slots for one call on this many packed tokens for each slot in use, 1 or more each."""
         total = [length + count for length, count in zip(self._lengths, counts, strict=True)]
         packing = Packing.of(counts, total, self._context)
         starts = torch.tensor(
@@ -139,13 +139,13 @@ class Slots:
         return SlotTurn(self, counts, packing, layers[: self._encoder_depth], layers[self._encoder_depth :])
 
     def prompts(self, counts: Sequence[int]) -> Prompt:
-        """Return what the text fusion reads for so many packed tokens of each slot in use."""
+        """Return what the text fusion reads for this many packed tokens of each slot in use."""
         keys, values = self._prompt
         packing = Packing.of(counts, self._prompt_lengths, keys)
         return Prompt(KeyValue(keys, values), packing, self._injected[packing.rows][None])
 
     def lengthen(self, counts: Sequence[int]) -> None:
-        """Count tokens that were written behind those of each slot in use."""
+        """Count the tokens that were written after those of each slot in use."""
         self._lengths = [length + count for length, count in zip(self._lengths, counts, strict=True)]
 
     def _make_room(self, num_slots: int) -> None:
@@ -162,7 +162,7 @@ class Slots:
 
 @dataclass(frozen=True)
 class SlotTurn:
-    """Slots for one call of `extend` or `predict` on packed tokens (1, P, ...), so many of each slot."""
+    """Slots for one call of `extend` or `predict` on packed tokens (1, P, ...), some number for each slot."""
 
     slots: Slots
     counts: Sequence[int]
@@ -176,7 +176,7 @@ class SlotTurn:
         return self.slots.prompts(self.counts)
 
     def encoding_mask(self) -> Packing:
-        """Everything in the token's slot: what is there was revealed earlier or now."""
+        """Everything in the token's slot: all of it was revealed earlier or now."""
         return self.packing
 
     asking_mask = encoding_mask

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
-MAX_TOKENS = 128  # word pieces, with the two that mark begin and end
+MAX_TOKENS = 128  # word pieces, including the two that mark start and end
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,20 @@ def null_features(null_text: Tensor, batch_size: int) -> TextFeatures:
 
 
 def drop_text(text: TextFeatures, drop: Tensor, null_text: Tensor) -> TextFeatures:
-    """Replace the text (B, T, W) of the pictures where drop (B,) bool is True by the null text (W,)."""
+    """Replace the text (B, T, W) of the pictures where drop (B,) bool is True with the null text (W,)."""
     first = torch.arange(text.mask.shape[1], device=drop.device) == 0  # (T,)
     tokens = torch.where((drop[:, None] & first)[:, :, None], null_text.to(text.tokens.dtype), text.tokens)
     return TextFeatures(tokens, torch.where(drop[:, None], first, text.mask))
 
 
 def spell_symbols(prompt: str) -> str:
-    """Replace emoji and other pictographs by their Unicode names, which the encoder's vocabulary can read."""
+    """Replace emoji and other pictographs with their Unicode names, which the encoder's vocabulary can read."""
 
     def word(character: str) -> str:
         if unicodedata.category(character) in ("So", "Sk") and ord(character) > 0x2000:
             return f" {unicodedata.name(character, '').lower()} "
         unreadable = character in "\u200d\ufe0e\ufe0f" or unicodedata.category(character) == "Cs"
-        return "" if unreadable else character  # joiners, variation marks, and halves of surrogate pairs
+        return "" if unreadable else character  # joiners, variation selectors, and halves of surrogate pairs
 
     return " ".join("".join(map(word, prompt)).split())
 
@@ -107,7 +107,7 @@ class TextEncoder:
         return cls(tokenizer, model.to(device))
 
     def check(self, prompt: str) -> None:
-        """Refuse what `encode` refuses.
+        """Refuse a prompt that `encode` would refuse.
 
         Raises:
             ValueError: the prompt has more word pieces than the encoder takes.
@@ -131,7 +131,7 @@ class TextEncoder:
 
 def _check_length(longest: int) -> None:
     if longest > MAX_TOKENS:
-        raise ValueError(f"a prompt has {longest} word pieces; allowed: {MAX_TOKENS}; shorten it")
+        raise ValueError(f"a prompt has {longest} word pieces; allowed: up to {MAX_TOKENS}; shorten it")
 
 
 def _packaged_model() -> Path:

@@ -1,7 +1,7 @@
 """TI-JEPA (arXiv 2503.06380): text predicts image features, image predicts text features, and nothing is contrasted.
 
 What differs from the published code, so that the prediction errors can be read as a match:
-- the target of either direction has seen one modality only: text-free image features of an averaged (EMA) encoder, and
+- each direction's target has seen one modality only: text-free image features of an averaged (EMA) encoder, and
   image-free sentence features in the space of the frozen text encoder, which cannot collapse;
 - hidden patches are removed from the pixels, before the encoder, so visible features know nothing of them;
 - targets are normalised over their own features alone, so neither padding nor other pictures change them.
@@ -34,7 +34,7 @@ class CaptionKeys:
     mask: Tensor
 
     def from_row(self, first: int) -> "CaptionKeys":
-        """Return the captions from the one at `first` on."""
+        """Return the captions from index `first` on."""
         layers = tuple(KeyValue(kept.key[first:], kept.value[first:]) for kept in self.layers)
         return CaptionKeys(layers, self.mask[first:])
 
@@ -171,16 +171,16 @@ class SentenceSpace(nn.Module):
 
     @torch.no_grad()
     def fit(self, sentences: Tensor) -> None:
-        """Measure mean and components over sentence features (M, W); the mean square of the result is 1.
+        """Measure mean and components of sentence features (M, W); the mean square of the result is 1.
 
-        A third of the average variance is added to each component's before dividing, so that components that hold
-        next to nothing are not blown up to the size of the others.
+        A third of the average variance is added to each component's before dividing, so that components with
+        almost no variance are not blown up to the size of the others.
 
         Raises:
             ValueError: there are fewer than two sentences.
         """
         if len(sentences) < 2:
-            raise ValueError(f"got {len(sentences)} captions to fit the sentence space on; allowed: 2 or more")
+            raise ValueError(f"got {len(sentences)} captions to fit the sentence space to; allowed: 2 or more")
         mean = sentences.double().mean(dim=0)
         centred = sentences.double() - mean
         variance, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
@@ -240,11 +240,11 @@ class TIJepa(nn.Module):
         return self.text_to_image.keep_text(self.text_head(text), text.mask)
 
     def null_features(self, batch_size: int) -> TextFeatures:
-        """Return the learned null text: one token a picture, (B, 1, W)."""
+        """Return the learned null text: one token per picture, (B, 1, W)."""
         return null_features(self.null_text, batch_size)
 
     def drop_text(self, text: TextFeatures, drop: Tensor) -> TextFeatures:
-        """Replace the captions (B, T, W) of the pictures where drop (B,) bool is True by the null text."""
+        """Replace the captions (B, T, W) of the pictures where drop (B,) bool is True with the null text."""
         return drop_text(text, drop, self.null_text)
 
 

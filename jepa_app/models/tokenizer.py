@@ -1,7 +1,7 @@
 """Pictures to continuous tokens and back: linear patches (raw or principal components) and VAE latents.
 
-Letters in shapes: B batch, N tokens of a picture, T with those of its plan, C channels, S picture side, L side that the
-linear part sees (S / reduction), P patch values, G grid = tokens along a side.
+Letters in shapes: B batch, N tokens of a picture, T including those of its plan, C channels, S picture side, L side
+that the linear part sees (S / reduction), P patch values, G grid = tokens along a side.
 Pixels are in [-1, 1]. The scale of the tokens lives here and nowhere else: their mean square is about 1.
 """
 
@@ -16,7 +16,7 @@ from jepa_app.models.components import Components, Moments
 
 
 def check_pixels(pixels: Tensor, image_size: int) -> None:
-    """Refuse pictures of another shape or with values that are no numbers.
+    """Refuse pictures of another shape or with values that are not finite.
 
     Raises:
         ValueError: pixels are not (B, 3, S, S) or not finite.
@@ -28,10 +28,10 @@ def check_pixels(pixels: Tensor, image_size: int) -> None:
 
 
 class LinearTokenizer(Components):
-    """Square patches, as they are or projected on principal components.
+    """Square patches, as they are or projected onto principal components.
 
-    With a reduction the patches are those of the reduced picture, and decoding enlarges what they give. The tokens of
-    a plan follow those of the picture: the same of the picture reduced to a few pixels, with components of their own.
+    With a reduction the patches are those of the reduced picture, and decoding enlarges the result. A plan's tokens
+    follow those of the picture: they are patches of the picture reduced to a few pixels, with their own components.
     """
 
     def __init__(self, config: TokenizerConfig) -> None:
@@ -57,21 +57,21 @@ class LinearTokenizer(Components):
         return self.render(tokens).clamp(-1, 1)
 
     def render(self, tokens: Tensor) -> Tensor:
-        """Decode tokens (B, N or T, C) without cutting to [-1, 1]: (B, 3, S, S), as training needs it."""
+        """Decode tokens (B, N or T, C) without clipping to [-1, 1]: (B, 3, S, S), as training needs it."""
         pixels = self._linear(tokens)
         return self._enlarged(pixels) if self.refiner is None else self._enlarged(pixels) + self.refiner(pixels)
 
     def preview(self, tokens: Tensor) -> Tensor:
         """Turn tokens (B, N or T, C) of unfinished pictures into pictures (B, 3, S, S): without the refiner.
 
-        It takes a fifth of the time, and the refiner would make up joins to patches that are not there yet.
+        It takes a fifth of the time, and the refiner would invent seams with patches that are not there yet.
         """
         return self._enlarged(self._linear(tokens)).clamp(-1, 1)
 
     def sketch(self, tokens: Tensor, known: Tensor, empty: float) -> Tensor:
-        """Turn the known tokens of plans, of (B, T, C) by known (B, T) bool, into soft pictures (B, 3, S, S).
+        """Turn the plans' known tokens, those of (B, T, C) with known (B, T) True, into soft pictures (B, 3, S, S).
 
-        Where no level knows anything the picture has the value `empty`.
+        Where no level has a known token the picture has the value `empty`.
         """
         size = self.config.image_size
         canvas = tokens.new_full((len(tokens), 3, PLAN_PATCH, PLAN_PATCH), empty)
@@ -105,13 +105,13 @@ class LinearTokenizer(Components):
         return pixel_unshuffle(pixels, patch).flatten(2).transpose(1, 2)  # (B, N, P)
 
     def take_over(self, other: "Tokenizer") -> bool:
-        """Take over mean, components and scale of another tokenizer, so that both mean the same by a token.
+        """Take over mean, components and scale of another tokenizer, so that tokens mean the same in both.
 
-        Its plan is taken over where it is the same, and its refiner where that has the same shape. Returns whether
-        there is a plan that is still to be fitted.
+        Its plan is taken over if it is the same, and its refiner if that has the same shape. Returns whether there is
+        a plan that still has to be fitted.
 
         Raises:
-            ValueError: the other one is a VAE, or its patches or channels are of another size.
+            ValueError: the other one is a VAE, or its patches or channels have another size.
         """
         if not isinstance(other, LinearTokenizer) or other.basis.shape != self.basis.shape:
             got = tuple(other.basis.shape) if isinstance(other, LinearTokenizer) else "a VAE"
@@ -131,7 +131,7 @@ class LinearTokenizer(Components):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor], *, plan_only: bool = False) -> None:
-        """Measure mean, components and scale over batches of pictures (B, 3, S, S), with `plan_only` those of the plan.
+        """Measure mean, components and scale over pictures (B, 3, S, S), with `plan_only` only those of the plan.
 
         Raises:
             ValueError: there are no pictures.
@@ -144,7 +144,7 @@ class LinearTokenizer(Components):
             for side, level in zip(self.config.plan, plans, strict=True):
                 level.add(_plan_patches(pixels, side))
         if moments.count == 0:
-            raise ValueError("there are no pictures to fit the tokenizer on; allowed: at least one")
+            raise ValueError("there are no pictures to fit the tokenizer to; allowed: at least one")
         if not plan_only:
             self.measure(moments, principal=self.config.kind == "pca")
         for components, level in zip(self._levels(), plans, strict=True):
@@ -157,13 +157,13 @@ def _plan_patches(pixels: Tensor, side: int) -> Tensor:
 
 
 def _resized(pixels: Tensor, side: int) -> Tensor:
-    """Pictures (B, 3, L, L) at another side, without aliasing where that is smaller."""
+    """Pictures resized to (B, 3, L, L), without aliasing when reduced."""
     now = pixels.shape[-1]
     return pixels if now == side else interpolate(pixels, size=(side, side), mode="bicubic", antialias=now > side)
 
 
 class Refiner(nn.Module):
-    """Small convolutional decoder beside the linear one: what it adds to pixels, seeing their neighbours.
+    """Small convolutional decoder beside the linear one: it corrects pixels, seeing their neighbours.
 
     It works at a quarter of the linear part's resolution (2 x 2 pixels folded into channels) and adds nothing at first.
     """
@@ -172,7 +172,7 @@ class Refiner(nn.Module):
         super().__init__()
         width, patch = config.refiner_width, config.patch_size // config.reduction
         self.unfolding = 2 * config.reduction
-        self.phase = nn.Parameter(torch.zeros(1, width, patch // 2, patch // 2))  # where in its patch a pixel is
+        self.phase = nn.Parameter(torch.zeros(1, width, patch // 2, patch // 2))  # the pixel's place in its patch
         self.inside = nn.Conv2d(12, width, 3, padding=1)
         self.layers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(config.refiner_depth))
         self.outside = nn.Conv2d(width, 3 * self.unfolding**2, 3, padding=1)
@@ -190,7 +190,7 @@ class Refiner(nn.Module):
 
 
 class VaeTokenizer(nn.Module):
-    """Latents of a diffusers AutoencoderKL, one token a latent pixel, each channel centred and scaled."""
+    """Latents of a diffusers AutoencoderKL, one token per latent pixel, each channel centred and scaled."""
 
     mean: Tensor
     scale: Tensor
@@ -228,7 +228,7 @@ class VaeTokenizer(nn.Module):
         return self.render(tokens).clamp(-1, 1)
 
     def preview(self, tokens: Tensor) -> Tensor:
-        """Turn tokens (B, N, C) of unfinished pictures into pictures (B, 3, S, S): as `decode`."""
+        """Turn tokens (B, N, C) of unfinished pictures into pictures (B, 3, S, S), as `decode` does."""
         return self.decode(tokens)
 
     def sketch(self, tokens: Tensor, known: Tensor, empty: float) -> Tensor:
@@ -238,7 +238,7 @@ class VaeTokenizer(nn.Module):
         return tokens.new_full((len(tokens), 3, size, size), empty)
 
     def render(self, tokens: Tensor) -> Tensor:
-        """Decode tokens (B, N, C) without cutting to [-1, 1]: (B, 3, S, S), as training needs it."""
+        """Decode tokens (B, N, C) without clipping to [-1, 1]: (B, 3, S, S), as training needs it."""
         latents = (tokens * self.scale + self.mean).transpose(1, 2)
         return self.vae.decode(latents.unflatten(2, (self.config.grid, self.config.grid))).sample
 
@@ -253,7 +253,7 @@ class VaeTokenizer(nn.Module):
         self.scale.fill_(1)
         latents = [self.encode(pixels).flatten(0, 1) for pixels in batches]
         if not latents:
-            raise ValueError("there are no pictures to fit the tokenizer on; allowed: at least one")
+            raise ValueError("there are no pictures to fit the tokenizer to; allowed: at least one")
         std, mean = torch.std_mean(torch.cat(latents), dim=0)
         self.mean.copy_(mean)
         self.scale.copy_(std.clamp(min=1e-6))

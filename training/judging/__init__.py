@@ -1,1 +1,1 @@
-"""How good pictures and matches are, by a network that is not ours and by known truths."""
+"""How good pictures and matches are, by a network that is not ours and against known truths."""

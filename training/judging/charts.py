@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT, MARGIN = 420, 320, 56  # pixels of a panel
+WIDTH, HEIGHT, MARGIN = 420, 320, 56  # of a panel, in pixels
 COLOURS = ("#4f46e5", "#d97706", "#059669", "#db2777", "#0891b2", "#888888")
 DARK = (49, 46, 129)  # of the best cell of a heat map; the worst is white
 
@@ -21,7 +21,7 @@ def chart(panels: Sequence[Panel]) -> str:
 
 
 def svg(width: int, height: int, parts: Sequence[str]) -> str:
-    """What is drawn, on white, as one SVG document of so many pixels."""
+    """The drawn parts on white, as one SVG document of this size in pixels."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
     return f'{head}font-size="13"><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
 
@@ -38,8 +38,8 @@ def line_panel(
     """Lines by name, with the least and greatest value on each axis.
 
     Args:
-        title: what the height shows.
-        across: what stands on the horizontal axis, `logarithmic` or not; with `dots`, every point's value is written.
+        title: the quantity on the vertical axis.
+        across: the quantity on the horizontal axis, `logarithmic` or not; with `dots`, every point's value is written.
         upright: a value on that axis to mark with a dashed line, and its name.
     """
     points = [point for line in lines.values() for point in line]
@@ -83,7 +83,7 @@ def heat_panel(
     Args:
         down: what the rows are, and the name of each.
         across: what the columns are, and the name of each.
-        values: a row for each row.
+        values: one sequence per row.
         shown: the format of a value, such as ".0f".
     """
     everything = [value for row in values for value in row]

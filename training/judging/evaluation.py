@@ -47,12 +47,12 @@ from training.settings import require_at_least
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(TrialSettings):
-    """What is measured: `prompts` a side of the split are generated, `matches` a side are matched with captions.
+    """What is measured: `prompts` pictures per side of the split are generated, `matches` per side are matched.
 
-    `concepts` of the latter are looked up among the captions and pictures of all concepts, which takes as many pairs.
+    `concepts` of the latter are looked up among the captions and pictures of all concepts, a pair for each.
 
     Raises:
-        ValueError: a number below what makes sense.
+        ValueError: a number is too small to make sense.
     """
 
     matches: int = 200
@@ -65,9 +65,9 @@ class Settings(TrialSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Measured `figures` by name, the `setting` they hold for, and the generated pictures they were read off.
+    """Measured `figures` by name, the `setting` they hold for, and the generated pictures that they were measured on.
 
-    `curves` are points by name: reliability curves.
+    `curves` are the points of reliability curves, by name.
     """
 
     figures: dict[str, float]
@@ -86,7 +86,7 @@ class Evaluation:
 
 
 def evaluate(weights: Path | str, folder: Path, settings: Settings, device: str | None = None) -> Evaluation:
-    """Measure what `weights` holds, a folder or a hub id, on the captioned pictures of `folder`.
+    """Measure `weights`, a folder or a hub id, on the captioned pictures of `folder`.
 
     Raises:
         ValueError: the weights hold no model or a broken one, or the folder is not usable.
@@ -109,7 +109,7 @@ def evaluate(weights: Path | str, folder: Path, settings: Settings, device: str 
 def measure_pictures(
     pipeline: PicturePipeline, data: CaptionedPictures, folder: Path, settings: Settings
 ) -> Evaluation:
-    """Generate pictures for captions of each side of the split and let the judge look at them."""
+    """Generate pictures for captions of each side of the split and have the judge look at them."""
     trials = Trials(pipeline, data, folder)
     result = Evaluation(figures={}, setting=trials.setting)
     for suffix, members in sides_of(data).items():
@@ -129,7 +129,7 @@ def measure_pictures(
 
 
 def measure_matches(matcher: Matcher, data: CaptionedPictures, settings: Settings) -> Evaluation:
-    """Match pictures of each side of the split with captions; of the held-out pairs the half nobody calibrates on."""
+    """Match pictures of each side with captions; of the held-out pairs, the half that is never calibrated on."""
     result = Evaluation(figures={}, setting={"match_image_size": data.image_size})
     for suffix, members in sides_of(data).items():
         if suffix == "_heldout_pairs":
@@ -163,6 +163,6 @@ def _concept_figures(
 
 
 def _frechet_figures(reference: Features, made: Features, restored: Features, real: Features) -> dict[str, float]:
-    """Distances of equally many pictures from the same reference: other real pictures of the same styles."""
+    """Distances of equal numbers of pictures from the same reference: other real pictures of the same styles."""
     kinds = {"frechet": made, "frechet_reconstruction": restored, "frechet_real": real}
     return {name: frechet_distance(features, reference) for name, features in kinds.items()}

@@ -1,10 +1,10 @@
 """A judge of pictures that owes nothing to our own networks: the features of an ImageNet classifier.
 
 The features are the 1,280 pooled activations of EfficientNet-Lite0. Two figures come from them: which concept a picture
-shows, by its nearest neighbours among real pictures (`ConceptGallery`), and how far two sets of pictures
-lie apart (`frechet_distance`).
+shows, by its nearest neighbours among real pictures (`ConceptGallery`), and how far apart two sets of pictures
+are (`frechet_distance`).
 
-How pictures are compared was chosen on real 64 px pictures of the emoji corpus, each looked up among all others but
+How pictures are compared was chosen on real 64 px pictures of the emoji corpus, each looked up among all others except
 those of its own design (1,652 concepts; top-1 / top-5 over 800 pictures; last column: with noise of 20/255 added):
 
     cosine of the features                                        .31 / .56    .19 / .39
@@ -12,8 +12,8 @@ those of its own design (1,652 concepts; top-1 / top-5 over 800 pictures; last c
     the same on the square roots of the features                  .33 / .60    .20 / .42
     the same, whitened (what `ConceptGallery` does)               .35 / .64    .21 / .43
 
-Square roots tame the few very large activations; the style's mean is what all its pictures share whatever they show;
-whitening keeps the directions with most variance from deciding alone.
+Square roots tame the few very large activations; the style's mean is what all its pictures share, whatever they show;
+whitening stops the directions with the most variance from deciding alone.
 
 Letters: B batch, M gallery pictures, K concepts, D features, S picture side in pixels.
 """
@@ -31,7 +31,7 @@ from torch import Tensor
 
 INPUT_SIZE = 128  # pixels; the network was trained at 224, the pictures judged have 128 or fewer
 SHRINKAGE = 1.0  # added to each variance when whitening, in units of the mean variance
-NEIGHBOURS = 3  # that span the neighbourhood of a picture, as precision and recall see it
+NEIGHBOURS = 3  # that define the neighbourhood of a picture for precision and recall
 LOOKUP_ROWS = 512  # pictures compared at a time: 512 x 14,208 distances take 29 MB
 
 Features = NDArray[np.float32]
@@ -63,7 +63,7 @@ class Judge:
             pixels: (B, 3, S, S) in [-1, 1], any S; scaled to 128 px.
 
         Returns:
-            (B, 1280) float32, none below zero.
+            (B, 1280) float32, none of them below zero.
         """
         pixels = pixels.to(self.device, torch.float32)
         size = (INPUT_SIZE, INPUT_SIZE)
@@ -77,7 +77,7 @@ class Judge:
 class ConceptGallery:
     """Real pictures with known concepts, to look other pictures up in.
 
-    A picture has a concept (what it shows), a style, and a design: styles of one design draw a concept nearly alike.
+    A picture has a concept (what it shows), a style, and a design: styles of one design draw a concept almost alike.
 
     Args:
         features: (M, 1280) of the judge.
@@ -86,7 +86,7 @@ class ConceptGallery:
         designs: the M names of the designs that the styles belong to.
 
     Raises:
-        ValueError: no pictures, or sequences of different lengths.
+        ValueError: there are no pictures, or the sequences have different lengths.
     """
 
     def __init__(self, features: Features, concepts: Names, styles: Names, designs: Names) -> None:
@@ -112,11 +112,11 @@ class ConceptGallery:
     ) -> NDArray[np.float32]:
         """How far pictures are from each concept: the cosine distance to the concept's nearest picture.
 
-        Give `concepts` and `designs` to leave out each picture's own design of its own concept: for a real picture
-        that is itself and its near copies.
+        Pass `concepts` and `designs` to leave out each picture's own design of its own concept: for a real picture,
+        itself and its near copies.
 
         Returns:
-            (B, K) float32 in [0, 2], columns as `self.concepts`; infinite where a concept has no picture left.
+            (B, K) float32 in [0, 2], columns as `self.concepts`; infinite where no picture of a concept is left.
         """
         directions = self._directions(features, styles)
         nearest = np.empty((len(directions), len(self.concepts)), dtype=np.float32)
@@ -134,11 +134,11 @@ class ConceptGallery:
         """The columns of concepts.
 
         Raises:
-            ValueError: a concept that no picture of the gallery shows.
+            ValueError: no picture of the gallery shows one of the concepts.
         """
         missing = sorted(set(concepts) - set(self.concepts.tolist()))
         if missing:
-            raise ValueError(f"the gallery has no picture of {missing[:5]}; it knows {len(self.concepts)} concepts")
+            raise ValueError(f"the gallery has no picture of {missing[:5]}; it has {len(self.concepts)} concepts")
         return np.searchsorted(self.concepts, np.asarray(concepts))
 
     def _directions(self, features: Features, styles: Names) -> Features:
@@ -153,7 +153,7 @@ def right_ranks(distances: NDArray[np.float32], right: NDArray[np.int64]) -> NDA
 
     Args:
         distances: (B, K) of `ConceptGallery.distances`.
-        right: (B,) columns of the right concepts. One that is infinitely far counts as the last.
+        right: (B,) columns of the right concepts. One at infinite distance counts as the last.
     """
     own = np.take_along_axis(distances, right[:, None], axis=1)  # (B, 1)
     ranks = (distances < own).sum(axis=1)
@@ -161,18 +161,18 @@ def right_ranks(distances: NDArray[np.float32], right: NDArray[np.int64]) -> NDA
 
 
 def frechet_distance(first: Features, second: Features) -> float:
-    """The Frechet distance of two sets of features (B, D), seen as Gaussians; lower is more alike.
+    """The Frechet distance of two sets of features (B, D), seen as Gaussians; lower means more alike.
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), the formula of "GANs Trained by a Two Time-Scale Update Rule"
     (arXiv 1706.08500). With centred features A and B, C1 = A'A and C2 = B'B, the trace of the root is the sum of the
-    singular values of AB', which is exact for fewer pictures than features too. It shrinks as the sets grow: compare
-    figures of equal size only.
+    singular values of AB', which is exact even for fewer pictures than features. It shrinks as the sets grow: compare
+    only figures for sets of equal size.
 
     Raises:
-        ValueError: fewer than two pictures on a side.
+        ValueError: fewer than two pictures in a set.
     """
     if min(len(first), len(second)) < 2:
-        raise ValueError(f"a Frechet distance needs two pictures a side: got {len(first)} and {len(second)}")
+        raise ValueError(f"a Frechet distance needs two pictures per set: got {len(first)} and {len(second)}")
     roots, means = [], []
     for features in (first, second):
         exact = features.astype(np.float64)
@@ -188,8 +188,8 @@ def frechet_distance(first: Features, second: Features) -> float:
 def inception_score(probabilities: NDArray[np.floating]) -> float:
     """exp of the mean Kullback-Leibler divergence of p(class | picture) from p(class), of probabilities (B, K).
 
-    From 1, where every picture is told alike, to K: each picture one class for certain, and all classes evenly
-    ("Improved Techniques for Training GANs", arXiv 1606.03498). It grows with B: compare figures of equal size only.
+    From 1, where all pictures get the same probabilities, to K, where each picture has one sure class and all are even
+    ("Improved Techniques for Training GANs", arXiv 1606.03498). It grows with B: compare only sets of equal size.
     """
     exact = probabilities.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -198,16 +198,16 @@ def inception_score(probabilities: NDArray[np.floating]) -> float:
 
 
 def precision_and_recall(real: Features, made: Features) -> tuple[float, float]:
-    """The share of made pictures that lie among real ones, and of real pictures that lie among made ones.
+    """The share of generated pictures that lie among real ones, and of real pictures that lie among generated ones.
 
-    To lie among others is to be within some other's distance to its third nearest of its own kind ("Improved Precision
-    and Recall Metric for Assessing Generative Models", arXiv 1904.06991, k = 3), of features (B, D).
+    A picture lies among others if it is within some other's distance to the third nearest of its set ("Improved
+    Precision and Recall Metric for Assessing Generative Models", arXiv 1904.06991, k = 3), of features (B, D).
 
     Raises:
-        ValueError: fewer than five pictures on a side.
+        ValueError: fewer than five pictures in a set.
     """
     if min(len(real), len(made)) < NEIGHBOURS + 2:
-        raise ValueError(f"precision needs {NEIGHBOURS + 2} pictures a side: got {len(real)} and {len(made)}")
+        raise ValueError(f"precision needs {NEIGHBOURS + 2} pictures per set: got {len(real)} and {len(made)}")
     one, other = (features.astype(np.float64) for features in (real, made))
     across = _squared_distances(one, other)  # (B, B)
     radii = [np.sort(_squared_distances(own, own), axis=1)[:, NEIGHBOURS] for own in (one, other)]  # 0 is itself
@@ -221,7 +221,7 @@ def _squared_distances(one: NDArray[np.float64], other: NDArray[np.float64]) -> 
 
 
 def _whitening(centred: NDArray[np.floating]) -> Features:
-    """The (D, D) matrix that makes all directions of `centred` (M, D) vary alike, but for the shrinkage."""
+    """The (D, D) matrix that makes all directions of `centred` (M, D) vary equally, except for the shrinkage."""
     variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
     scale = 1 / np.sqrt(np.maximum(variances, 0) + SHRINKAGE * max(float(variances.mean()), 1e-12))
     return (directions * scale).astype(np.float32)

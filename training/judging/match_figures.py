@@ -1,6 +1,6 @@
 """How well energies match pictures with captions: retrieval, right caption of ten, AUC, hard cases, calibration.
 
-Everything is read off energies, lower is better; ties count against the model.
+Everything is computed from energies, where lower is better; ties count against the model.
 Letters in shapes: M pictures (and their M captions), P and N matched and mismatched pairs, S picture side in pixels.
 """
 
@@ -15,10 +15,10 @@ from training.data.hard_cases import WRONG_CAPTIONS, sides_swapped
 from training.data.selection import Indices, balanced_order, choose_pictures, kind_of
 from training.judging.weights import Matcher
 
-CHOICES = 10  # captions a picture chooses from, the right one included
+CHOICES = 10  # captions that a picture chooses from, including the right one
 PICTURES_AT_ONCE = 20
 CALIBRATION_BINS = 15
-FEWEST_COMPARED = 20  # a figure of fewer comparisons than this is left out
+FEWEST_COMPARED = 20  # a figure from fewer comparisons than this is left out
 
 Numbers = NDArray[np.floating]
 
@@ -51,7 +51,7 @@ def wrong_choices(count: int, choices: int, seed: int) -> Indices:
 
 
 def match_auc(matched: Numbers, mismatched: Numbers) -> float:
-    """The probability that a matched pair (P,) has less energy than a mismatched one (N,); ties count half."""
+    """The probability that a matched pair (P,) has lower energy than a mismatched one (N,); ties count half."""
     ordered = np.sort(mismatched)
     above = len(ordered) - np.searchsorted(ordered, matched, side="right")
     level = np.searchsorted(ordered, matched, side="right") - np.searchsorted(ordered, matched, side="left")
@@ -59,9 +59,9 @@ def match_auc(matched: Numbers, mismatched: Numbers) -> float:
 
 
 def calibration_error(matched: Numbers, mismatched: Numbers) -> float:
-    """Expected calibration error: how far probabilities lie from the share of pairs that match, in equal bins.
+    """Expected calibration error: how far probabilities are from the share of pairs that match, in equal bins.
 
-    Pairs in a bin count by their number ("On Calibration of Modern Neural Networks", arXiv 1706.04599, Eq. 3).
+    Each bin is weighted by its number of pairs ("On Calibration of Modern Neural Networks", arXiv 1706.04599, Eq. 3).
     """
     probability, truth, bins = _binned(matched, mismatched)
     gaps = np.bincount(bins, weights=probability - truth, minlength=CALIBRATION_BINS)
@@ -76,9 +76,9 @@ def _binned(matched: Numbers, mismatched: Numbers) -> tuple[Numbers, Numbers, In
 
 
 def group_figures(energy: Numbers, rows: Sequence[Row]) -> dict[str, float]:
-    """AUC against captions of other things of the same group in the same style, read off the same (M, M) table.
+    """AUC against captions of other things of the same group in the same style, computed from the same (M, M) table.
 
-    Empty when fewer than 20 such pairs of pictures and captions are among the M `rows`.
+    Empty when the M `rows` have fewer than 20 such pairs of pictures and captions.
     """
     kinds = np.asarray([kind_of(row) for row in rows])
     near = (kinds[:, None] == kinds) & ~np.eye(len(rows), dtype=bool)  # (M, M)
@@ -90,10 +90,10 @@ def group_figures(energy: Numbers, rows: Sequence[Row]) -> dict[str, float]:
 def hard_case_figures(
     matcher: Matcher, data: CaptionedPictures, members: Indices, count: int, seed: int
 ) -> dict[str, float]:
-    """AUC against nearly right captions (`data/hard_cases.py`) and how often the right one beats all of its own.
+    """AUC against nearly right captions (`data/hard_cases.py`) and how often the right one beats them all.
 
     Each kind is measured on up to `count` of the rows `members` that have such captions, and left out when there are
-    fewer than 20 of them. Scenes put two of the rows side by side and are named with the sides swapped.
+    fewer than 20 of them. Scenes show two of the rows side by side, and their wrong captions swap the sides.
     """
     figures: dict[str, float] = {}
     order = balanced_order(data.rows, members, seed).tolist()
@@ -108,7 +108,7 @@ def hard_case_figures(
 
 
 def _scenes(data: CaptionedPictures, order: Sequence[int], count: int, seed: int) -> Iterator[tuple[Batch, list[str]]]:
-    """Pairs of neighbours in the order that share a style and not the label, with the caption of the other side."""
+    """Pairs of neighbours in the order with one style but different labels, and the captions with sides swapped."""
     by_style: dict[str, list[int]] = {}
     for index in order:
         by_style.setdefault(data.rows[index].style, []).append(index)
@@ -136,9 +136,10 @@ def _case_figures(matcher: Matcher, cases: Sequence[tuple[Batch, list[str]]], ki
 def concept_figures(
     matcher: Matcher, data: CaptionedPictures, members: Indices, count: int, seed: int
 ) -> dict[str, float]:
-    """How often one of up to `count` of the rows `members` finds its caption, and its caption it, among all concepts.
+    """How often one of up to `count` of the rows `members` finds its caption among all concepts, and vice versa.
 
-    Every other concept takes part with one picture and its caption, in the styles evenly. Ties count against the model.
+    Every other concept takes part with one picture and its caption, spread evenly over the styles. Ties count against
+    the model.
     """
     asked = choose_pictures(data.rows, members, count, seed)
     own = {data.rows[index].label for index in asked.tolist()}
@@ -153,7 +154,7 @@ def concept_figures(
 
 
 def _recalls(name: str, to_captions: Numbers, to_pictures: Numbers) -> dict[str, float]:
-    """How often the right one, on the diagonal of energies (M, L), is among the first one and five of its row."""
+    """How often the right one, on the diagonal of energies (M, L), is first in its row, and among the first five."""
     figures: dict[str, float] = {}
     for direction, table in (("i2t", to_captions), ("t2i", to_pictures)):
         ranks = (table <= np.diag(table)[:, None]).sum(axis=1) - 1  # (M,)
@@ -182,7 +183,7 @@ def reliability(matched: Numbers, mismatched: Numbers) -> list[dict[str, float]]
 
 
 def one_wrong(table: Numbers, seed: int) -> tuple[Numbers, Numbers]:
-    """The right pairs (M,) of an (M, M) table and one wrong pair a picture (M,): half of all pairs match."""
+    """The right pairs (M,) of an (M, M) table and one wrong pair per picture (M,): half of all pairs match."""
     count = len(table)
     wrong = wrong_choices(count, min(CHOICES, count) - 1, seed)  # as in `matrix_figures`
     return np.diag(table), np.take_along_axis(table, wrong[:, :1], axis=1)[:, 0]

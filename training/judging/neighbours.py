@@ -1,7 +1,7 @@
 """The training pictures nearest to others: by what the judge sees in them, and by their pixels at a low resolution.
 
-By features: the cosine distance of the square roots of the judge's features, less their mean over the training
-pictures. The mean of a style stays in, other than in `ConceptGallery`, because here style counts.
+By features: the cosine distance of the square roots of the judge's features, minus their mean over the training
+pictures. Unlike in `ConceptGallery`, the mean of a style is not subtracted, because here style counts.
 By pixels: the root mean square difference of pictures reduced to 16 x 16, whose values are in [-1, 1].
 Letters in shapes: B pictures, M training pictures, D features, S picture side in pixels.
 """
@@ -25,7 +25,7 @@ Distances = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """For B pictures their nearest training pictures: `rows` (B, 3) of the folder and `distances` (B, 3), ascending."""
+    """The nearest training pictures of B pictures: `rows` (B, 3) of the folder and `distances` (B, 3), ascending."""
 
     rows: Indices
     distances: Distances
@@ -42,7 +42,7 @@ class Found:
 
 
 class TrainingPictures:
-    """The training pictures of a folder, to find the nearest of."""
+    """The training pictures of a folder, in which to find the nearest."""
 
     def __init__(self, data: CaptionedPictures, real: Features) -> None:
         self._rows = data.split.train

@@ -32,7 +32,7 @@ class Sampling(SamplingSettings):
     """How pictures are generated; the picture of row r has the seed `seed` + r, whatever else is generated.
 
     Raises:
-        ValueError: a number out of its range, or an unknown schedule.
+        ValueError: a number is out of its range, or the schedule is unknown.
     """
 
     seed: int = 0
@@ -43,7 +43,7 @@ class Sampling(SamplingSettings):
 
 
 def generate(pipeline: PicturePipeline, prompts: Sequence[str], indices: Indices, how: Sampling) -> Iterator[Tensor]:
-    """Yield pictures (B, 3, S, S) in [-1, 1], one for each prompt and its row, some at a time."""
+    """Yield pictures (B, 3, S, S) in [-1, 1], one for each prompt and its row, a few at a time."""
     for start in range(0, len(prompts), PICTURES_AT_ONCE):
         part = slice(start, start + PICTURES_AT_ONCE)
         made = pipeline(
@@ -64,7 +64,7 @@ def generate(pipeline: PicturePipeline, prompts: Sequence[str], indices: Indices
 def reconstruct(tokenizer: Tokenizer, pixels: Tensor, noise: float = 0.0) -> Tensor:
     """Real pictures (B, 3, S, S) as their tokens keep them: the best that a perfect generator could give.
 
-    `noise` is added to the tokens, in units of their standard deviation, for what an imperfect one could.
+    `noise` is added to the tokens, in units of their standard deviation, to stand for an imperfect one.
     """
     tokens = tokenizer.encode(pixels)  # (B, N, C)
     added = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(0)).to(tokens)
@@ -72,13 +72,13 @@ def reconstruct(tokenizer: Tokenizer, pixels: Tensor, noise: float = 0.0) -> Ten
 
 
 def real_features(judge: Judge, data: CaptionedPictures) -> Iterator[Features]:
-    """Yield the features of all pictures of a folder, in order, some at a time."""
+    """Yield the features of all pictures of a folder, in order, a few at a time."""
     for part in data.in_parts(range(len(data.rows)), PICTURES_AT_ONCE):
         yield judge.features(part.pixels)
 
 
 def features_cache(folder: Path, image_size: int) -> Path:
-    """Where the features of a folder's pictures at a size are kept; another name once a picture changes."""
+    """Where the features of a folder's pictures at a size are cached; the name changes when a picture does."""
     return default_cache_dir() / f"{read_folder(folder).fingerprint()}-{image_size}-judge.npy"
 
 
@@ -87,10 +87,10 @@ class ConceptExam:
 
     Args:
         data: the folder.
-        features: (M, D) of its pictures at the size of the pictures to look up, so that sharpness decides nothing.
+        features: (M, D) of its pictures at the size of the pictures to look up, so that sharpness does not matter.
 
     Raises:
-        ValueError: a picture has no code point, so what it shows has no name that other pictures share.
+        ValueError: a picture has no code point, so its concept cannot be matched with other pictures.
     """
 
     def __init__(self, data: CaptionedPictures, features: Features) -> None:
@@ -112,8 +112,8 @@ class ConceptExam:
     def look_up(self, features: Features, indices: Indices, *, leave_out: bool) -> tuple[Indices, list[str]]:
         """The rank of the right concept, 0 first, and the label of the nearest one, for pictures of rows.
 
-        `leave_out` leaves out the real pictures that show the row's concept in the row's design: for a real picture
-        itself and its near copies, for a generated one what its network may have learnt by heart.
+        `leave_out` leaves out the real pictures that show the row's concept in the row's design: for a real picture,
+        itself and its near copies; for a generated one, what its network may have learnt by heart.
         """
         distances, right = self.distances(features, indices, leave_out=leave_out)
         nearest = [self._labels[column] for column in distances.argmin(axis=1).tolist()]

@@ -1,6 +1,6 @@
-"""What the pixels of a picture tell without a network: the colour behind it, and how many things stand apart.
+"""What the pixels of a picture say without a network: the background colour, and how many separate things there are.
 
-Counting by what hangs together was chosen on real pictures of the emoji corpus, composed as in training (240 of 64 px):
+Counting connected parts was chosen on real pictures of the emoji corpus, composed as in training (240 of 64 px):
 the number is right for .99 of them, and for .97 after the tokenizer. It relies on the gaps of `composing.repeated`.
 
 Letters: B pictures, N pixels, S picture side in pixels; pictures are (B, 3, S, S) in [-1, 1].
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from training.data.captions import BACKGROUNDS
 
-APART = 0.2  # from the background in a channel, of 2: what differs more belongs to something
-SMALLEST = 0.2  # of the largest part's area; what is smaller is no thing of its own
+APART = 0.2  # difference from the background in a channel (range 2) from which a pixel belongs to a thing
+SMALLEST = 0.2  # of the largest part's area; anything smaller does not count as a thing
 
 
 def border(pixels: Tensor) -> Tensor:
@@ -36,15 +36,15 @@ def background_colours(pixels: Tensor) -> list[str]:
 
 
 def on_white(pixels: Tensor) -> Tensor:
-    """The pictures with white wherever they are near the border's median colour."""
+    """The pictures with white wherever their colour is near the border's median colour."""
     return torch.where(_differs(pixels)[:, None], pixels, 1.0)
 
 
 def count_things(pixels: Tensor) -> NDArray[np.int64]:
-    """How many things stand apart on each picture: (B,).
+    """How many separate things each picture shows: (B,).
 
-    A thing hangs together, but for gaps of S/32, differs from the median colour of the border, and is no speck beside
-    the largest one.
+    A thing is connected, except for gaps of S/32, differs from the median colour of the border, and is not a speck next
+    to the largest one.
     """
     numbers = []
     for labels in _parts(pixels):
@@ -78,6 +78,6 @@ def _differs(pixels: Tensor) -> Tensor:
 
 
 def _spread(labels: NDArray[np.int64], mask: NDArray[np.bool_], axis: int) -> NDArray[np.int64]:
-    """Running maxima along an axis, which begin anew behind each pixel of the background."""
+    """Running maxima along an axis, restarted after each background pixel."""
     begins = np.cumsum(~mask, axis=axis) * (labels.shape[-1] ** 2 + 1)
     return (np.maximum.accumulate(labels + begins, axis=axis) - begins) * mask

@@ -45,12 +45,12 @@ _MATCH_ROWS = {
 _FRECHET_ROWS = {"frechet": "generated", "frechet_reconstruction": "reconstruction", "frechet_real": "real"}
 
 GRID_COLUMNS = 20
-FEWEST_PAIRS = 20  # of a point of the drawn reliability curve
+FEWEST_PAIRS = 20  # for each point of the drawn reliability curve
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedPictures:
-    """Generated pictures `pixels` (B, 3, S, S) in [-1, 1] of one subset, and what the judge said of each, if asked."""
+    """Generated pictures `pixels` (B, 3, S, S) in [-1, 1] of one subset, and the judge's verdict on each, if asked."""
 
     suffix: str
     prompts: Sequence[str]
@@ -87,7 +87,7 @@ def markdown(figures: Mapping[str, float], setting: Mapping[str, object]) -> str
 
 
 def save_evidence(judged: JudgedPictures, folder: Path) -> None:
-    """Write what was judged: `grid<suffix>.png`, and `judged<suffix>.csv` with a line a picture in the grid's order."""
+    """Write what was judged: `grid<suffix>.png`, and `judged<suffix>.csv` with a line per picture, in grid order."""
     folder.mkdir(parents=True, exist_ok=True)
     width = min(GRID_COLUMNS, len(judged.prompts))
     picture_grid(to_pil(judged.pixels), width).save(folder / f"grid{judged.suffix}.png")
@@ -101,9 +101,9 @@ def save_evidence(judged: JudgedPictures, folder: Path) -> None:
 
 
 def reliability_chart(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Reliability curves of the sides of the split as SVG: how many pairs match of those given a probability.
+    """Reliability curves of the sides of the split as SVG: how many of the pairs that were given a probability match.
 
-    Neighbouring points are joined until each stands for enough pairs; what is left over joins the last.
+    Neighbouring points are merged until each stands for enough pairs; any remainder joins the last.
     """
     lines = {"as said": [(0.0, 0.0), (1.0, 1.0)]}
     for suffix, words in SUBSETS.items():

@@ -1,13 +1,13 @@
 """Whether pictures show the scenes that were asked for: prompts with a known truth, and a judge that looks at crops.
 
-Scenes are composed of pictures of the folder as in training, so each prompt has a real picture. That and its
-reconstruction are judged by the same rule: the ceiling of each figure. The floor is the same picture judged by the
-truth of another prompt. Real pictures of the judge's own gallery are found because they are in it; the figures
+Scenes are composed of pictures of the folder as in training, so each prompt has a real picture. It and its
+reconstruction are judged by the same rule, which gives the ceiling of each figure. The floor is the generated picture
+judged by the truth of another prompt. Real pictures are found because they are in the judge's own gallery; the figures
 `_other_designs` leave out the row's design, so that only the likeness to other drawings of the concept counts.
 
 Crops are looked up among whole pictures, which is sharp enough: on the exact crops of 66 scenes of the emoji corpus at
-64 px both objects are found in all real ones and in .86 of the reconstructions, and in .47 of the real ones when the
-designs that were drawn are left out.
+64 px both objects are found in all real ones, in .86 of the reconstructions, and in .47 of the real ones when their
+own designs are left out.
 
 Letters: B pictures, W views of each, D features, S picture side in pixels.
 """
@@ -30,7 +30,7 @@ from training.judging.judge import Features, Judge
 from training.judging.picture_figures import ConceptExam, Indices
 from training.judging.pixel_facts import background_colours, count_things, on_white
 
-FOUND = 5  # among this many nearest concepts of a view is found
+FOUND = 5  # an object counts as found among this many nearest concepts of a view
 PLACES = 3  # of views of half the side, in quarters of the side, down and across
 _TOWARDS = {"left of": (0, 1), "right of": (0, -1), "above": (1, 0), "below": (-1, 0)}  # down, across
 
@@ -41,7 +41,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One prompt, its real picture and the truth: the row, and what of the rest was asked for."""
+    """One prompt, its real picture and the truth: the row, and whatever else was asked for."""
 
     picture: Batch
     row: int
@@ -66,9 +66,9 @@ class Sight:
 
 
 def choose_scenes(data: CaptionedPictures, members: Indices, count: int, seed: int) -> dict[str, list[Scene]]:
-    """Up to `count` scenes of each kind from the rows `members`; styles evenly; relations, colours, numbers in turn.
+    """Up to `count` scenes of each kind from the rows `members`: styles evenly; relations, colours and numbers in turn.
 
-    A kind that the rows cannot fill at all is left out.
+    A kind for which the rows offer nothing is left out.
     """
     order = balanced_order(data.rows, members, seed).tolist()
     countable = [index for index in order if plural(data.rows[index].label)]
@@ -91,7 +91,7 @@ def choose_scenes(data: CaptionedPictures, members: Indices, count: int, seed: i
 
 
 def look(judge: Judge, kind: str, pixels: Tensor) -> Sight:
-    """See pictures (B, 3, S, S) in [-1, 1]: whole, in nine overlapping quarters for two objects, both for counts."""
+    """View pictures (B, 3, S, S) in [-1, 1]: whole, in nine overlapping quarters for two objects, both for counts."""
     # the gallery's pictures are on white
     whole = judge.features(on_white(pixels) if kind == "background" else pixels)[:, None]  # (B, 1, D)
     views = {"two_objects": [], "count": [whole]}.get(kind, [whole])
@@ -110,7 +110,7 @@ def verdicts(
     *,
     leave_out: bool = False,
 ) -> dict[str, Flags]:
-    """What is right of the pictures of `scenes` by `truths`, which are the same scenes or others for comparison.
+    """What is right in the pictures of `scenes`, judged by `truths`: the same scenes, or others for comparison.
 
     `leave_out` leaves out the real pictures of the concept in the truth's own design, as `ConceptExam.look_up` does.
     """
@@ -138,9 +138,9 @@ def verdicts(
 def scene_figures(
     exam: ConceptExam, kind: str, scenes: Sequence[Scene], sights: Mapping[str, Sight], seed: int
 ) -> dict[str, float]:
-    """The shares that are right of scenes of a kind, for sights by the suffix of their figures; "" are generated.
+    """The shares of scenes of a kind that are right, by the suffix of their figures; "" is for generated pictures.
 
-    What is generated is judged by the truths of other prompts, too, and by colour, number or relation.
+    Generated pictures are also judged by the truths of other prompts, and separately by colour, number or relation.
     """
     figures: dict[str, float] = {}
     shuffled = [scenes[place] for place in _exchanged(len(scenes), seed)]
@@ -154,7 +154,7 @@ def scene_figures(
             others.pop("relation_where_found", None)
             figures |= _shares(others, "_other_prompts")
             if kind == "two_objects":
-                # only right objects can stand where another prompt said, so it lends its relation alone
+                # only the right objects can be placed as another prompt said, so only its relation is used
                 turned = [replace(own, relation=other.relation) for own, other in zip(scenes, shuffled, strict=True)]
                 placed = {"relation_where_found": verdicts(exam, kind, sight, scenes, turned)["relation_where_found"]}
                 figures |= _shares(placed, "_other_prompts")
@@ -163,7 +163,7 @@ def scene_figures(
 
 
 def _exchanged(count: int, seed: int) -> list[int]:
-    """Places in another order, none at its own: a random cycle through all of them."""
+    """Places in another order, none at its own place: a random cycle through all of them."""
     cycle = np.random.default_rng([seed, count]).permutation(count)
     order = np.empty(count, dtype=np.int64)
     order[cycle] = np.roll(cycle, 1)
@@ -190,7 +190,7 @@ def _shares(right: Mapping[str, Flags], suffix: str) -> dict[str, float]:
 def _found(
     exam: ConceptExam, views: Features, rows: Sequence[int], shown: Sequence[int], leave_out: bool
 ) -> tuple[Flags, Indices]:
-    """Whether some view shows the concept of the rows `shown`, in the style of `rows`, and which does so best."""
+    """Whether some view shows the concept of the rows `shown`, in the style of `rows`, and which view does so best."""
     num_views = views.shape[1]
     ranks, distances = exam.place(
         views.reshape(-1, views.shape[2]), np.repeat(rows, num_views), np.repeat(shown, num_views), leave_out=leave_out
@@ -215,7 +215,7 @@ def _windows(pixels: Tensor) -> Tensor:
 
 
 def _pairs(data: CaptionedPictures, order: Sequence[int]) -> list[tuple[int, int]]:
-    """Neighbours in the order of rows that share a style and not the label."""
+    """Neighbours in the order of rows with the same style but different labels."""
     waiting: dict[str, int] = {}
     pairs = []
     for index in order:

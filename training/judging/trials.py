@@ -1,6 +1,6 @@
 """Pictures on trial: made for rows of a folder under one `Sampling`, and seen by the judge.
 
-Whatever is measured of generated pictures begins here, so that the same rows and seeds give the same pictures in every
+Every measurement of generated pictures begins here, so that the same rows and seeds give the same pictures in every
 command. Letters in shapes: B pictures, M pictures of the folder, D features, S picture side in pixels.
 """
 
@@ -41,10 +41,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSettings(Sampling):
-    """Which pictures are made and how: `prompts` a side of the split, the rows drawn with `seed`.
+    """Which pictures are made and how: `prompts` per side of the split, with rows drawn by `seed`.
 
     Raises:
-        ValueError: a number below what makes sense.
+        ValueError: a number is too small to make sense.
     """
 
     prompts: int = 300
@@ -69,7 +69,7 @@ class Made:
     features: Features
 
     def evidence(self, suffix: str, seed: int) -> JudgedPictures:
-        """The pictures to keep, made with `seed`, of the subset that the suffix of its figures names."""
+        """The pictures to keep, made with `seed`, for the subset that the suffix of its figures names."""
         seeds = (seed + self.indices).tolist()
         return JudgedPictures(suffix=suffix, prompts=self.captions, seeds=seeds, pixels=self.pixels)
 
@@ -103,7 +103,7 @@ class Trials:
 
     @property
     def setting(self) -> dict[str, object]:
-        """What figures of these pictures hold for."""
+        """What the figures of these pictures hold for."""
         return {
             "image_size": self.data.image_size,
             "device": str(self.pipeline.device),
@@ -113,7 +113,7 @@ class Trials:
         }
 
     def choose(self, members: Indices, count: int, seed: int) -> tuple[Indices, Indices]:
-        """Up to `count` rows of a side, styles evenly, and equally many others, to compare with.
+        """Up to `count` rows of a side, styles evenly, and the same number of others to compare with.
 
         Half of a small side stays for the others.
         """
@@ -146,7 +146,7 @@ def sides_of(data: CaptionedPictures) -> dict[str, Indices]:
 
 
 def features_of_all(judge: Judge, data: CaptionedPictures, cache: Path) -> Features:
-    """The features of all pictures of a folder, from the cache or into it."""
+    """The features of all pictures of a folder, read from the cache or written to it."""
     if cache.is_file():
         cached: Features = np.load(cache)
         return cached
@@ -157,7 +157,7 @@ def features_of_all(judge: Judge, data: CaptionedPictures, cache: Path) -> Featu
 
 
 def progress(items: Iterable[Item], title: str, total: int, size: Callable[[Item], int]) -> Iterator[Item]:
-    """Pass items on with a progress bar on standard error that counts `size` of each."""
+    """Pass items through with a progress bar on standard error that counts `size` of each."""
     with tqdm(total=total, desc=title.replace("_", " "), unit="picture", disable=None) as bar:
         for item in items:
             yield item
@@ -168,7 +168,7 @@ def checked_device(name: str | None) -> str:
     """The device to compute on: `name`, or a GPU if there is one.
 
     Raises:
-        ValueError: there is no such device here.
+        ValueError: this machine has no such device.
     """
     found = torch.cuda.is_available()
     allowed = ["cpu", "cuda"] if found else ["cpu"]

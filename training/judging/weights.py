@@ -1,4 +1,4 @@
-"""What a weights folder holds: what makes pictures of prompts, and what tells whether a picture and a caption match.
+"""What a weights folder holds: a generator of pictures from prompts, and matchers of pictures with captions.
 
 Letters in shapes: B pictures to make, M pictures to score, L captions, S picture side in pixels.
 """
@@ -24,7 +24,7 @@ SettingsT = TypeVar("SettingsT", bound=SamplingSettings)
 
 
 class PicturePipeline(Protocol):
-    """What the evaluation asks of a generator."""
+    """What the evaluation needs from a generator."""
 
     image_tokenizer: Tokenizer
 
@@ -48,11 +48,11 @@ class PicturePipeline(Protocol):
         generator: Sequence[torch.Generator],
         output_type: Literal["pt"],
     ) -> JepaTOutput:
-        """Make a picture a prompt, each from a generator of its own: (B, 3, S, S) in [-1, 1]."""
+        """Make one picture per prompt, each from its own random generator: (B, 3, S, S) in [-1, 1]."""
 
 
 class Matcher(Protocol):
-    """What is measured: TI-JEPA's `Scorer` or a peer of it."""
+    """A matcher to measure: TI-JEPA's `Scorer` or a peer of it."""
 
     @property
     def image_size(self) -> int:
@@ -92,11 +92,11 @@ def load_generators(weights: Path, device: str) -> Iterator[PicturePipeline]:
     """Yield the generator that a weights folder holds, if there is one.
 
     Raises:
-        ValueError: its weights are broken, or there are several, whose figures would have the same names.
+        ValueError: its weights are broken, or there are several, whose figures would share names.
     """
     found = _held(weights, GENERATORS)
     if len(found) > 1:
-        raise ValueError(f"{weights} holds {' and '.join(found)}; allowed: one of them, to be measured alone")
+        raise ValueError(f"{weights} holds {' and '.join(found)}; allowed: one of them, since each is measured alone")
     for part in found:
         yield GENERATORS[part](weights, device)
 

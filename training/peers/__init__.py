@@ -1,1 +1,1 @@
-"""Networks of other families and what they are trained on, to compare ours with."""
+"""Networks of other families and what they are trained on, for comparison with ours."""

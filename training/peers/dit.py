@@ -28,7 +28,7 @@ from training.objectives.tokenizer import load_tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class DitConfig(Config):
-    """Sizes of the transformer; by default it has about as many parameters as JEPA-T by default."""
+    """Sizes of the transformer; by default it has about as many parameters as JEPA-T with its defaults."""
 
     num_tokens: int = 64
     channels: int = 48
@@ -39,7 +39,7 @@ class DitConfig(Config):
 
     def __post_init__(self) -> None:
         self._require_positive("num_tokens", "channels", "condition_width", "width", "num_heads", "depth")
-        self._require(self.grid**2 == self.num_tokens, f"num_tokens is {self.num_tokens}, which is no square")
+        self._require(self.grid**2 == self.num_tokens, f"num_tokens is {self.num_tokens}, which is not a square")
         self._require(
             self.width % (2 * self.num_heads) == 0,
             f"width {self.width} must be a multiple of 2 x num_heads ({self.num_heads})",
@@ -61,7 +61,7 @@ class Dit(nn.Module):
 
     def __init__(self, config: DitConfig) -> None:
         super().__init__()
-        from diffusers import PixArtTransformer2DModel  # lazy: seconds to import, and only this network needs it
+        from diffusers import PixArtTransformer2DModel  # lazy: takes seconds to import, and only this network needs it
 
         self.config = config
         self.null_text = nn.Parameter(torch.empty(config.condition_width))
@@ -116,16 +116,16 @@ class Dit(nn.Module):
         return tokens
 
     def drop_text(self, text: TextFeatures, drop: Tensor) -> TextFeatures:
-        """Replace the text (B, T, W) of the pictures where drop (B,) bool is True by the null text."""
+        """Replace the text (B, T, W) of the pictures where drop (B,) bool is True with the null text."""
         return drop_text(text, drop, self.null_text)
 
     def null_features(self, batch_size: int) -> TextFeatures:
-        """Return the learned null text: one token a picture, (B, 1, W)."""
+        """Return the learned null text: one token per picture, (B, 1, W)."""
         return null_features(self.null_text, batch_size)
 
 
 class DitPipeline:
-    """Text to image with the transformer: as much of JEPA-T's pipeline as the evaluation asks for."""
+    """Text to image with the transformer: as much of JEPA-T's pipeline as the evaluation needs."""
 
     def __init__(self, tokenizer: Tokenizer, network: Dit, text_encoder: TextEncoder) -> None:
         self.image_tokenizer = tokenizer.eval().requires_grad_(False)
@@ -169,9 +169,9 @@ class DitPipeline:
         generator: Sequence[torch.Generator],
         output_type: Literal["pil", "pt"] = "pil",
     ) -> JepaTOutput:
-        """Sample a picture a prompt in `num_inference_steps` evaluations, each with and without the prompt.
+        """Sample one picture per prompt in `num_inference_steps` evaluations, each with and without the prompt.
 
-        `denoising_steps` is not used, since no token is denoised apart from the others.
+        `denoising_steps` is not used, since no token is denoised separately.
 
         Raises:
             ValueError: a prompt is empty or too long, a number is out of range, or generators do not match prompts.
@@ -184,12 +184,12 @@ class DitPipeline:
             denoising_steps=denoising_steps,
         )
         if guidance_schedule != "constant":
-            raise ValueError(f"guidance_schedule is {guidance_schedule!r}; allowed: constant, all tokens come at once")
+            raise ValueError(f"guidance_schedule is {guidance_schedule!r}; allowed: constant; all tokens come at once")
         if num_inference_steps < 1:
             raise ValueError(f"num_inference_steps is {num_inference_steps}; allowed: 1 or more")
         check_prompts(prompt)
         if len(generator) != len(prompt):
-            raise ValueError(f"got {len(generator)} generators for {len(prompt)} pictures; pass one a picture")
+            raise ValueError(f"got {len(generator)} generators for {len(prompt)} pictures; pass one per picture")
         config = self.network.config
         values = config.num_tokens * config.channels
         noise = torch.stack([torch.randn(values, generator=one) for one in generator])  # (B, N * C)

@@ -1,4 +1,4 @@
-"""What the diffusion transformer is trained on: flow matching of all tokens of a picture, at one time for all of them.
+"""What the diffusion transformer is trained on: flow matching of all tokens of a picture, at the same time of the flow.
 
 Letters in shapes: B batch, N image tokens, C token channels.
 """
@@ -51,13 +51,13 @@ class DitObjective(ImageTokenObjective[Dit]):
 
     @torch.no_grad()
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
-        """Return the averaged network's loss of all tokens at once over four draws; it is not one of JEPA-T's."""
+        """Return the averaged network's loss of all tokens at once over four draws; it is not a loss of JEPA-T's."""
         tokens, text = self.inputs(batch)
         losses = [_flow_loss(FlowMatching(), self.ema.network, text, tokens, generator) for _ in range(4)]
         return {"joint_denoising_loss": float(torch.stack(losses).mean())}
 
     def finished(self) -> DitPipeline:
-        """Return the averaged network as the sampler that it is for."""
+        """Return the averaged network as a sampler."""
         return DitPipeline(self.tokenizer, self.ema.network, self.text.encoder)
 
     def save(self, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Two encoders side by side, as CLIP and SigLIP have them: what TI-JEPA is measured against.
 
-They have TI-JEPA's own picture encoder, summary head and text head over the same frozen text features; what differs is
-the objective, and that a pair is one inner product.
+They have TI-JEPA's own picture encoder, summary head and text head over the same frozen text features. What differs is
+the objective, and that a pair is scored by one inner product.
 Letters in shapes: M pictures, L captions, N patches, T text tokens, W text width, D width, K features, S picture side.
 """
 
@@ -25,7 +25,7 @@ from jepa_app.models.tokenizer import check_pixels
 
 PICTURES_AT_ONCE = 64
 CAPTIONS_AT_ONCE = 128
-MOST_SCALE = math.log(100)  # of CLIP
+MOST_SCALE = math.log(100)  # CLIP's limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class PeerConfig(TIJepaConfig):
     """TI-JEPA's sizes, and which loss trained the peer: "softmax" (CLIP) or "sigmoid" (SigLIP).
 
     `text_components` is the number of features of both sides; the settings of TI-JEPA's predictor from text and of its
-    energy are not used, but for the calibration.
+    energy are not used, except for the calibration.
     """
 
     loss: Literal["softmax", "sigmoid"] = "softmax"
@@ -45,7 +45,7 @@ class PeerConfig(TIJepaConfig):
 
 
 class DualEncoder(nn.Module):
-    """Pictures and captions as unit vectors; `scale` is the logarithm of what multiplies their inner products."""
+    """Pictures and captions as unit vectors; `scale` is the logarithm of the factor on their inner products."""
 
     def __init__(self, config: PeerConfig) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class DualEncoder(nn.Module):
 
 
 class PeerScorer:
-    """A trained peer with its text encoder and calibration: the same face as TI-JEPA's scorer."""
+    """A trained peer with its text encoder and calibration: the same interface as TI-JEPA's scorer."""
 
     def __init__(self, network: DualEncoder, text_encoder: TextEncoder) -> None:
         self.network = network.eval().requires_grad_(False)
@@ -96,7 +96,7 @@ class PeerScorer:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, device: torch.device | str | None = None) -> "PeerScorer":
-        """Load the part `peer` of a weights folder; `device` is a GPU if there is one unless given.
+        """Load the part `peer` of a weights folder; without `device`, a GPU is used if there is one.
 
         Raises:
             ValueError: the weights are missing, broken or of another kind.

@@ -50,7 +50,7 @@ class PeerObjective(MatchObjective[DualEncoder]):
 
     @torch.no_grad()
     def finished(self) -> PeerScorer:
-        """Return the averaged network, rounded to half precision and calibrated if pictures are held out, to score."""
+        """Return the averaged network as a scorer, in half precision and calibrated if pictures are held out."""
         network = copy.deepcopy(self.ema.network).half().float()
         heldout = self.anchors.heldout
         if len(heldout.captions) > 1:
@@ -68,12 +68,12 @@ class PeerObjective(MatchObjective[DualEncoder]):
 
 
 def softmax_loss(logits: Tensor) -> Tensor:
-    """Return the mean cross entropy of pictures over captions and captions over pictures, logits (B, B)."""
+    """Return the mean cross entropy of pictures over captions and captions over pictures, from logits (B, B)."""
     right = torch.arange(len(logits), device=logits.device)
     return (cross_entropy(logits, right) + cross_entropy(logits.T, right)) / 2
 
 
 def sigmoid_loss(logits: Tensor) -> Tensor:
-    """Return the sum over captions of every pair's own log loss, averaged over pictures, logits (B, B)."""
+    """Return the sum over captions of every pair's own log loss, averaged over pictures, from logits (B, B)."""
     signs = 2 * torch.eye(len(logits), device=logits.device) - 1
     return -logsigmoid(signs * logits).sum(dim=1).mean()

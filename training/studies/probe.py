@@ -193,7 +193,7 @@ def markdown(figures: Mapping[str, float]) -> str:
 
 @telling_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Probe and print; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
+    """Probe and print; exit status: 0 for success, 2 for a user's mistake (reported on one line)."""
     options = weights_parser("studies.probe", __doc__).parse_args(arguments)
     scorers = list(load_matchers(resolve_weights(options.weights), "cpu"))
     if not scorers:

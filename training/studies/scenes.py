@@ -127,7 +127,7 @@ def markdown(figures: Mapping[str, float]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print and keep; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
+    """Measure, print and keep; exit status: 0 for success, 2 for a user's mistake (reported on one line)."""
     defaults = Settings()
     return run_study(study_parser("scenes", __doc__, defaults), defaults, _answer, arguments)
 

@@ -174,7 +174,7 @@ def drawing(axes: Sequence[str], cells: Sequence[Sampling], found: Sequence[Mapp
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; exit status 0 done, 2 a user's mistake (told in one line on standard error)."""
+    """Measure and print; exit status: 0 for success, 2 for a user's mistake (reported on one line)."""
     defaults = Settings()
     parser = study_parser("sweep", __doc__, defaults)
     parser.add_argument("--over", required=True, metavar="AXES", help=f"one or two of {', '.join(AXES)}")

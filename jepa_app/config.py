@@ -30,7 +30,9 @@ class Config:
             whole = isinstance(field.default, float) and type(value) is int
             if type(value) is not type(field.default) and not whole:
                 kind = type(field.default).__name__
-                raise ValueError(f"{cls.__name__}: {field.name} is {value!r}; allowed: a {kind} like {field.default!r}")
+                raise ValueError(
+                    f"{cls.__name__}: {field.name} is {value!r}; allowed: {kind}, such as {field.default!r}"
+                )
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:

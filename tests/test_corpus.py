@@ -167,7 +167,7 @@ def test_drawing_that_is_no_svg_is_named(sources: tuple[list[StyleSource], Packa
 
 @pytest.mark.parametrize("size", [0, 15, 513])
 def test_impossible_size_is_refused(size: int, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"got {size}, allowed 16 to 512"):
+    with pytest.raises(ValueError, match=f"size is {size}; allowed: 16 to 512"):
         build(tmp_path / "out", size)
 
 
@@ -203,7 +203,7 @@ def test_part_by_group(corpus: Path, tmp_path: Path) -> None:
         ({"--styles": "noto,oil"}, "--styles has oil; allowed: "),
         ({"--groups": "nothing"}, "--groups has nothing; allowed: "),
         ({"--data": "."}, "has no captions.jsonl"),
-        ({"--out": "."}, "is there already; give a new folder"),
+        ({"--out": "."}, "already exists; give a new folder"),
     ],
 )
 def test_impossible_part_is_refused(

@@ -135,7 +135,11 @@ def test_mistakes_are_refused(pipeline: DitPipeline) -> None:
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"num_tokens": 60}, "not a square"), ({"width": 30, "num_heads": 4}, "multiple of 2"), ({"depth": 0}, "depth is 0")],
+    [
+        ({"num_tokens": 60}, "not a square"),
+        ({"width": 30, "num_heads": 4}, "multiple of 2"),
+        ({"depth": 0}, "depth is 0"),
+    ],
 )
 def test_sizes_that_do_not_fit_are_refused(values: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -140,7 +140,7 @@ def test_figures_of_an_absent_model_or_of_nameless_concepts_are_absent(
     ("arguments", "message"),
     [
         (["nowhere", "--data", "."], "error: .*nowhere"),
-        (["{weights}", "--data", "nowhere"], "error: no folder nowhere"),
+        (["{weights}", "--data", "nowhere"], "error: there is no folder nowhere"),
         (["{empty}", "--data", "{corpus}"], "holds none of jepa-t, dit, ti-jepa, peer; train one"),
         (["{weights}", "--data", "{corpus}", "--set", "prompts=3"], "prompts is 3; allowed: 10 or more"),
         (["{weights}", "--data", "{corpus}", "--set", "prompts=many"], "prompts is 'many'"),

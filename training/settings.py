@@ -60,7 +60,7 @@ def _parse(key: str, text: str, old: object) -> object:
     if isinstance(old, tuple) and isinstance(value, list):
         value = tuple(value)
     if type(value) is not type(old):
-        raise ValueError(f"setting {key} is {text!r}; allowed: a {type(old).__name__} such as {old!r}")
+        raise ValueError(f"setting {key} is {text!r}; allowed: {type(old).__name__}, such as {old!r}")
     return value
 
 

@@ -32,7 +32,7 @@ from training.data.split import Split, split_rows
 from training.data.whole_files import writing_whole
 
 _COLOURS = tuple(BACKGROUNDS)
-_DRAWS = 8  # uniform draws a batch position; a fixed width keeps positions independent of the batch size
+_DRAWS = 8  # uniform draws per batch position; a fixed width keeps positions independent of the batch size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Batch:
 
 
 class CaptionedPictures:
-    """A folder of captioned pictures, decoded once to uint8 RGBA and composited when a batch is asked for."""
+    """A folder of captioned pictures, decoded once to uint8 RGBA and composited when a batch is requested."""
 
     def __init__(
         self, folder: CaptionedFolder, pixels: NDArray[np.uint8], image_size: int, options: CaptionOptions
@@ -73,15 +73,15 @@ class CaptionedPictures:
     ) -> "CaptionedPictures":
         """Read a folder in either layout and decode its pictures at `image_size`, or find them decoded in the cache.
 
-        The cache is one .npy file a folder, state and size in `cache_dir` (by default `jepa` in the user's cache
-        folder); it is mapped into memory, so a second start is immediate and processes share it.
+        The cache is one .npy file per folder, state and size in `cache_dir` (by default `jepa` in the user's cache
+        folder). It is memory-mapped, so a second start is immediate and processes share it.
 
         Raises:
-            ValueError: an impossible size, a folder without captioned pictures, a missing or broken picture, an
-                emphasis on something that no picture has.
+            ValueError: the size is impossible, the folder has no captioned pictures, a picture is missing or broken,
+                or the emphasis is on something that no picture has.
         """
         if not 8 <= image_size <= 1024 or image_size % 2:
-            raise ValueError(f"image_size is an even number of pixels: got {image_size}, allowed 8 to 1024")
+            raise ValueError(f"image_size is {image_size}; allowed: an even number of pixels from 8 to 1024")
         contents = read_folder(folder)
         path = (cache_dir or default_cache_dir()) / f"{contents.fingerprint()}-{image_size}.npy"
         if not path.is_file():
@@ -91,15 +91,15 @@ class CaptionedPictures:
     def batch(self, step: int, batch_size: int, seed: int, subset: str = "train") -> Batch:
         """The training batch of a step: a pure function of its arguments, so exact resume needs no state.
 
-        Rows follow a permutation drawn from (seed, epoch); what is made of each, and said, from (seed, step, position).
+        Rows follow a permutation drawn from (seed, epoch); composition and caption follow from (seed, step, position).
         `subset` is "train", "heldout_pairs" or "heldout_concepts". Scenes are made of rows of the same subset.
 
         Raises:
-            ValueError: an unknown or empty subset, or a batch size below 1.
+            ValueError: the subset is unknown or empty, or the batch size is below 1.
         """
         members = self._members(subset)
         if batch_size < 1:
-            raise ValueError(f"batch_size is at least 1: got {batch_size}")
+            raise ValueError(f"batch_size is {batch_size}; allowed: 1 or more")
         places = step * batch_size + np.arange(batch_size, dtype=np.int64)
         indices = np.empty(batch_size, dtype=np.int64)
         for epoch in np.unique(places // len(members)):
@@ -111,7 +111,7 @@ class CaptionedPictures:
     def fixed(self, indices: Sequence[int] | NDArray[np.int64], image_size: int | None = None) -> Batch:
         """Rows as they are: white background, canonical caption; for validation and evaluation.
 
-        Another `image_size` than the loaded one is decoded from the files.
+        An `image_size` other than the loaded one is decoded from the files.
         """
         indices = np.asarray(indices, dtype=np.int64)
         if image_size in (None, self.image_size):
@@ -169,7 +169,7 @@ class CaptionedPictures:
 
     def _members(self, subset: str) -> NDArray[np.int64]:
         if subset not in self._drawn:
-            raise ValueError(f"unknown subset {subset!r}, allowed {', '.join(self._drawn)}")
+            raise ValueError(f"subset is {subset!r}; allowed: {', '.join(self._drawn)}")
         if not len(self._drawn[subset]):
             raise ValueError(f"the subset {subset!r} is empty: the folder has only {len(self.rows)} pictures")
         return self._drawn[subset]
@@ -201,7 +201,7 @@ class CaptionedPictures:
         return Batch(pixels=over_colours(picture, colours), captions=captions, indices=torch.from_numpy(indices))
 
     def _partner(self, index: int, draw: float, subset: str) -> int | None:
-        """Another row of the same style and subset and with another label, or None when there is none."""
+        """Another row of the same style and subset with a different label, or None if there is none."""
         candidates = self._by_style[subset, self.rows[index].style]
         start = int(draw * len(candidates))
         for offset in range(len(candidates)):
@@ -247,15 +247,15 @@ def decode(path: Path, size: int) -> NDArray[np.uint8]:
     """Read a picture as uint8 RGBA (4, S, S).
 
     Raises:
-        ValueError: the file is no picture that can be read.
+        ValueError: the file is not a picture that can be read.
     """
     return np.asarray(open_square(path, size)).transpose(2, 0, 1)  # (4, S, S)
 
 
 def _decode_all(paths: Sequence[Path], size: int, target: Path) -> None:
-    """Decode all pictures into one .npy file; the file appears under its name only when it is whole."""
+    """Decode all pictures into one .npy file; the file appears under its name only when it is complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    # written, not mapped: on a full disk a write is an error and a mapped page kills the process
+    # written, not mapped: on a full disk a write fails with an error, but a mapped page kills the process
     with writing_whole(target) as partial, partial.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), 4, size, size)}
         np.lib.format.write_array_header_1_0(file, header)

@@ -1,7 +1,7 @@
-"""What can be said of a picture: a bounded, fixed pool of captions a row, and the words for backgrounds and scenes.
+"""What can be said of a picture: a bounded, fixed pool of captions per row, and the words for backgrounds and scenes.
 
 The first caption of a pool is the canonical one, "red apple, twemoji style". The others drop the style, replace the
-label by keyword and noun ("joyful cat"), list keywords, or change the order. A pool never grows beyond
+label with keyword and noun ("joyful cat"), list keywords, or change the order. A pool never grows beyond
 `POOL_SIZE`, because text features are cached by string.
 """
 
@@ -14,7 +14,7 @@ from jepa_app.styles import style_words
 from training.data.plurals import plural
 
 POOL_SIZE = 8
-STYLED_CAPTIONS = 4  # of the pool, canonical one included; the others are shared by all styles of a concept
+STYLED_CAPTIONS = 4  # of the pool, including the canonical one; the others are shared by all styles of a concept
 
 BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "white": (255, 255, 255),
@@ -37,7 +37,7 @@ RELATIONS = ("left of", "right of", "above", "below")
 
 NUMBERS = ("one", "two", "three")
 
-# Last words of a label that say what kind of sign it is and not what it shows: "cat face" is a cat.
+# Last words of a label that say what kind of sign it is, not what it shows: "cat face" is a cat.
 _GENERIC_NOUNS = frozenset({"face", "button", "symbol", "sign", "mark"})
 _SPOKEN_CONSONANT = re.compile(r"uni(?!n)|one|eu|use")  # "a unicorn", "a one-thirty"
 
@@ -49,11 +49,11 @@ class CaptionOptions:
     Probabilities in [0, 1]: `drops`, a caption from the rest of the pool instead of the canonical one; `backgrounds`,
     a named background colour, said in the caption; `scenes`, a second picture of the same style beside, above or below
     the first; `counts`, one to three of the picture, said in the caption, where the label has a plural.
-    Training pictures whose style, group or subgroup is among `emphasised` come `repeats` times an epoch, others once.
+    Training pictures whose style, group or subgroup is among `emphasised` come `repeats` times per epoch, others once.
 
     Raises:
-        ValueError: a probability outside [0, 1], scenes and counts that together exceed 1, repeats of nothing or an
-            emphasis without.
+        ValueError: a probability is outside [0, 1], scenes and counts together exceed 1, or repeats and emphasised
+            are not set together.
     """
 
     drops: float = 0.5
@@ -67,16 +67,16 @@ class CaptionOptions:
         for name in ("drops", "backgrounds", "scenes", "counts"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name} is a probability: got {value}, allowed 0 to 1")
+                raise ValueError(f"{name} is {value}; allowed: a probability from 0 to 1")
         if self.scenes + self.counts > 1:
             raise ValueError(
-                f"a picture is in a scene or counted, never both: got scenes {self.scenes} and counts {self.counts}, "
-                "allowed together 0 to 1"
+                f"scenes is {self.scenes} and counts is {self.counts}; allowed: 0 to 1 together, since a picture is "
+                "never both in a scene and counted"
             )
         if self.repeats < 1 or (self.repeats > 1) != bool(self.emphasised):
             raise ValueError(
-                f"got repeats {self.repeats} of emphasised {list(self.emphasised)}; allowed: 2 or more of something, "
-                "or 1 of nothing"
+                f"repeats is {self.repeats} and emphasised is {list(self.emphasised)}; allowed: 2 or more with "
+                "something emphasised, or 1 with nothing"
             )
 
 
@@ -94,7 +94,7 @@ class Row:
 
 
 def canonical_caption(row: Row) -> str:
-    """The caption of evaluation and of the training draws that `drops` leaves: "red apple, twemoji style"."""
+    """The caption for evaluation and for the training draws that `drops` leaves: "red apple, twemoji style"."""
     return with_style(row.label, row.style)
 
 
@@ -124,7 +124,7 @@ def scene_caption(first: Row, relation: str, second: Row) -> str:
 
 
 def counted_caption(row: Row, number: int) -> str | None:
-    """The caption of one to three of a row: "two red apples, noto style"; None when its label has no plural."""
+    """The caption of one to three of a row: "two red apples, noto style"; None if its label has no plural."""
     many = plural(row.label)
     if many is None:
         return None
@@ -186,7 +186,7 @@ def _keyword_phrases(row: Row) -> list[str]:
 
 
 def _new_tags(row: Row) -> list[str]:
-    """The keywords that the label does not say already, in an order fixed by the concept."""
+    """The keywords that the label does not already say, in an order fixed by the concept."""
     said = set(re.findall(r"\w+", row.label.lower()))
     new = [tag for tag in row.tags if not set(re.findall(r"\w+", tag.lower())) <= said]
     random.Random(f"{row.hexcode or row.file}|tags").shuffle(new)

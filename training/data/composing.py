@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 WHITE = (255, 255, 255)
 MOST = 3
-"""How often one picture is repeated at most."""
+"""The most times one picture is repeated."""
 
 Picture = NDArray[np.float32]
 
@@ -27,7 +27,7 @@ def premultiplied(rgba: NDArray[np.uint8]) -> Picture:
 
 
 def side_by_side(first: Picture, second: Picture, relation: str) -> Picture:
-    """Two pictures at half their size on one, the first `relation` the second."""
+    """Two pictures at half size in one, the first placed `relation` the second."""
     size = first.shape[-1]
     half, quarter = size // 2, size // 4
     corners = {
@@ -44,10 +44,10 @@ def side_by_side(first: Picture, second: Picture, relation: str) -> Picture:
 
 
 def repeated(picture: Picture, number: int, turned: bool) -> Picture:
-    """One to three of a picture on one, with gaps: itself, a row of two, or one above two.
+    """One to three copies of a picture in one, with gaps: itself, a row of two, or one above two.
 
-    Several are at 7/16 of their size, so that not even pictures that fill their square touch. `turned` makes a column
-    of the row, and two above one of the three.
+    Two or three are at 7/16 of their size, so that even pictures that fill their square do not touch. `turned` puts
+    two in a column, and three as two above one.
     """
     if number == 1:
         return picture

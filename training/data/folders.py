@@ -12,7 +12,7 @@ from training.data.captions import Row
 
 CAPTION_COLUMNS = ("text", "caption")
 _LAYOUTS = (
-    "pictures with a metadata.jsonl beside them, one line a picture such as "
+    "pictures with a metadata.jsonl beside them, one line per picture such as "
     '{"file_name": "0001.png", "text": "a red apple"}, or a corpus made by python -m training.corpus build --out DIR'
 )
 
@@ -37,11 +37,11 @@ def read_folder(folder: Path | str) -> CaptionedFolder:
     """The rows and pictures of a folder in either layout.
 
     Raises:
-        ValueError: no such folder, no pictures or captions in it, a malformed line, or a picture that is missing.
+        ValueError: the folder is missing or has no pictures or captions, a line is malformed, or a picture is missing.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"no folder {folder}; expected {_LAYOUTS}")
+        raise ValueError(f"there is no folder {folder}; expected {_LAYOUTS}")
     if (folder / "captions.jsonl").is_file():
         rows = _corpus_rows(folder / "captions.jsonl")
         paths = tuple(folder / row.file for row in rows)
@@ -56,7 +56,7 @@ def read_folder(folder: Path | str) -> CaptionedFolder:
 
 
 def open_square(path: Path, size: int) -> Image.Image:
-    """A picture as RGBA at `size` x `size` pixels: upright, its central square, reduced with Lanczos.
+    """A picture as RGBA at `size` x `size` pixels: upright, cropped to its central square, reduced with Lanczos.
 
     Raises:
         ValueError: the file is not a picture that Pillow reads, is cut short, or is absurdly large.
@@ -104,13 +104,13 @@ def _imagefolder_rows(folder: Path) -> tuple[tuple[Row, ...], tuple[Path, ...]]:
     from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
     try:
-        # the table is read once, here: a kept cache of it would only grow
+        # the table is read once, here: a lasting cache of it would only grow
         with tempfile.TemporaryDirectory() as cache:
             table = load_dataset("imagefolder", data_dir=str(folder), split="train", cache_dir=cache)
     except (EmptyDatasetError, DatasetNotFoundError, FileNotFoundError) as error:
         raise ValueError(f"{folder} has no captioned pictures; expected {_LAYOUTS}") from error
     except (DatasetGenerationError, ValueError) as error:
-        raise ValueError(f"{folder} is no imagefolder: {error.__cause__ or error}; expected {_LAYOUTS}") from error
+        raise ValueError(f"{folder} is not an imagefolder: {error.__cause__ or error}; expected {_LAYOUTS}") from error
     column = next((name for name in CAPTION_COLUMNS if name in table.column_names), None)
     if column is None or "image" not in table.column_names:
         raise ValueError(

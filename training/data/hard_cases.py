@@ -1,6 +1,6 @@
-"""Captions that are nearly right: another colour, words in another order, words of no meaning, the other side.
+"""Captions that are nearly right: another colour, words in another order, meaningless words, the other side.
 
-Every function is pure: the wrong captions of a row follow from the row and a generator alone.
+Every function is pure: the wrong captions of a row depend only on the row and a generator.
 """
 
 import re
@@ -10,7 +10,7 @@ import numpy as np
 
 from training.data.captions import BACKGROUNDS, RELATIONS, Row, scene_caption, with_style
 
-TRIED = 3  # wrong captions of each kind that a picture is given
+TRIED = 3  # wrong captions of each kind per picture
 OPPOSITE = dict(zip(RELATIONS, ("right of", "left of", "below", "above"), strict=True))
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 
@@ -18,13 +18,13 @@ WrongCaptions = Callable[[Row, np.random.Generator], list[str]]
 
 
 def colour_word(row: Row) -> str | None:
-    """The colour that a label names; None when it names none or several."""
+    """The colour that a label names; None if it names none or several."""
     said = re.findall(rf"\b({'|'.join(BACKGROUNDS)})\b", row.label)
     return said[0] if len(said) == 1 else None
 
 
 def recoloured(row: Row, generator: np.random.Generator) -> list[str]:
-    """The row's caption with its colour word replaced by others; none when its label names no or several colours."""
+    """The row's caption with its colour word replaced by others; none if its label names no colour or several."""
     own = colour_word(row)
     if own is None:
         return []
@@ -34,7 +34,7 @@ def recoloured(row: Row, generator: np.random.Generator) -> list[str]:
 
 
 def shuffled(row: Row, generator: np.random.Generator) -> list[str]:
-    """The row's caption with the words of its label in other orders; none when it has fewer than three words."""
+    """The row's caption with the words of its label in other orders; none if it has fewer than three words."""
     words = row.label.split()
     if len(words) < 3:
         return []
@@ -44,7 +44,7 @@ def shuffled(row: Row, generator: np.random.Generator) -> list[str]:
 
 
 def nonsense(row: Row, generator: np.random.Generator) -> list[str]:
-    """The row's caption with every word of its label replaced by syllables that mean nothing."""
+    """The row's caption with every word of its label replaced by meaningless syllables."""
     return [with_style(re.sub(r"\w+", lambda _: _no_word(generator), row.label), row.style) for _ in range(TRIED)]
 
 

@@ -1,8 +1,8 @@
-"""Plurals of labels, for counting what they name: "cats with tears of joy"; None for what is better left uncounted."""
+"""Plurals of labels, for counting what they name: "cats with tears of joy"; None for what is better not counted."""
 
 import re
 
-MOST_WORDS = 4  # of what is counted; a longer one is a sentence
+MOST_WORDS = 4  # in what is counted; anything longer is a sentence
 
 _IRREGULAR = {
     "man": "men",

@@ -13,7 +13,7 @@ Indices = NDArray[np.int64]
 
 
 def balanced_order(rows: Sequence[Row], indices: Indices, seed: int) -> Indices:
-    """All of `indices` in a random order of which every beginning holds the styles as evenly as there are pictures."""
+    """All of `indices` in a random order whose every beginning has the styles as evenly as the pictures allow."""
     shuffled = np.random.default_rng(seed).permutation(indices)
     seen: Counter[str] = Counter()
     turns = []
@@ -25,7 +25,7 @@ def balanced_order(rows: Sequence[Row], indices: Indices, seed: int) -> Indices:
 
 
 def choose_pictures(rows: Sequence[Row], indices: Indices, count: int, seed: int) -> Indices:
-    """Up to `count` rows with labels that all differ, so that every other caption is wrong; styles evenly."""
+    """Up to `count` rows with labels that all differ, so that every other caption is wrong; styles are even."""
     chosen: dict[str, int] = {}
     for index in balanced_order(rows, indices, seed).tolist():
         chosen.setdefault(rows[index].label, index)
@@ -33,9 +33,9 @@ def choose_pictures(rows: Sequence[Row], indices: Indices, count: int, seed: int
 
 
 def fitting_and_measuring(rows: Sequence[Row], indices: Indices) -> tuple[Indices, Indices]:
-    """Part `indices` into those to calibrate on and those to measure on, about half each; labels never share both.
+    """Split `indices` into those to calibrate on and those to measure on, about half each; no label is in both.
 
-    The half of a row depends on its label alone, so weights calibrated on one machine are measured fairly on another.
+    A row's half depends on its label alone, so weights calibrated on one machine are measured fairly on another.
     """
     first = np.asarray([_coin(rows[index].label) for index in indices.tolist()], dtype=bool)
     return indices[first], indices[~first]
@@ -46,5 +46,5 @@ def _coin(label: str) -> bool:
 
 
 def kind_of(row: Row) -> str:
-    """What near misses have in common: style and group; a row without a group is near to none other."""
+    """What near misses have in common: style and group; a row without a group is near to no other."""
     return f"{row.style}|{row.group}" if row.group else f"none|{row.file}"

@@ -1,7 +1,7 @@
-"""Which pictures are never trained on: whole concepts, and concept-design pairs; fixed by hashes, not by file order.
+"""Which pictures are never trained on: whole concepts, and concept-design pairs; hashes decide, not file order.
 
 A picture's side depends on its code point and design alone, so corpora built on other machines, at other sizes or
-with fewer styles split in the same way.
+with fewer styles are split in the same way.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ HELDOUT_FILES = 0.02  # of pictures that have no code point
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Row indices of the three sides, ascending and disjoint; together they are all rows.
+    """Row indices of the three sides, ascending and disjoint; together they cover all rows.
 
-    `heldout_pairs`: the concept is trained on in at least one other design, this design of it never.
+    `heldout_pairs`: the concept is trained on in at least one other design, but never in this one.
     `heldout_concepts`: the concept is never trained on.
     """
 
@@ -59,7 +59,7 @@ def split_rows(rows: Sequence[Row]) -> Split:
 
 
 def concept_of(hexcode: str) -> str:
-    """One spelling a concept: upper case and without variation selectors ("2764-fe0f" -> "2764")."""
+    """One spelling per concept: upper case, without variation selectors ("2764-fe0f" -> "2764")."""
     return "-".join(part for part in hexcode.upper().split("-") if part != "FE0F")
 
 

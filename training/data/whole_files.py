@@ -1,4 +1,4 @@
-"""Files that are under their name either as they were or whole."""
+"""Files that are replaced only when complete: a name never holds half a file."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def writing_whole(path: Path) -> Iterator[Path]:
-    """Yield a path to write to, whose file takes the place of `path` when the block ends without an error."""
+    """Yield a path to write to; its file replaces `path` when the block ends without an error."""
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         yield partial

@@ -1,7 +1,7 @@
 """Builds the emoji corpus from its public packages (the command is `python -m training.corpus build`).
 
 Eleven open emoji designs, one folder each, as square WebP pictures with alpha, and captions.jsonl with words,
-provenance and licence of every picture. Stopped at any point, the same command goes on where it was.
+provenance and licence of every picture. A build can be stopped at any point; the same command continues it.
 """
 
 import json
@@ -69,14 +69,14 @@ def build(
 ) -> int:
     """Build the corpus of `sources` in `out` and return its number of pictures.
 
-    Pictures that are there already are kept. Archives are kept in `packages` (by default a folder in `out`).
+    Pictures that are already there are kept. Archives are kept in `packages` (by default a folder in `out`).
 
     Raises:
-        ValueError: an impossible size, too few styles joined by code point, another corpus in `out`, npm or a
-            download failing, or a drawing that cannot be rendered.
+        ValueError: the size is impossible, too few styles are joined by code point, `out` holds another corpus, npm or
+            a download fails, or a drawing cannot be rendered.
     """
     if not 16 <= size <= RENDER_SIZE:
-        raise ValueError(f"size is the side of the pictures in pixels: got {size}, allowed 16 to {RENDER_SIZE}")
+        raise ValueError(f"size is {size}; allowed: 16 to {RENDER_SIZE}, the side of the pictures in pixels")
     _check_references(sources)
     _claim_folder(out, size, sources)
     plan = plan_pictures(sources, words, packages or out / "packages")
@@ -91,7 +91,7 @@ def build(
     lines = [picture.line() for picture in plan]
     _write_lines(out / DROPPED, [{**lines[position], "nearer_concepts": rank} for position, rank in wrong.items()])
     kept = [line for position, line in enumerate(lines) if position not in wrong]
-    _write_lines(out / CAPTIONS, kept)  # last: it says that the corpus is whole
+    _write_lines(out / CAPTIONS, kept)  # last: its presence says that the corpus is complete
     return len(kept)
 
 
@@ -138,7 +138,7 @@ def _check_references(sources: Sequence[StyleSource]) -> None:
 
 
 def _claim_folder(out: Path, size: int, sources: Sequence[StyleSource]) -> None:
-    """Note what is built here, so that pictures of two sizes or package versions are never mixed."""
+    """Record what is built here, so that pictures of different sizes or package versions are never mixed."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the corpus")
     out.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def _render(pictures: Sequence[PlannedPicture], out: Path, size: int) -> None:
 
 
 def _wrong_joins(plan: Sequence[PlannedPicture], out: Path, size: int) -> dict[int, int]:
-    # brings torch and the judge's weights, which the rendering processes must not load
+    # imports torch and the judge's weights, which the rendering processes must not load
     from training.drawings.concept_check import JoinedPicture, wrong_joins
 
     return wrong_joins(

@@ -1,9 +1,9 @@
 """Finds pictures that were joined to a concept by name and show something else ("wave": of the hand, or of the sea).
 
 Each is looked up among all pictures by the judge's features, its own concept represented only by pictures that were
-joined by code point. A picture that is nearer to a quarter of all other concepts than to its own is taken for wrong.
-On the whole corpus this drops about 90 of 6,000: the plain mistakes, a sixth of them, and right pictures that are drawn
-so unlike the others that the judge does not know them either. `dropped.jsonl` lists them.
+joined by code point. A picture that is nearer to a quarter of all other concepts than to its own is considered wrong.
+On the whole corpus this drops about 90 of 6,000: the plain mistakes, a sixth of them, and right pictures that are
+drawn so differently from the others that the judge does not recognise them either. `dropped.jsonl` lists them.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from training.data.composing import on_white
 from training.drawings.concepts import NEEDED_REFERENCES
 from training.judging.judge import ConceptGallery, Features, Judge, right_ranks
 
-WRONG_FROM = 0.25  # of all concepts nearer than the own one
+WRONG_FROM = 0.25  # share of all concepts that are nearer than its own
 _PICTURES = 64  # judged at a time
 
 
@@ -34,7 +34,7 @@ class JoinedPicture:
 
 
 def wrong_joins(pictures: Sequence[JoinedPicture], size: int) -> dict[int, int]:
-    """The pictures whose name join is wrong: their position, and how many concepts are nearer than the own one.
+    """The pictures whose name join is wrong: their index, and how many concepts are nearer than their own.
 
     A concept with fewer than `NEEDED_REFERENCES` pictures joined by code point cannot be checked: its pictures are
     kept. `size` is the pictures' side.

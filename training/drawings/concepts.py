@@ -18,7 +18,7 @@ NEEDED_REFERENCES = 3
 
 _COMPONENTS = "component"
 _SKIPPED_SUBGROUPS = frozenset({"country-flag", "subdivision-flag"})
-# Drawn as a revolver before 2016: the sets that are joined by name still show one under the toy's name.
+# Drawn as a revolver before 2016: the sets joined by name still show one under the toy's name.
 _CHANGED_MEANING = frozenset({"1F52B"})
 _SHORTCODES = ("cldr", "emojibase", "joypixels", "github", "iamcal", "emojibase-legacy")
 
@@ -69,7 +69,7 @@ def read_concepts(files: Mapping[str, bytes]) -> list[Concept]:
 def with_package_names(concepts: Iterable[Concept], keyed: Sequence[Mapping[str, Sequence[str]]]) -> list[Concept]:
     """The concepts, each also known under the names that code-point-keyed packages give its drawing.
 
-    `keyed` maps concept code points to names, one mapping a package.
+    `keyed` maps concept code points to names, one mapping per package.
     """
     result = []
     for concept in concepts:
@@ -90,7 +90,7 @@ def join_by_name(concepts: Sequence[Concept], drawings: Mapping[str, Hashable]) 
     """Concept hexcode -> drawing, for a package that only names its drawings.
 
     `drawings` maps names to what is drawn. A numbered drawing ("guard-1" beside "guard-2") also answers to its name
-    without the number 1. Each drawing is given once, to the concept that has its name earliest among its names.
+    without the number 1. Each drawing is used once, for the concept that lists its name earliest.
     """
     exact: dict[str, str] = {}
     numbered: dict[str, str] = {}

@@ -21,7 +21,7 @@ _SVG = (
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """One picture as its package ships it: a whole SVG document or an encoded picture; `mirrored` left to right."""
+    """One picture as its package ships it: a whole SVG document or an encoded picture; flipped if `mirrored`."""
 
     data: bytes
     is_svg: bool
@@ -58,7 +58,7 @@ def render(drawing: Drawing, size: int) -> Image.Image:
 
 
 def render_to(drawing: Drawing, size: int, path: Path) -> None:
-    """Render to a lossless WebP file that appears under its name only when it is whole.
+    """Render to a lossless WebP file that appears under its name only when it is complete.
 
     Raises:
         ValueError: the drawing cannot be read; the message names the file.

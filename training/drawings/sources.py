@@ -27,7 +27,7 @@ class Package:
 
     @property
     def spec(self) -> str:
-        """The package as npm is asked for it: "openmoji@17.0.0"."""
+        """The package as npm names it: "openmoji@17.0.0"."""
         return f"{self.name}@{self.version}"
 
     @property
@@ -40,7 +40,7 @@ class Package:
 class Artwork:
     """The drawings of a package by name, and for code-point-keyed packages the names of each concept's drawing.
 
-    The first name of a concept is its drawing, the others are further names that the package has for it.
+    The first name of a concept is its drawing, the others are further names for it.
     """
 
     drawings: Mapping[str, Drawing]
@@ -51,7 +51,7 @@ class Artwork:
 class StyleSource:
     """Where the drawings of a style come from; `wanted` selects the files of the archive that `read` understands.
 
-    `by_code`: the package says which code points its drawings have; else they are joined by name.
+    `by_code`: the package says which code points its drawings have; otherwise they are joined by name.
     """
 
     style: str
@@ -62,7 +62,7 @@ class StyleSource:
 
 
 def fetch(package: Package, folder: Path) -> Path:
-    """The verified archive of a package in `folder`, downloaded by `npm pack` unless it is there already.
+    """The verified archive of a package in `folder`, downloaded by `npm pack` unless it is already there.
 
     Raises:
         ValueError: npm is missing, the download failed, or the archive is not the pinned one.
@@ -136,7 +136,7 @@ def read_iconify(files: Mapping[str, bytes]) -> Artwork:
 
 
 def read_files(files: Mapping[str, bytes]) -> Artwork:
-    """A package with one file a drawing, named by its code points ("color/svg/1F34E.svg")."""
+    """A package with one file per drawing, named by its code points ("color/svg/1F34E.svg")."""
     drawings = {path: Drawing(data=data, is_svg=path.endswith(".svg")) for path, data in files.items()}
     return Artwork(drawings=drawings, keys={concept_of(Path(path).stem): (path,) for path in files})
 
@@ -148,7 +148,7 @@ def iconify(style: str, package: Package, *, by_code: bool) -> StyleSource:
 
 
 def files_by_code(style: str, package: Package, folder: str, suffix: str) -> StyleSource:
-    """A style whose package has one file a drawing in `folder`, named by its code points."""
+    """A style whose package has one file per drawing in `folder`, named by its code points."""
 
     def wanted(path: str) -> bool:
         return path.startswith(folder) and path.endswith(suffix)
@@ -270,4 +270,4 @@ SOURCES = (
         by_code=False,
     ),
 )
-"""One source a style, those joined by code point first."""
+"""One source per style, those joined by code point first."""

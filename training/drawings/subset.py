@@ -1,4 +1,4 @@
-"""A part of a corpus as a folder of its own: some styles, some groups; pictures are linked where that is possible."""
+"""A part of a corpus as a folder of its own: some styles, some groups; pictures are linked where possible."""
 
 import json
 import os
@@ -12,19 +12,19 @@ ATTRIBUTION = "ATTRIBUTION.txt"
 
 
 def select(data: Path, out: Path, *, styles: Collection[str] = (), groups: Collection[str] = ()) -> int:
-    """Put the pictures of some styles and groups (none named: of all) into a new folder; return how many.
+    """Put the pictures of some styles and groups (all if none are named) into a new folder; return how many.
 
     Raises:
-        ValueError: `data` is no corpus, `out` is there already, or a style or group is not in the corpus.
+        ValueError: `data` is not a corpus, `out` already exists, or a style or group is not in the corpus.
     """
     captions = data / "captions.jsonl"
     if not captions.is_file():
         raise ValueError(
-            f"{data} is no corpus: it has no captions.jsonl; make one with python -m training.corpus build"
+            f"{data} is not a corpus: it has no captions.jsonl; make one with python -m training.corpus build"
         )
     if out.exists():
-        raise ValueError(f"{out} is there already; give a new folder")
-    rows = read_folder(data).rows  # every line is sound, and its picture there
+        raise ValueError(f"{out} already exists; give a new folder")
+    rows = read_folder(data).rows  # every line is sound, and its picture exists
     lines = [line for line in captions.read_text(encoding="utf-8").splitlines() if line.strip()]
     _check("styles", styles, {row.style for row in rows})
     _check("groups", groups, {row.group for row in rows})

@@ -1,1 +1,1 @@
-"""What our own networks are trained on, with the moving average, kept text features and calibration."""
+"""What our own networks are trained on, with the moving average, cached text features and calibration."""

@@ -1,7 +1,7 @@
-"""From energies to a probability: what pairs are compared with, and logistic regressions on the energy's terms.
+"""From energies to a probability: the references that pairs are compared with, and logistic regressions on the terms.
 
-The weights of the terms are fitted to tell right captions from near misses and random ones alike; scale and offset
-then answer one question: this caption or a random one?
+The weights of the terms are fitted to tell right captions from both near misses and random ones; scale and offset then
+answer one question: this caption or a random one?
 
 Letters in shapes: P matched pairs, M mismatched pairs, G pictures of a group, R references, E terms of an energy.
 """
@@ -29,17 +29,17 @@ from training.data.batches import Batch, CaptionedPictures
 from training.data.selection import balanced_order, choose_pictures, fitting_and_measuring, kind_of
 from training.objectives.text_cache import TextCache
 
-GROUP = 16  # pictures compared with one another's captions: the number of pairs grows with it
-NUM_QUANTILES = 101  # of the energies of right and of wrong pairs: one a percent
+GROUP = 16  # pictures compared with one another's captions: the number of pairs per picture grows with it
+NUM_QUANTILES = 101  # of the energies of right and of wrong pairs: one per percent
 RIDGE = 1e-3  # on the coefficients of standardised terms, for terms that separate perfectly
 
 
 @dataclass(frozen=True, kw_only=True)
 class Anchors:
-    """What weights are compared with and calibrated on before they are written.
+    """The pictures that weights use as references and are calibrated on before they are written.
 
-    `heldout` are pictures that are never trained on, in random order, and `kinds` what near misses among them have in
-    common; `references` are None where pairs are to be compared with nothing.
+    `heldout` are pictures never trained on, in random order, and `kinds` what near misses among them have in common;
+    `references` is None if pairs are not compared with anything.
     """
 
     heldout: Batch
@@ -48,7 +48,7 @@ class Anchors:
 
     @classmethod
     def of(cls, data: CaptionedPictures, pictures: int, references: int, seed: int) -> "Anchors":
-        """Take up to so many held-out pairs, of the half that is not measured, and so many training pictures."""
+        """Take up to this many held-out pairs, of the half that is not measured, and this many training pictures."""
         fitting, _ = fitting_and_measuring(data.rows, data.split.heldout_pairs)
         heldout = balanced_order(data.rows, fitting, seed)[:pictures]
         chosen = choose_pictures(data.rows, data.split.train, references, seed)
@@ -59,13 +59,13 @@ class Anchors:
         )
 
     def by_kind(self) -> Tensor:
-        """Return an order (B,) of the held-out pictures in which those of a kind are neighbours."""
+        """Return an order (B,) of the held-out pictures in which those of the same kind are neighbours."""
         return torch.tensor(sorted(range(len(self.kinds)), key=lambda place: self.kinds[place]))
 
 
 @torch.no_grad()
 def finish(network: TIJepa, text: TextCache, anchors: Anchors) -> TIJepa:
-    """Return a copy of a trained network, rounded to half precision, with its references and calibrated."""
+    """Return a calibrated copy of a trained network, rounded to half precision, with its references."""
     device = network.null_text.device
     network = copy.deepcopy(network).half().float().eval().requires_grad_(False)
 
@@ -89,7 +89,7 @@ def finish(network: TIJepa, text: TextCache, anchors: Anchors) -> TIJepa:
 def choose_references(network: TIJepa, pixels: Tensor, text: TextFeatures) -> TIJepa:
     """Return a copy of the network that compares every pair with these pictures (R, 3, S, S) and their R captions."""
     chosen = TIJepa(replace(network.config, num_references=len(pixels))).to(pixels.device)
-    chosen.load_state_dict(network.state_dict(), strict=False)  # all but the references, which are filled here
+    chosen.load_state_dict(network.state_dict(), strict=False)  # all but the references, which are filled in here
     captions = [caption_features(network, text.rows(block)) for block in blocks(len(text), CAPTIONS_AT_ONCE)]
     pictures = [picture_features(network, pixels[block]) for block in blocks(len(pixels), PICTURES_AT_ONCE)]
     sentences = torch.cat([torch.stack(each.sentences, dim=1) for each in pictures])  # (R, views, K)
@@ -103,7 +103,7 @@ def choose_references(network: TIJepa, pixels: Tensor, text: TextFeatures) -> TI
 
 
 def without_references(network: TIJepa) -> TIJepa:
-    """Return a copy of the network that compares pairs with nothing; the terms of its energy need new weights."""
+    """Return a copy of the network without references; the terms of its energy need new weights."""
     plain = replace(network.config, num_references=0, energy_weights=(1.0, 1.0, 1.0))
     bare = TIJepa(plain)
     bare.load_state_dict({name: value for name, value in network.state_dict().items() if "references." not in name})
@@ -117,7 +117,7 @@ def grouped_energies(network: TIJepa, pixels: Tensor, text: TextFeatures, order:
     Args:
         pixels: (B, 3, S, S) on the network's device.
         text: features of their captions, on the same device.
-        order: (B,) long, a random order; groups of up to 16 are cut from it, a smaller last one is left out.
+        order: (B,) long, a random order; groups of up to 16 are cut from it; a smaller last one is left out.
     """
     size = min(GROUP, len(order))
     groups = []
@@ -131,7 +131,7 @@ def calibrate(config: TIJepaConfig, energies: Tensor, near: Tensor | None = None
     """Return the config with weights, scale and offset fitted to energies.
 
     Args:
-        config: of the network that the energies are of.
+        config: settings of the network that gave the energies.
         energies: (groups, G, G, E) of pictures with the captions of random groups, right pairs on the diagonal.
         near: (P, E) of wrong pairs that are near misses; together they count as much as the random wrong pairs.
     """

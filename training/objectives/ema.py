@@ -1,4 +1,4 @@
-"""Exponential moving average of a network: the target encoder of the loss and the weights that are shipped."""
+"""Exponential moving average of a network: the target encoder of the loss and the weights that are published."""
 
 import copy
 from typing import Generic, TypeVar
@@ -28,12 +28,12 @@ class Ema(nn.Module, Generic[NetworkT]):
         self.decay = decay
 
     def decay_at(self, step: int) -> float:
-        """Return the decay of a step counted from 0."""
+        """Return the decay at a step, counted from 0."""
         return min(self.decay, (1 + step) / (10 + step))
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Follow the network by one step.
+        """Move the average towards the network by one step.
 
         Raises:
             RuntimeError: the network has other parameters.
@@ -43,6 +43,6 @@ class Ema(nn.Module, Generic[NetworkT]):
         torch._foreach_lerp_(average, current, 1 - self.decay_at(step))
 
     def train(self, mode: bool = True) -> "Ema[NetworkT]":
-        """Stay in evaluation mode whatever is asked for."""
+        """Stay in evaluation mode whatever the argument."""
         del mode
         return super().train(False)

@@ -1,6 +1,6 @@
 """What objectives on a tokenizer's tokens share: the frozen tokenizer, text features, null texts and previews.
 
-Letters in shapes: B batch, P image tokens with those of the plan, C token channels, T text tokens, W text width.
+Letters in shapes: B batch, P image tokens including those of the plan, C token channels, T text tokens, W text width.
 """
 
 import torch
@@ -34,7 +34,7 @@ PREVIEW_PROMPTS = (
 class ImageTokenObjective(Objective[NetworkT]):
     """A network to train on the tokens that a frozen tokenizer makes of pictures, with the text of their captions.
 
-    `num_places` of the tokens are used: those of the plan, which stand last, only if the network makes a plan.
+    `num_places` of the tokens are used: those of the plan, which come last, only if the network makes a plan.
     """
 
     def __init__(
@@ -58,6 +58,6 @@ class ImageTokenObjective(Objective[NetworkT]):
 
 
 def drop_texts(text: TextFeatures, null_text: Tensor, share: float, generator: torch.Generator) -> TextFeatures:
-    """Replace texts (B, T, W), each with probability `share`, by the null text (W,)."""
+    """Replace texts (B, T, W), each with probability `share`, with the null text (W,)."""
     drop = torch.rand(len(text), generator=generator, device=generator.device) < share
     return drop_text(text, drop.to(text.tokens.device), null_text)

@@ -2,7 +2,7 @@
 
 paper word -> code: L_d `denoising_loss`, L_p `prediction_loss`, f-bar `target_encoder` (the context encoder of the
 moving average), tau `ema_decay`.
-Letters in shapes: B batch, N image tokens, T with those of the plan, M asked tokens, C token channels, D width.
+Letters in shapes: B batch, N image tokens, T including those of the plan, M asked tokens, C token channels, D width.
 """
 
 import copy
@@ -42,7 +42,7 @@ class Asked(NamedTuple):
     positions: Tensor
 
     def parted(self, num_tokens: int) -> tuple["Asked", "Asked"]:
-        """Return what belongs to the picture, of `num_tokens`, and what belongs to the plan, which was asked first."""
+        """Return the part for the picture, of `num_tokens`, and the part for the plan, which was asked first."""
         planned = int((self.positions[0] >= num_tokens).sum())
         return Asked(*(part[:, planned:] for part in self)), Asked(*(part[:, :planned] for part in self))
 
@@ -53,7 +53,7 @@ def take(tokens: Tensor, positions: Tensor) -> Tensor:
 
 
 def random_orders(batch_size: int, num_tokens: int, generator: torch.Generator) -> Tensor:
-    """Draw one generation order a picture from one generator: (B, N) long."""
+    """Draw one generation order per picture from one generator: (B, N) long."""
     return torch.rand(batch_size, num_tokens, generator=generator, device=generator.device).argsort(dim=1)
 
 
@@ -65,10 +65,10 @@ def ask_all_blocks(
     plan: Sequence[int],
     context_noise: float = 0.0,
 ) -> Asked:
-    """Cached backbone: reveal and ask all tokens (B, T, C) under random orders and random block boundaries.
+    """Cached backbone: reveal and ask for all tokens (B, T, C) under random orders and random block boundaries.
 
-    Levels of `plan` come first; an empty one leaves the plan out. The context sees the tokens with noise of a strength
-    drawn for each picture, up to `context_noise` of their standard deviation: when sampling, they are not perfect.
+    Levels of `plan` come first; an empty `plan` leaves the plan out. The context sees the tokens with noise of a
+    strength drawn for each picture, up to `context_noise` standard deviations, as sampled tokens are not perfect.
     """
     order, blocks = random_orders_and_blocks(len(tokens), network.config.num_tokens, plan, generator)
     clean = take(tokens, order)
@@ -89,7 +89,7 @@ def ask_masked(
     num_masked: int,
     num_asked: int | None = None,
 ) -> Asked:
-    """Bidirectional backbone: reveal all but `num_masked` tokens, ask for `num_asked` of these (None: for all).
+    """Bidirectional backbone: reveal all but `num_masked` tokens and ask for `num_asked` of these (None: all).
 
     The tokens of a plan are revealed too.
     """
@@ -107,7 +107,7 @@ def ask_masked(
 def ask(
     network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator, context_noise: float = 0.0
 ) -> Asked:
-    """Reveal and ask what the network's backbone is trained on; tokens (B, N, C) alone leave the plan out."""
+    """Reveal and ask for what the backbone is trained on; with tokens (B, N, C) alone there is no plan."""
     num_tokens = network.config.num_tokens
     if network.config.backbone == "cached":
         plan = network.config.plan if tokens.shape[1] > num_tokens else ()
@@ -119,7 +119,7 @@ def ask(
 
 
 def denoising_loss(process: Denoising, network: JepaT, asked: Asked, generator: torch.Generator, draws: int) -> Tensor:
-    """Return the losses (draws, B, M) of asked tokens, noise and time drawn so often for each."""
+    """Return the losses (draws, B, M) of asked tokens, noise and time drawn `draws` times for each."""
     condition, clean = (tensor.flatten(0, 1).repeat(draws, 1) for tensor in (asked.condition, asked.clean))
     return process.loss(network.denoiser, condition, clean, generator).view(draws, *asked.positions.shape)
 
@@ -129,7 +129,7 @@ def losses_when_revealed(
 ) -> dict[float, float]:
     """Return the mean denoising loss of a picture's tokens at each revealed fraction, all others asked at once.
 
-    Of tokens (B, T, C) those of the plan are revealed at every fraction.
+    Tokens of the plan, if present in (B, T, C), are revealed at every fraction.
     """
     num_tokens, losses = network.config.num_tokens, {}
     for fraction in REVEALED_FRACTIONS:
@@ -139,10 +139,10 @@ def losses_when_revealed(
 
 
 def check_times(mean: float, std: float) -> None:
-    """Refuse a distribution of times that is none.
+    """Refuse an impossible distribution of times.
 
     Raises:
-        ValueError: the mean is no number, or the standard deviation below zero or none.
+        ValueError: the mean is not a number, or the standard deviation is below zero or not a number.
     """
     if not (math.isfinite(mean) and 0 <= std < math.inf):
         raise ValueError(f"loss.time_mean, time_std are {mean}, {std}; allowed: numbers, std >= 0")
@@ -153,14 +153,14 @@ class JepaTLoss:
     """Weights and shares of the JEPA-T objective.
 
     `text_drop` is the probability of the null text, `denoising_draws` how often each token's noise and time are drawn
-    per picture, `prediction_weight` the weight of L_p beside L_d: 1 in the published code, whose smooth L1 with beta 2
-    counts a quarter of a small squared error; 16 is what trained best here. The last three are the flow's
-    (`FlowMatching`): at which times it is learnt, and how much late times count; with a `min_denominator` of 1 the
+    per picture, `prediction_weight` the weight of L_p relative to L_d: 1 in the published code, whose smooth L1 with
+    beta 2 counts a quarter of a small squared error; 16 trained best here. The last three are the flow's
+    (`FlowMatching`): the times at which it is learnt, and how much late times count; with a `min_denominator` of 1 the
     error is that of the clean token instead of the velocity.
 
-    Where the network makes a plan, the denoising loss of its few tokens is a mean of its own, with `plan_weight` and
-    `plan_draws`; a share of the batches `without_plan` teaches to redo a part. `context_noise` is the greatest strength
-    of the noise on the tokens that the context sees, in standard deviations.
+    Where the network makes a plan, its few tokens have their own mean denoising loss, with `plan_weight` and
+    `plan_draws`; a share `without_plan` of the batches teaches it to redo a part. `context_noise` is the greatest
+    strength of the noise on the tokens that the context sees, in standard deviations.
     """
 
     prediction_weight: float = 16.0
@@ -180,7 +180,7 @@ class JepaTLoss:
         require_at_least(self, least, "loss.")
         check_times(self.time_mean, self.time_std)
         if not 0 < self.min_denominator <= 1:
-            raise ValueError(f"loss.min_denominator is {self.min_denominator}; allowed: above 0, to 1")
+            raise ValueError(f"loss.min_denominator is {self.min_denominator}; allowed: above 0, up to 1")
 
     def denoising(self, name: str) -> Denoising:
         """Return the denoising process that a network's config names, with these settings if it is the flow."""
@@ -210,7 +210,7 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
         self.settings = loss
         self.in_bfloat16 = in_bfloat16
         self.denoising = loss.denoising(network.config.denoising)
-        self.measured_denoising = make_denoising(network.config.denoising)  # the same for all settings of the loss
+        self.measured_denoising = make_denoising(network.config.denoising)  # the same for all loss settings
 
     @property
     def target_encoder(self) -> ContextEncoder:
@@ -251,7 +251,7 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
         }
 
     def _planned(self, tokens: Tensor, generator: torch.Generator) -> Tensor:
-        """Cut the plan off the tokens (B, T, C) of some batches."""
+        """Drop the plan from the tokens (B, T, C) of some batches."""
         if not self.network.config.plan:
             return tokens
         left_out = float(torch.rand((), generator=generator, device=generator.device)) < self.settings.without_plan
@@ -270,7 +270,7 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Return the averaged network's denoising loss at fixed revealed fractions, their mean under "denoising_loss".
 
-        At each fraction some tokens are revealed in one block and all others asked at once, whichever the backbone.
+        At each fraction some tokens are revealed in one block and all others asked at once, whatever the backbone.
         """
         tokens, text = self.inputs(batch)
         losses = losses_when_revealed(self.measured_denoising, self.ema.network, text, tokens, generator)
@@ -279,7 +279,7 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
         return figures
 
     def finished(self) -> JepaTPipeline:
-        """Return the averaged network as the sampler that it is for."""
+        """Return the averaged network as a sampler."""
         return JepaTPipeline(self.tokenizer, self.ema.network, self.text.encoder)
 
     def save(self, folder: Path) -> None:

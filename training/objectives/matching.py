@@ -16,7 +16,7 @@ from training.objectives.text_cache import TextCache
 
 
 class MatchObjective(Objective[NetworkT]):
-    """A network to train on pairs; `anchors` are the pictures that its weights are calibrated on in the end."""
+    """A network to train on pairs; `anchors` are the pictures that its weights are finally calibrated on."""
 
     def __init__(self, network: NetworkT, text: TextCache, anchors: Anchors, *, ema_decay: float) -> None:
         super().__init__(network, ema_decay)
@@ -35,20 +35,20 @@ def collapse_figures(name: str, features: Tensor) -> dict[str, float]:
 
 
 def jitter(pixels: Tensor, amount: float, generator: torch.Generator) -> Tensor:
-    """Shift and scale pictures (B, 3, S, S) by up to `amount` of their side; what comes in repeats the border."""
+    """Shift and scale pictures (B, 3, S, S) by up to `amount` of their side; what enters repeats the border."""
     if amount == 0:
         return pixels
     draws = 2 * torch.rand(len(pixels), 3, generator=generator, device=generator.device).to(pixels.device) - 1
     scale = torch.exp(amount * draws[:, 0])
     matrix = pixels.new_zeros(len(pixels), 2, 3)
     matrix[:, 0, 0] = matrix[:, 1, 1] = scale
-    matrix[:, :, 2] = 2 * amount * draws[:, 1:]  # the grid is two wide
+    matrix[:, :, 2] = 2 * amount * draws[:, 1:]  # the sampling grid is 2 wide
     grid = affine_grid(matrix, list(pixels.shape), align_corners=False)
     return grid_sample(pixels, grid, padding_mode="border", align_corners=False)
 
 
 def first_of(energy: Tensor, count: int) -> float:
-    """Return how often pair (i, i) of energies (B, B) beats the next count - 1 columns of row i; ties are lost.
+    """Return how often pair (i, i) of energies (B, B) beats the next count - 1 columns of row i; ties count as losses.
 
     The pictures must be in random order for the others to be random captions.
     """

@@ -28,7 +28,7 @@ class Objective(nn.Module, ABC, Generic[NetworkT]):
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes."""
+        """The device where the network computes."""
         return next(self.network.parameters()).device
 
     @abstractmethod
@@ -49,7 +49,7 @@ class Objective(nn.Module, ABC, Generic[NetworkT]):
 
     @abstractmethod
     def finished(self) -> Any:
-        """Return the averaged network as it is used: in a pipeline, in a scorer, or as the tokenizer that it is."""
+        """Return the averaged network in the form it is used: in a pipeline, in a scorer, or as a tokenizer."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:

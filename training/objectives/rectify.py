@@ -1,8 +1,8 @@
-"""Few-step denoising: the denoiser is trained again on pairs of noise and what its own flow made of it.
+"""Few-step denoising: the denoiser is trained again on pairs of noise and what its own flow turned it into.
 
-Source: rectified flow (arXiv 2209.03003), second round ("reflow"): on the straight line between a noise and its image
-under the first flow, paths do not cross, so the flow becomes straight and one to four steps follow it. Only the
-denoiser changes; the conditions are those of the frozen network.
+Source: rectified flow (arXiv 2209.03003), second round ("reflow"): the straight lines between
+noises and their images under the first flow do not cross, so the new flow is straight and one to four steps follow it.
+Only the denoiser changes; the conditions are those of the frozen network.
 Letters in shapes: M tokens, C token channels, D width.
 """
 
@@ -30,10 +30,10 @@ FEW_STEPS = (1, 2, 3, 4)
 
 @dataclass(frozen=True, kw_only=True)
 class RectifyLoss:
-    """How the pairs are made and at which times they are learnt.
+    """How the pairs are made and at which times they are trained on.
 
-    `teacher_steps` evaluations make the pairs; a share `at_noise` of the tokens is learnt at time 0, where a sampler of
-    one step asks, the others at logit-normal times around `time_mean`; `text_drop` is the share of the null text.
+    `teacher_steps` evaluations make the pairs; a share `at_noise` of the tokens is trained at time 0, where a one-step
+    sampler asks, the others at logit-normal times around `time_mean`; `text_drop` is the share of the null text.
     """
 
     teacher_steps: int = 8
@@ -47,13 +47,13 @@ class RectifyLoss:
 
 
 class RectifyObjective(ImageTokenObjective[Denoiser]):
-    """A frozen network, and its denoiser to train; the first denoiser stays as the teacher."""
+    """A frozen network with a denoiser to train; the first denoiser stays as the teacher."""
 
     def __init__(
         self, network: JepaT, tokenizer: Tokenizer, text: TextCache, *, ema_decay: float, loss: RectifyLoss
     ) -> None:
         if network.config.denoising != "flow":
-            raise ValueError(f"denoising is {network.config.denoising!r}; allowed: flow, which can be straightened")
+            raise ValueError(f"denoising is {network.config.denoising!r}; allowed: flow; only it can be straightened")
         teacher = network.eval().requires_grad_(False)
         trained = copy.deepcopy(teacher.denoiser).requires_grad_(True)
         super().__init__(trained, tokenizer, text, num_places=network.config.num_places, ema_decay=ema_decay)
@@ -96,10 +96,10 @@ class RectifyObjective(ImageTokenObjective[Denoiser]):
         return figures
 
     def preview(self) -> None:
-        """Return None: `validate` measures all that a picture would show."""
+        """Return None: `validate` measures everything a picture would show."""
 
     def finished(self) -> JepaTPipeline:
-        """Return the whole network with the averaged denoiser, as the sampler that it is for."""
+        """Return the whole network with the averaged denoiser, as a sampler."""
         whole = copy.deepcopy(self.teacher)
         whole.denoiser.load_state_dict(self.ema.network.state_dict())
         return JepaTPipeline(self.tokenizer, whole, self.text.encoder)

@@ -1,8 +1,8 @@
 """Start a TI-JEPA of small patches from one of large patches: a patch is read as if it were enlarged to the old size.
 
-What the layers know of features, words and predictions stays; the first layer and the positions are resampled, as for
-transformers of flexible patch size (FlexiViT, arXiv 2212.08013). Layers that the new network has and the old one has
-not keep their initial values, with which they pass their input on.
+What the layers know about features, words and predictions stays; the first layer and the positions are resampled, as
+for transformers of flexible patch size (FlexiViT, arXiv 2212.08013). Layers that only the new network has
+keep their initial values, which pass their input through.
 """
 
 import torch
@@ -16,10 +16,10 @@ FIRST_LAYER = "image_encoder.patch_in.weight"
 
 
 def resized_state(state: dict[str, Tensor], old: TIJepaConfig, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a whole state of the new network from that of the old one and the new one's initial values.
+    """Return a complete state of the new network from the old one's state and the new one's initial values.
 
     Raises:
-        ValueError: the old network has tensors that the new one has no place for.
+        ValueError: the old network has tensors that do not fit the new one.
     """
     result = dict(fresh)
     for name, value in state.items():
@@ -37,7 +37,7 @@ def resized_state(state: dict[str, Tensor], old: TIJepaConfig, fresh: dict[str, 
 
 
 def _resample(grid: Tensor, places: int) -> Tensor:
-    """Resample (D, grid, grid) to a square of so many places."""
+    """Resample (D, grid, grid) to a square with this many positions."""
     side = round(places**0.5)
     return interpolate(grid[None].float(), size=(side, side), mode="bilinear", align_corners=False)[0]
 

@@ -10,7 +10,7 @@ from jepa_app.models.text import TextEncoder, TextFeatures
 class TextCache:
     """Remembers the features of the last `capacity` new captions in half precision, without their padding.
 
-    A caption takes about 10 KB; composed scenes are without end, so the oldest are forgotten.
+    A caption takes about 10 KB; composed scenes are endless, so the oldest are forgotten.
     """
 
     def __init__(self, encoder: TextEncoder, capacity: int = 150_000) -> None:

@@ -31,10 +31,10 @@ class TIJepaLoss:
     """Weights and shares of the TI-JEPA objective.
 
     `text_to_image_weight` and `image_to_text_weight` are the weights of the two directions, `text_drop` the probability
-    of the null text. `whole_share` of a batch is seen whole, the rest through a mask. `asked` patches are asked for
-    from the caption alone, `asked_hidden` from caption and visible patches. `jitter` is the largest shift and change
-    of scale of a picture as a share of its side. Without `averaged_targets` the encoder that is trained makes its own
-    targets, without gradient.
+    of the null text. A share `whole_share` of the batch is seen whole, the rest through a mask. `asked`
+    patches are predicted from the caption alone, `asked_hidden` from caption and visible patches. `jitter` is the
+    largest shift and change of scale of a picture as a share of its side. Without `averaged_targets` the trained
+    encoder makes its own targets, without gradient.
 
     Raises:
         ValueError: a share outside [0, 1], no patch asked for, or a weight below 0.
@@ -65,7 +65,7 @@ class TIJepaObjective(MatchObjective[TIJepa]):
         self.settings = loss
 
     def fit_sentences(self, captions: Sequence[str]) -> None:
-        """Fix the space of sentence features that pictures predict, by the captions to train on."""
+        """Fix the space of sentence features that pictures predict, from the training captions."""
         sentences = self.text.features(captions).pooled()
         for network in (self.network, self.ema.network):
             network.sentence_space.fit(sentences)
@@ -74,10 +74,10 @@ class TIJepaObjective(MatchObjective[TIJepa]):
         """Return "loss" and its parts as scalars.
 
         Some pictures of the batch are seen whole, the others through one multi-block mask:
-        - text_to_image: random patches of all pictures from the caption alone;
-        - text_to_hidden: hidden patches from the caption and the visible patches;
-        - image_to_text: the caption's sentence feature from the visible patches;
-        - whole_to_text: the same from whole pictures.
+        - text_to_image: random patches of all pictures, from the caption alone;
+        - text_to_hidden: hidden patches, from the caption and the visible patches;
+        - image_to_text: the caption's sentence feature, from the visible patches;
+        - whole_to_text: the same, from whole pictures.
         Each is the mean squared error to its target. The first two count half each, the last two by their pictures.
         """
         settings, network = self.settings, self.network
@@ -90,7 +90,7 @@ class TIJepaObjective(MatchObjective[TIJepa]):
         keys = network.caption_keys(drop_texts(text, network.null_text, settings.text_drop, generator))
         visible, hidden, asked = self._draw_places(pixels.device, generator)
         errors = {"text_to_image": mse_loss(network.text_to_image(asked, keys, None), targets[:, asked])}
-        count = min(round(settings.whole_share * len(pixels)), len(pixels))  # of the pictures that are seen whole
+        count = min(round(settings.whole_share * len(pixels)), len(pixels))  # pictures that are seen whole
         to_text, to_image = pixels.new_zeros(()), [errors["text_to_image"]]
         if count:
             everything, features = network.whole(pixels[:count])
@@ -108,9 +108,9 @@ class TIJepaObjective(MatchObjective[TIJepa]):
         return {"loss": loss} | {name: error.detach() for name, error in errors.items()}
 
     def _draw_places(self, device: torch.device, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw visible positions (V,), hidden ones to ask for and any positions to ask for, each (Q,) of its own Q."""
+        """Draw visible positions (V,), hidden ones to predict and any to predict, each (Q,) with its own Q."""
         seed = int(torch.randint(1 << 62, (), generator=generator, device=generator.device))
-        host = torch.Generator().manual_seed(seed)  # masks are drawn on the CPU wherever the network is
+        host = torch.Generator().manual_seed(seed)  # masks are drawn on the CPU, whatever the network's device
         mask = multi_block_mask(self.network.config.grid, host)
         order = torch.randperm(len(mask), generator=host)
         hidden, asked = order[mask[order]][: self.settings.asked_hidden], order[: self.settings.asked]
@@ -126,7 +126,7 @@ class TIJepaObjective(MatchObjective[TIJepa]):
           batch; both fall, towards 0 and 1, when features collapse.
         """
         if len(batch.captions) < 2:
-            return {}  # one pair has no other to be compared with
+            return {}  # a single pair has no other to be compared with
         network = self.ema.network
         pixels, text = self.inputs(batch)
         order = torch.randperm(len(text), generator=generator, device=generator.device).to(pixels.device)
@@ -142,7 +142,7 @@ class TIJepaObjective(MatchObjective[TIJepa]):
         return figures
 
     def finished(self) -> Scorer:
-        """Return the averaged network as the scorer that it is for, calibrated if there are held-out pictures."""
+        """Return the averaged network as a scorer, calibrated if there are held-out pictures."""
         return Scorer(finish(self.ema.network, self.text, self.anchors), self.text.encoder)
 
     def save(self, folder: Path) -> None:

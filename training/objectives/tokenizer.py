@@ -1,4 +1,4 @@
-"""What picture tokenizers are trained on: pictures that survive the way through tokens and back.
+"""What picture tokenizers are trained on: reconstruction of pictures through tokens and back.
 
 Letters in shapes: B batch, S picture side.
 """
@@ -17,7 +17,7 @@ from jepa_app.pixels import picture_grid, to_pil
 from training.data.batches import Batch
 from training.objectives.objective import Objective
 
-KL_WEIGHT = 1e-6  # of the VAE: just enough to keep the latents bounded (latent diffusion's choice)
+KL_WEIGHT = 1e-6  # weight for the VAE: just enough to keep the latents bounded (latent diffusion's choice)
 
 
 def signal_to_noise(pictures: Tensor, references: Tensor) -> float:
@@ -28,9 +28,9 @@ def signal_to_noise(pictures: Tensor, references: Tensor) -> float:
 class TokenizerObjective(Objective[Tokenizer]):
     """Reconstruction by squared plus absolute error; for a VAE also the divergence from a normal distribution.
 
-    Of a linear tokenizer only the refiner learns: its components stay as fitted, so tokens made before stay valid.
-    Its tokens get noise of a random strength up to `token_noise` for each picture, so that it also mends the joins
-    between tokens that were predicted, not encoded.
+    In a linear tokenizer only the refiner learns: its components stay as fitted, so tokens made before stay valid.
+    Its tokens get noise of a random strength up to `token_noise` for each picture, so that it also repairs the
+    seams between tokens that were predicted, not encoded.
     """
 
     def __init__(self, tokenizer: Tokenizer, sample: Tensor, *, ema_decay: float, token_noise: float) -> None:
@@ -65,7 +65,7 @@ class TokenizerObjective(Objective[Tokenizer]):
         return {"psnr": signal_to_noise(tokenizer.decode(tokenizer.encode(pixels)), pixels)}
 
     def finished(self) -> Tokenizer:
-        """Return the averaged tokenizer; that of a VAE measures the scale of its latents anew."""
+        """Return the averaged tokenizer; a VAE first measures the scale of its latents again."""
         tokenizer = self.ema.network
         if isinstance(tokenizer, VaeTokenizer):
             tokenizer.fit(part.to(self.device) for part in self.sample.split(64))

@@ -1,1 +1,1 @@
-"""One question each about trained weights or about variants of a recipe; every study is a command."""
+"""Studies, each one question about trained weights or about variants of a recipe; every study is a command."""

@@ -1,9 +1,9 @@
 """What choosing by energy is worth: `python -m training.studies.best_of WEIGHTS --data DIR --out DIR`.
 
-Pictures of several seeds are made for each prompt of the trained side, and TI-JEPA chooses the one of lowest energy, as
-"best of" on the page does. The judge, which knows nothing of TI-JEPA, compares the choices with no choice (the first
-seed), with the highest energy, and with the best choice that there was. All rows come from the same pictures.
-Letters in shapes: K candidates of each of B prompts, D features, S picture side in pixels.
+Pictures with several seeds are made for each prompt of the trained side, and TI-JEPA chooses the one with the lowest
+energy, as "best of" on the page does. The judge, which knows nothing of TI-JEPA, compares its choices with no choice
+(the first seed), with the highest energy, and with the best possible choice. All rows come from the same pictures.
+Letters in shapes: K candidates for each of B prompts, D features, S picture side in pixels.
 """
 
 import sys
@@ -23,15 +23,15 @@ from training.judging.report import JudgedPictures, cell, save_evidence, table
 from training.judging.trials import Trials, TrialSettings
 from training.studies.study import Answer, Question, measured_sides, run_study, study_parser
 
-BETWEEN_CANDIDATES = 1_000_003  # in seeds: more than any row's number, so that no two pictures share one
+BETWEEN_CANDIDATES = 1_000_003  # seeds: more than any row's number, so that no two pictures share one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(TrialSettings):
-    """How many pictures of a prompt TI-JEPA chooses from; each of `counts` is a row of the table.
+    """How many pictures per prompt TI-JEPA chooses from; each of `counts` is a row of the table.
 
     Raises:
-        ValueError: no count, or one below 1.
+        ValueError: there is no count, or one is below 1.
     """
 
     prompts: int = 100
@@ -47,7 +47,7 @@ class Settings(TrialSettings):
 class Candidates:
     """Pictures of rows `indices` (B,): pixels (K, B, 3, S, S), features (K, B, D), seeds and energies (K, B).
 
-    `ranks` (K, B) are those of the right concept, counted from 0; None where pictures have no concepts.
+    `ranks` (K, B) are the ranks of the right concept, counted from 0; None where pictures have no concepts.
     """
 
     indices: Indices
@@ -60,7 +60,7 @@ class Candidates:
 
     @classmethod
     def make(cls, trials: Trials, scorer: Scorer, indices: Indices, settings: Settings) -> "Candidates":
-        """Make, judge and score as many candidates a row as the largest count asks for."""
+        """Make, judge and score as many candidates per row as the largest count needs."""
         first = settings.seed + BETWEEN_CANDIDATES * np.arange(max(settings.counts))
         how = settings.sampling
         made = [
@@ -83,10 +83,10 @@ class Candidates:
 
 
 def measure(trials: Trials, scorer: Scorer, settings: Settings) -> tuple[dict[str, float], JudgedPictures]:
-    """Make candidates, choose and judge; the figures, and the pictures chosen from most.
+    """Make candidates, choose and judge; return the figures, and the pictures chosen from the most candidates.
 
     Raises:
-        ValueError: too few trained pictures in the folder.
+        ValueError: the folder has too few trained pictures.
     """
     indices, others = trials.choose(measured_sides(trials.data)[""], settings.prompts, settings.seed)
     candidates = Candidates.make(trials, scorer, indices, settings)
@@ -121,7 +121,7 @@ COLUMNS = {
 
 
 def markdown(figures: Mapping[str, float]) -> str:
-    """The figures as a Markdown table, a row for each way to choose."""
+    """The figures as a Markdown table, a row for each way of choosing."""
     kinds = [name.removeprefix("energy_") for name in figures if name.startswith("energy_")]
     kinds += [name.removeprefix("concept_top5_") for name in figures if name.startswith("concept_top5_judges")]
     shown = {name: words for name, words in COLUMNS.items() if f"{name}_{kinds[0]}" in figures}

@@ -1,16 +1,16 @@
 """Class-conditional generation by the same network: `python -m training.studies.classes WEIGHTS --data DIR --out DIR`.
 
-A class is a label in a style; its name, "red apple, twemoji style", is the whole prompt. Each picture has a label of
-its own, styles come evenly, and all are of the trained side. Pictures are made without guidance and with it, and
-measured as class-conditional generators are: Frechet distance, inception score, precision and recall. Beside them stand
+A class is a label in a style; its name, "red apple, twemoji style", is the whole prompt. No two pictures share
+a label, styles come evenly, and all are of the trained side. Pictures are made without guidance and with it, and
+measured as class-conditional generators are: Frechet distance, inception score, precision and recall. Next to them are
 the values of real pictures of the same classes, as they are and as their tokens keep them.
 
 The inception score takes a softmax over the distances to the concepts of the gallery, own design left out. Its
-temperature is the one under which other real pictures are told best, that is with the least cross-entropy. The
-judge's own softmax over ImageNet's classes was the other choice and says nothing here: of 200 pictures at 64 px, real
-ones score 15.2, the same with noise of half a standard deviation on their tokens 21.5, and with twice that, where
-nothing is left to see, 13.3; by the concepts 20.1, 1.5 and 1.2.
-Frechet distances are from as many other real pictures in the same styles; all figures hold for this number of pictures.
+temperature is the one with the lowest cross-entropy on other real pictures. The alternative, the judge's own softmax
+over ImageNet's classes, says nothing here: of 200 pictures at 64 px, real ones score 15.2, the same with noise of half
+a standard deviation on their tokens 21.5, and with twice that, where nothing is left to see, 13.3; by the concepts the
+scores are 20.1, 1.5 and 1.2.
+Frechet distances are to the same number of other real pictures in the same styles; all figures hold for this number.
 """
 
 import sys
@@ -33,7 +33,7 @@ TEMPERATURES = np.geomspace(0.005, 1, 48)  # of the softmax over distances to co
 
 
 def measure(trials: Trials, settings: TrialSettings, out: Path) -> tuple[dict[str, float], int]:
-    """Generate without guidance and with it, measure, and keep the pictures in `out`; figures and number of classes.
+    """Generate without guidance and with it, measure, and keep the pictures in `out`; return figures and class count.
 
     Raises:
         ValueError: too few trained pictures in the folder.
@@ -55,7 +55,7 @@ def measure(trials: Trials, settings: TrialSettings, out: Path) -> tuple[dict[st
 
 
 def choose_classes(trials: Trials, trained: Indices, settings: TrialSettings) -> tuple[Indices, Indices]:
-    """Trained rows with labels that all differ, and equally many others to compare with; styles evenly in both."""
+    """Trained rows with labels that all differ, and as many others to compare with; styles evenly in both."""
     rows = trials.data.rows
     indices = choose_pictures(rows, trained, min(settings.prompts, len(trained) // 2), settings.seed)
     chosen = set(indices.tolist())
@@ -67,9 +67,9 @@ def choose_classes(trials: Trials, trained: Indices, settings: TrialSettings) ->
 def class_figures(
     trials: Trials, indices: Indices, features: Features, others: Indices, temperature: float | None, suffix: str
 ) -> dict[str, float]:
-    """All figures of pictures of rows by their features; concepts are looked up with their own design left out.
+    """All figures of the pictures of rows, from their features; concepts are looked up with their own design left out.
 
-    `temperature` is that of the softmax over distances to concepts, None where pictures have no concepts.
+    `temperature` is that of the softmax over distances to concepts; None where pictures have no concepts.
     """
     reference = trials.real[others]
     precision, recall = precision_and_recall(reference, features)
@@ -94,7 +94,7 @@ def log_softmax(distances: NDArray[np.float32], temperature: float) -> NDArray[n
 
 
 def best_temperature(distances: NDArray[np.float32], right: NDArray[np.int64]) -> float:
-    """The temperature of least cross-entropy over pictures (B, K), of those whose right concept (B,) can be found."""
+    """The temperature of lowest cross-entropy over pictures (B, K), of those whose right concept (B,) can be found."""
     places = np.arange(len(right))
     told = np.isfinite(distances[places, right])
     places = np.arange(int(told.sum()))

@@ -31,7 +31,7 @@ from training.recipes import Recipe
 from training.studies.comparison_tables import Measured
 from training.studies.variants import COMPARISONS
 
-TIMED_STEPS = 6  # that tell how many steps of the first variant fit into the time
+TIMED_STEPS = 6  # to estimate how many steps of the first variant fit into the time
 TIMED_ROUNDS = 3
 
 
@@ -48,11 +48,11 @@ def compare(
 ) -> Iterator[Measured]:
     """Train and measure every variant with every seed, yielding each when it is done.
 
-    With some measured `before`, the others get as many operations as these had, whatever `minutes` says.
+    If some were measured `before`, the others get as many operations as these had, whatever `minutes` is.
 
     Raises:
-        ValueError: the comparison or a setting is unknown, one measured before is no variant of it, or the folder is
-            not usable.
+        ValueError: the comparison or a setting is unknown, a result from before is not one of its variants, or the
+            folder is not usable.
     """
     if name not in COMPARISONS:
         raise ValueError(f"comparison is {name!r}; allowed: {', '.join(COMPARISONS)}")
@@ -74,7 +74,7 @@ def compare(
             recipe = comparison.recipe_of(variant, [*settings, f"schedule.seed={seed}"])
             data = CaptionedPictures.load(folder, recipe.image_size(), recipe.captions)
             schedule = dataclasses.replace(recipe.schedule, steps=steps[variant], validate_steps=steps[variant])
-            torch.manual_seed(seed)  # of the initial weights
+            torch.manual_seed(seed)  # for the initial weights
             objective: Objective[Any] = recipe.build(data)
             parameters = _trained_parameters(objective, data)
             *_, last = train(objective, data, schedule, out / run_name(variant, seed), resume=False)
@@ -98,7 +98,7 @@ def _equal_steps(
 ) -> dict[str, int]:
     """Steps of each variant for as many operations as the one measured before had.
 
-    Without one the first variant takes `minutes` of processor time, and the others get as many operations.
+    Without one, the first variant gets `minutes` of processor time, and the others get as many operations.
     """
     data = {name: CaptionedPictures.load(folder, one.image_size(), one.captions) for name, one in recipes.items()}
     operations = {name: _operations_a_step(one, data[name], out) for name, one in recipes.items()}
@@ -114,7 +114,7 @@ def _equal_steps(
 def _equal_pictures(
     recipes: Mapping[str, Recipe], steps: Mapping[str, int], as_many: Mapping[str, str]
 ) -> dict[str, int]:
-    """Steps of the variants that see as many pictures as another one does in its `steps`."""
+    """Steps of the variants that are to see as many pictures as another one does in its `steps`."""
     batches = {name: recipe.schedule.batch_size for name, recipe in recipes.items()}
     return {name: max(1, round(steps[other] * batches[other] / batches[name])) for name, other in as_many.items()}
 
@@ -122,7 +122,7 @@ def _equal_pictures(
 def _operations_a_step(recipe: Recipe, data: CaptionedPictures, out: Path) -> int:
     """Floating point operations of matrix products and convolutions in a training step, optimizer included."""
     steps = _short_training(recipe, data, out)
-    next(steps)  # the first makes the optimizer's state
+    next(steps)  # the first creates the optimizer's state
     with sdpa_kernel(SDPBackend.MATH), _Operations() as operations:  # fused attention would not be counted
         next(steps)
     steps.close()
@@ -132,7 +132,7 @@ def _operations_a_step(recipe: Recipe, data: CaptionedPictures, out: Path) -> in
 class _Operations(TorchDispatchMode):
     """Counts operations by PyTorch's formulas.
 
-    FlopCounterMode has the same ones, but its hooks refuse modules that are used without gradient.
+    FlopCounterMode uses the same formulas, but its hooks refuse modules that are used without gradient.
     """
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class _Operations(TorchDispatchMode):
 
 
 def _seconds_a_step(recipe: Recipe, data: CaptionedPictures, out: Path) -> float:
-    """Processor time of one step in seconds, by the median of a few."""
+    """Processor time of one step in seconds: the median of a few."""
     spent, before = list[float](), time.process_time()
     for step in _short_training(recipe, data, out):
         now = time.process_time()
@@ -165,7 +165,7 @@ def _short_training(recipe: Recipe, data: CaptionedPictures, out: Path) -> Gener
 
 
 def _trained_parameters(objective: Objective[Any], data: CaptionedPictures) -> int:
-    """How many numbers the loss reaches: parts that a variant has switched off are not counted."""
+    """How many parameters the loss reaches: parts that a variant switches off are not counted."""
     objective(data.batch(0, 2, 0), torch.Generator().manual_seed(0))["loss"].backward()
     reached = sum(one.numel() for one in objective.network.parameters() if one.grad is not None)
     objective.zero_grad()
@@ -175,13 +175,13 @@ def _trained_parameters(objective: Objective[Any], data: CaptionedPictures) -> i
 def _measure_pictures(
     pipeline: PicturePipeline, data: CaptionedPictures, folder: Path, settings: Settings
 ) -> dict[str, float]:
-    """The judge's figures of generated pictures, and the time of one."""
+    """The judge's figures of generated pictures, and the time for one."""
     figures = measure_pictures(pipeline, data, folder, settings).figures
     return figures | {"milliseconds": min(_picture_milliseconds(pipeline, settings) for _ in range(8))}
 
 
 def _measure_matches(matcher: Matcher, data: CaptionedPictures, count: int) -> dict[str, float]:
-    """Match held-out pairs, of the half that nobody calibrates on; all other pictures where there are too few."""
+    """Match held-out pairs of the half that is not calibrated on; with too few, all other pictures."""
     _, members = fitting_and_measuring(data.rows, data.split.heldout_pairs)
     members = members if len(members) >= FEWEST_PICTURES else np.arange(len(data.rows), dtype=np.int64)
     indices = choose_pictures(data.rows, members, count, seed=0)
@@ -197,7 +197,7 @@ def _picture_milliseconds(pipeline: PicturePipeline, how: Sampling) -> float:
 
 
 def read_measured(file: Path) -> list[Measured]:
-    """Read what a comparison wrote of its variants so far.
+    """Read what a comparison wrote about its variants so far.
 
     Raises:
         ValueError: the file holds something else.

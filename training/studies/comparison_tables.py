@@ -20,7 +20,7 @@ class Measured:
 
 
 def table(measured: Sequence[Measured], shown: Sequence[str]) -> str:
-    """Means over the seeds, with half the span between the least and the greatest, as a Markdown table."""
+    """Means over the seeds, with half the range from the smallest to the largest, as a Markdown table."""
     variants = list(dict.fromkeys(one.variant for one in measured))
     names = [name for name in shown if any(name in one.figures for one in measured)]
     lines = []
@@ -35,11 +35,11 @@ def table(measured: Sequence[Measured], shown: Sequence[str]) -> str:
     return markdown_table(["figure", *variants], lines)
 
 
-WIDTH, LABELS, ROW, TITLE = 740, 280, 24, 34  # pixels of the chart; LABELS and TITLE are room for words
+WIDTH, LABELS, ROW, TITLE = 740, 280, 24, 34  # pixels of the chart; LABELS and TITLE are space for text
 
 
 def chart(measured: Sequence[Measured], plotted: Sequence[str]) -> str:
-    """Bars of the means over the seeds, a dot a seed, as an SVG: one block a figure, one bar a variant."""
+    """Bars of the means over the seeds, with a dot per seed, as an SVG: one block per figure, one bar per variant."""
     variants = list(dict.fromkeys(one.variant for one in measured))
     parts, top = [], 0
     for name in plotted:

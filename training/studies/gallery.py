@@ -1,6 +1,6 @@
 """Command line that draws the pictures of training/RESULTS.md: `python -m training.studies.gallery WEIGHTS --out DIR`.
 
-`grid.png` holds 12 everyday prompts in 5 styles, `strip.png` six steps of one run. Seeds are fixed, nothing is picked.
+`grid.png` holds 12 everyday prompts in 5 styles, `strip.png` six steps of one run. Seeds are fixed; nothing is picked.
 """
 
 import sys
@@ -36,12 +36,12 @@ SIDE, GAP, LABEL = 128, 8, 22  # pixels
 
 @telling_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw both pictures; exit status 0 done, 2 a user's mistake."""
+    """Draw both pictures; exit status: 0 for success, 2 for a user's mistake."""
     parser = OneLineParser(prog="python -m training.studies.gallery", description=__doc__)
     parser.add_argument("weights", help="weights folder or hub id")
     parser.add_argument("--out", type=Path, required=True, help="folder for grid.png and strip.png")
     parser.add_argument(
-        "--seed", type=int, default=1, help="seed of the first column and of the strip; others count up (default: 1)"
+        "--seed", type=int, default=1, help="seed of the first column and the strip; the others count up (default: 1)"
     )
     options = parser.parse_args(arguments)
     pipeline = JepaTPipeline.from_pretrained(options.weights)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def draw_grid(pipeline: JepaTPipeline, seed: int) -> Image.Image:
-    """Draw one column a prompt and one row a style, labelled."""
+    """Draw one column per prompt and one row per style, labelled."""
     step, margin = SIDE + GAP, 80
     grid = Image.new("RGB", (margin + len(PROMPTS) * step, LABEL + len(STYLES) * step), "white")
     pen = ImageDraw.Draw(grid)

@@ -1,21 +1,21 @@
-"""Memory or new pictures: `python -m training.studies.memory WEIGHTS --data DIR --out DIR`.
+"""Memorised or new pictures: `python -m training.studies.memory WEIGHTS --data DIR --out DIR`.
 
 Pictures are generated for trained rows, for held-out pairs (a known concept in a design it was never trained in) and
 for held-out concepts, and for each the nearest training picture is found, by two measures (`judging/neighbours.py`):
 the judge's features, and pixels at a low resolution. A picture is close by a measure if it lies nearer to a training
 picture than 95 % of the real held-out pictures lie to theirs, and `memorised` if it is close by either. The share
-holds for copies of any training picture, whatever was prompted. Real pictures go through the tokenizer first, as
+counts copies of any training picture, whatever the prompt. Real pictures go through the tokenizer first, as
 generated ones come out of it, so that what its tokens lose does not count.
 
 `memorised` of real held-out pictures is the share of false alarms; a few of them are pixel for pixel like a trained
-one (flags, for instance). `memorised` of copies is how many copies of training pictures are found out: as their tokens
-keep them, and with noise of 0.3 standard deviations on the tokens, which stands for an imperfect memory. Pixels
-survive the noise and features do not, so pixels find copies, and features tell what a picture resembles.
+one (flags, for instance). `memorised` of copies is the share of copies of training pictures that are detected: as their
+tokens keep them, and with noise of 0.3 standard deviations on the tokens, which stands for an imperfect memory. Pixels
+survive the noise and features do not, so pixels detect copies, and features say what a picture resembles.
 
-Absolute distances, not the first's relation to the second's: the three Fluent styles draw a concept nearly alike, so a
-copy of one has a near neighbour in the next and would look like none. They are held out together, so no real held-out
-picture has its sibling in training; and whether the nearest picture shows the prompted style goes by design
-(`styles.design_of`), so that a sibling counts. Letters in shapes: B pictures.
+Distances are absolute, not the ratio of the first to the second: the three Fluent styles draw a concept nearly alike,
+so a copy of one has a near neighbour in another and would not look like a copy. They are held out together, so no real
+held-out picture has its sibling in training; and whether the nearest picture shows the prompted style is judged by its
+design (`styles.design_of`), so that a sibling counts. Letters in shapes: B pictures.
 """
 
 import sys
@@ -48,10 +48,10 @@ COPIES = {"_copies": 0.0, "_noisy_copies": 0.3}  # suffix -> noise on the tokens
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(TrialSettings):
-    """Which pictures are made, and how many of each side the sheets show: `shown`.
+    """Which pictures are made; `shown` is how many of each side the sheets show.
 
     Raises:
-        ValueError: a number below what makes sense.
+        ValueError: a number is too small to make sense.
     """
 
     shown: int = 12
@@ -106,7 +106,7 @@ def _restored(trials: Trials, known: TrainingPictures, rows: Indices, noise: flo
 
 
 def distance_figures(found: Mapping[str, Found], thresholds: Mapping[str, float], suffix: str) -> dict[str, float]:
-    """The share of pictures that are close by either measure and by each, and the median distances."""
+    """The shares of pictures that are close by either measure and by each, and the median distances."""
     close = {name: one.closest < thresholds[name] for name, one in found.items()}
     figures = {f"memorised{suffix}": float(np.logical_or.reduce(list(close.values())).mean())}
     for name, one in found.items():
@@ -118,7 +118,7 @@ def distance_figures(found: Mapping[str, Found], thresholds: Mapping[str, float]
 def shown_figures(rows: Sequence[Row], indices: Indices, nearest: Indices, suffix: str) -> dict[str, float]:
     """How often the nearest training picture shows the prompted concept, the prompted design, and both at once.
 
-    What a side cannot show is absent: a held-out concept is in no training picture, a held-out pair not with both.
+    What a side cannot show is absent: no training picture shows a held-out concept, or both halves of a held-out pair.
     """
     pairs = [(rows[asked], rows[found]) for asked, found in zip(indices.tolist(), nearest.tolist(), strict=True)]
     concept = np.asarray([_concept(asked) == _concept(found) for asked, found in pairs])

@@ -1,8 +1,9 @@
-"""What frozen features know beyond matching: `python -m training.studies.probe WEIGHTS --data DIR`.
+"""What frozen features encode beyond matching: `python -m training.studies.probe WEIGHTS --data DIR`.
 
-A linear probe on the features of pictures, and on those of their labels, tells the group that Unicode puts an emoji in,
-and whether people use it in a negative, neutral or positive sense (Emoji Sentiment Ranking, Kralj Novak et al. 2015).
-Neither was trained on. The same probe on MiniLM's own features of the labels stands beside them.
+A linear probe on the features of pictures, and on those of their labels, predicts the group that Unicode puts an emoji
+in, and whether people use it in a negative, neutral or positive sense (Emoji Sentiment Ranking, Kralj Novak et al.
+2015).
+Neither was trained on. The same probe on MiniLM's own features of the labels is shown for comparison.
 Letters in shapes: M concepts, F features, S picture side in pixels.
 """
 
@@ -32,15 +33,15 @@ from training.peers.dual_encoder import PeerScorer
 
 FOLDS = 5
 SHOTS = (1, 2, 4, 8, 16)
-DRAWS = 10  # of the examples of a few-shot probe
+DRAWS = 10  # of the examples for a few-shot probe
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 FEW_SHOT_PENALTY = 1e-2
-FEWEST_USES = 5  # of an emoji whose sentiment counts
+FEWEST_USES = 5  # of an emoji, for its sentiment to count
 SENTIMENTS = {
     "negative": -1.0,
     "neutral": 0.2,
     "positive": 0.5,
-}  # class -> least score; about a third of the emoji each
+}  # class -> lowest score; about a third of the emoji each
 FEWEST_OF_A_CLASS = 20  # smaller classes are left out
 PICTURES_AT_ONCE = 50
 
@@ -67,7 +68,7 @@ TASKS = {"group": group_classes, "sentiment": sentiment_classes}
 
 
 def one_a_concept(rows: Sequence[Row]) -> Indices:
-    """Return the rows of the style that shows most concepts, one a concept."""
+    """Return the rows of the style that shows the most concepts, one per concept."""
     by_style: dict[str, dict[str, int]] = {}
     for index, row in enumerate(rows):
         if row.hexcode:
@@ -78,7 +79,7 @@ def one_a_concept(rows: Sequence[Row]) -> Indices:
 
 @torch.no_grad()
 def frozen_features(scorer: Scorer | PeerScorer, data: CaptionedPictures, indices: Indices) -> dict[str, Tensor]:
-    """Return features (M, F) by kind: mean patch features "picture", mean word features "text", and "minilm"'s own."""
+    """Return features (M, F) by kind: mean patches "picture", mean words "text", and MiniLM's own "minilm"."""
     network, kinds = scorer.network, ("picture", "text", "minilm")
     encoder, head = network.image_encoder, network.text_head
     assert isinstance(encoder, ImageEncoder)
@@ -112,19 +113,19 @@ def fit_probe(features: Tensor, truth: Tensor, classes: int, penalty: float) -> 
 
 
 def accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: int, penalty: float) -> float:
-    """Fit on features and classes, standardised by the training ones, and return the share of test ones told right."""
+    """Fit on features and classes, standardised by the training ones; return the test accuracy."""
     mean, deviation = train[0].mean(dim=0), train[0].std(dim=0, correction=0).clamp(min=1e-3)
     weights, offsets = fit_probe((train[0] - mean) / deviation, train[1], classes, penalty)
     return float((((test[0] - mean) / deviation @ weights + offsets).argmax(dim=1) == test[1]).float().mean())
 
 
 def probe(features: Tensor, names: Sequence[str], folds: Indices) -> dict[str, float]:
-    """Return the accuracy of a probe on unseen concepts, of always guessing the largest class, and by few examples.
+    """Return the accuracy of a probe on unseen concepts, of always guessing the largest class, and with few examples.
 
     Args:
         features: (M, F).
         names: the class of each; "" and classes of fewer than 20 are left out.
-        folds: (M,) which concepts are tested together.
+        folds: (M,) the fold in which each concept is tested.
     """
     kept = [name for name in sorted(set(names) - {""}) if names.count(name) >= FEWEST_OF_A_CLASS]
     if len(kept) < 2:
@@ -159,11 +160,11 @@ def measure(scorer: Scorer | PeerScorer, data: CaptionedPictures) -> tuple[dict[
     """Return the figures of all tasks and kinds of features, and what they hold for.
 
     Raises:
-        ValueError: no picture of the folder has a code point.
+        ValueError: no picture in the folder has a code point.
     """
     indices = one_a_concept(data.rows)
     if not len(indices):
-        raise ValueError("no picture has a code point, by which emoji are told apart; use a corpus of training.corpus")
+        raise ValueError("no picture has a code point, which identifies its emoji; use a corpus of training.corpus")
     rows = [data.rows[index] for index in indices]
     folds = np.asarray([_fold(row) for row in rows], dtype=np.int64)
     figures: dict[str, float] = {}

@@ -1,7 +1,7 @@
 """Measure how weights follow composed prompts: `python -m training.studies.scenes WEIGHTS --data DIR --out DIR`.
 
 One object, two objects and their relation, a named background colour, one to three of a thing: pictures are generated
-with fixed seeds and judged by known truths (`judging/scene_figures.py`), beside the ceilings of the same judge.
+with fixed seeds and judged against known truths (`judging/scene_figures.py`), next to the same judge's ceilings.
 """
 
 import csv
@@ -25,8 +25,8 @@ from training.judging.weights import PicturePipeline
 from training.settings import require_at_least
 from training.studies.study import Answer, Question, run_study, study_parser
 
-FEWEST_SCENES = 12  # of a kind: each colour once
-COLUMNS, SIDE, GAP, LINES = 6, 144, 12, 3  # of the drawn pictures; pixels, but for the first and the last
+FEWEST_SCENES = 12  # per kind: each colour once
+COLUMNS, SIDE, GAP, LINES = 6, 144, 12, 3  # of the drawn pictures; in pixels, except the first and the last
 DRAWN_ROWS = {"one_object": 1, "two_objects": 2, "background": 1, "count": 1}
 
 _WORDS = {
@@ -40,7 +40,7 @@ _WORDS = {
     "count": "as many as said",
     "count_object": "as many as said, and the object found",
 }
-_OF_OTHERS = ("object_of_two", "relation_where_found")  # shares of something else than of all scenes
+_OF_OTHERS = ("object_of_two", "relation_where_found")  # shares of something other than all scenes
 _COLUMNS = {"": "generated", "_reconstruction": "reconstruction", "_real": "real", "_other_prompts": "other prompts"}
 
 
@@ -49,7 +49,7 @@ class Settings(Sampling):
     """What is measured: up to `scenes` prompts of each kind, and how their pictures are generated.
 
     Raises:
-        ValueError: a number below what makes sense.
+        ValueError: a number is too small to make sense.
     """
 
     scenes: int = 120
@@ -61,7 +61,7 @@ class Settings(Sampling):
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Figures by name, and by kind of scene the prompts, pictures and what was right."""
+    """Figures by name; for each kind of scene the prompts, the pictures and what was right."""
 
     figures: dict[str, float]
     scenes: dict[str, list[Scene]]
@@ -94,7 +94,7 @@ def measure(trials: Trials, settings: Settings) -> Measured:
 
 
 def draw_scenes(measured: Measured) -> Image.Image:
-    """The first pictures of each kind with their prompts below, none picked."""
+    """The first pictures of each kind with their prompts below, not cherry-picked."""
     rows = [
         (kind, row * COLUMNS)
         for kind in measured.scenes
@@ -141,14 +141,14 @@ def _answer(question: Question[Settings]) -> Answer:
 
 
 def _generated(pipeline: PicturePipeline, scenes: Sequence[Scene], kind: str, settings: Settings) -> Tensor:
-    """Pictures (B, 3, S, S) of the scenes' prompts; the seed of each is the setting's plus the number of its row."""
+    """Pictures (B, 3, S, S) of the scenes' prompts; the seed of each is the setting's plus its row number."""
     rows = np.asarray([scene.row for scene in scenes], dtype=np.int64)
     made = generate(pipeline, [scene.prompt for scene in scenes], rows, settings)
     return torch.cat(list(progress(made, f"generating {kind}", len(scenes), len)))
 
 
 def _write_table(measured: Measured, seed: int, path: Path) -> None:
-    """One line a prompt and verdict: kind, prompt, seed, what was asked, whether it is right."""
+    """One line per prompt and verdict: kind, prompt, seed, what was asked, whether it is right."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("kind", "prompt", "seed", "figure", "right"))

@@ -1,4 +1,4 @@
-"""The skeleton of a study: one question that is asked of weights and pictures, and the document that answers it.
+"""The skeleton of a study: one question about weights and pictures, and the document that answers it.
 
 A study's own file says what can be set, how the answer is found, and how its table looks.
 """
@@ -21,7 +21,7 @@ SettingsT = TypeVar("SettingsT", bound=Sampling)
 
 
 class Question(Generic[SettingsT]):
-    """What a study is asked: the options of its command, and the settings."""
+    """A study's input: the options of its command, and the settings."""
 
     def __init__(self, options: argparse.Namespace, settings: SettingsT) -> None:
         self.options = options
@@ -38,7 +38,7 @@ class Question(Generic[SettingsT]):
 
     @cached_property
     def out(self) -> Path:
-        """The folder to write to, which is there once it is asked for."""
+        """The folder to write to; it is created on first access."""
         folder: Path = self.options.out
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -46,7 +46,7 @@ class Question(Generic[SettingsT]):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a study found: `figures`, the `setting` they hold for besides what was asked, and a table in Markdown."""
+    """What a study found: `figures`, the `setting` they hold for besides the input, and a table in Markdown."""
 
     figures: dict[str, float]
     setting: dict[str, object]
@@ -54,7 +54,7 @@ class Answer:
 
 
 def study_parser(name: str, description: str | None, defaults: Sampling) -> OneLineParser:
-    """The arguments of the study that `training/studies/<name>.py` is; `defaults` are what --set changes."""
+    """The arguments of the study in `training/studies/<name>.py`; `defaults` are the settings that --set changes."""
     return measuring_parser(f"studies.{name}", description, defaults, needs_out=True)
 
 
@@ -64,7 +64,7 @@ def run_study(
     answer: Callable[[Question[SettingsT]], Answer],
     arguments: Sequence[str] | None,
 ) -> int:
-    """Answer, print and write figures.json; exit status 0 done, 2 a user's mistake, told in one line."""
+    """Answer, print and write figures.json; exit status: 0 for success, 2 for a user's mistake."""
 
     def report(options: argparse.Namespace, settings: SettingsT) -> Report:
         question = Question(options, settings)
@@ -80,7 +80,7 @@ def measured_sides(data: CaptionedPictures) -> dict[str, Indices]:
     """The sides of the split that are large enough to measure, the trained one among them.
 
     Raises:
-        ValueError: too few trained pictures in the folder.
+        ValueError: the folder has too few trained pictures.
     """
     sides = sides_of(data)
     if "" not in sides:

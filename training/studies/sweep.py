@@ -1,9 +1,9 @@
-"""Quality over settings of the sampler: `python -m training.studies.sweep WEIGHTS --data DIR --out DIR --over AXES`.
+"""Quality by sampler settings: `python -m training.studies.sweep WEIGHTS --data DIR --out DIR --over AXES`.
 
 AXES are one or two of guidance, temperature and steps: "guidance,temperature" gives a table and a heat map for each
 figure (D-JEPA, arXiv 2410.03755, shows the same two in its figure 4), "steps" a table and curves. Every cell has the
-same prompts and seeds, all of the trained side. Cells are written to cells.json as they come; a second start with the
-same weights, pictures and settings takes from there what is done.
+same prompts and seeds, all from the trained side. Cells are written to cells.json as they are done; a second run with
+the same weights, pictures and settings reads finished cells from there.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ class Settings(TrialSettings):
         """The values of an axis.
 
         Raises:
-            ValueError: there is none, or one is no number.
+            ValueError: there is none, or one is not a number.
         """
         name, is_whole = AXES[axis], axis == "steps"
         found: tuple[float, ...] = getattr(self, name)
@@ -75,15 +75,15 @@ def axes_of(text: str) -> tuple[str, ...]:
     """
     axes = tuple(part.strip() for part in text.split(","))
     if not set(axes) <= set(AXES) or len(set(axes)) != len(axes) or len(axes) > 2:
-        raise ValueError(f"--over is {text!r}; allowed: one or two of {', '.join(AXES)}, with a comma between them")
+        raise ValueError(f"--over is {text!r}; allowed: one or two of {', '.join(AXES)}, separated by a comma")
     return axes
 
 
 def cells_of(settings: Settings, axes: Sequence[str], num_tokens: int) -> list[Sampling]:
-    """The settings of the sampler in every cell, the last axis fastest.
+    """The sampler's settings in every cell; the last axis varies fastest.
 
     Raises:
-        ValueError: a value that the sampler does not take.
+        ValueError: the sampler does not accept a value.
     """
     combinations = itertools.product(*(settings.values(axis) for axis in axes))
     changes: list[dict[str, Any]] = [dict(zip(axes, values, strict=True)) for values in combinations]
@@ -95,7 +95,7 @@ def cells_of(settings: Settings, axes: Sequence[str], num_tokens: int) -> list[S
 
 
 class Kept:
-    """Figures of cells in a file, by the settings that they hold for."""
+    """Figures of cells, kept in a file by the settings that they hold for."""
 
     def __init__(self, path: Path, fixed: dict[str, object]) -> None:
         self._path, self._fixed = path, fixed
@@ -106,7 +106,7 @@ class Kept:
                     json.dumps(one["setting"], sort_keys=True): one["figures"] for one in json.loads(path.read_text())
                 }
             except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(f"{path} holds no cells of an earlier sweep: {error}; remove it") from error
+                raise ValueError(f"{path} does not hold cells of an earlier sweep: {error}; remove it") from error
 
     def get(self, cell: Sampling) -> dict[str, float] | None:
         """The figures of a cell, if it is done."""
@@ -124,7 +124,7 @@ class Kept:
 
 
 def judged(trials: Trials, indices: Indices, features: Features, others: Indices) -> dict[str, float]:
-    """The figures of pictures of rows by their features."""
+    """The figures of the pictures of rows, from their features."""
     figures = {"frechet": frechet_distance(features, trials.real[others])}
     if trials.exam:
         ranks, _ = trials.exam.look_up(features, indices, leave_out=False)
@@ -138,7 +138,7 @@ def name_of(axes: Sequence[str], cell: Sampling) -> str:
 
 
 def markdown(axes: Sequence[str], cells: Sequence[Sampling], found: Sequence[Mapping[str, float]]) -> str:
-    """One axis: a table of a row a value; two: a table for each figure."""
+    """One axis: a table with a row per value; two: a table per figure."""
     shown = [name for name in FIGURES if name in found[0]]
     if len(axes) == 1:
         rows = [

@@ -1,9 +1,9 @@
-"""Which way words take through a trained JEPA-T: `python -m training.studies.text_paths WEIGHTS --data DIR --out DIR`.
+"""The paths of text through a trained JEPA-T: `python -m training.studies.text_paths WEIGHTS --data DIR --out DIR`.
 
-Text enters as a prefix of the context, by cross-attention, and joined with the condition before the losses. Here the
-prompt takes some of these ways and the learned null text, which the network knows from training, takes the others;
-nothing is trained. Reports the denoising loss of real pictures and the judge's figures of generated ones; all rows
-share prompts, seeds, orders and noise. Letters in shapes: B pictures, T text tokens, W text width.
+Text enters as a prefix of the context, by cross-attention, and added to the condition before the losses. Here the
+prompt takes some of these paths and the learned null text, which the network knows from training, takes the others;
+nothing is trained. The study reports the denoising loss of real pictures and the judge's figures of generated ones;
+all rows share prompts, seeds, orders and noise. Letters in shapes: B pictures, T text tokens, W text width.
 """
 
 import sys
@@ -32,13 +32,13 @@ SIDES = ("", "_heldout_pairs")  # whose losses are reported, by the suffix of th
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(TrialSettings):
-    """How many pictures each row makes, and how."""
+    """How many pictures are made for each row, and how."""
 
     prompts: int = 150
 
 
 class PartlyTold(JepaT):
-    """A trained network that gets the prompt by some ways only; it shares all weights with the whole one."""
+    """A trained network that gets the prompt by some paths only; it shares all weights with the original."""
 
     def __init__(self, network: JepaT, ways: Collection[str]) -> None:
         nn.Module.__init__(self)
@@ -48,14 +48,14 @@ class PartlyTold(JepaT):
         self._ways = frozenset(ways)
 
     def start(self, text: TextFeatures) -> Context:
-        """Begin a batch of pictures (B, T, W), with the null text on the ways that are closed to the prompt."""
+        """Begin a batch of pictures (B, T, W), with the null text on the paths that are closed to the prompt."""
         null = self.null_features(len(text))
         prefix, read, joined = (text if way in self._ways else null for way in (PREFIX, CROSS_ATTENTION, INJECTION))
         return self.start_with(prefix=prefix, read=read, joined=joined)
 
 
 def ways_of(network: JepaT) -> list[str]:
-    """The ways by which text enters a network, as it was trained."""
+    """The paths by which text enters a network, as it was trained."""
     config = network.config
     entered = {
         PREFIX: config.text_prefix,
@@ -66,7 +66,7 @@ def ways_of(network: JepaT) -> list[str]:
 
 
 def rows_of(ways: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The rows of the table and the ways that are open in each: all, each left out, each alone, none."""
+    """The rows of the table and the open paths in each: all, each left out, each alone, none."""
     rows = {"all ways": tuple(ways)}
     if len(ways) > 2:
         rows |= {f"without {(set(ways) - set(some)).pop()}": some for some in combinations(ways, len(ways) - 1)}
@@ -95,11 +95,11 @@ def measure(trials: Trials, settings: Settings) -> Iterator[tuple[str, dict[str,
     """Yield each row's name, figures, and the pictures made.
 
     Raises:
-        ValueError: the weights are no JEPA-T, or there are too few trained pictures in the folder.
+        ValueError: the weights are not a JEPA-T, or the folder has too few trained pictures.
     """
     whole = trials.pipeline
     if not isinstance(whole, JepaTPipeline):
-        raise ValueError("only JEPA-T takes text by these ways; give weights with a jepa-t folder")
+        raise ValueError("only JEPA-T takes text by these paths; give weights with a jepa-t folder")
     sides = measured_sides(trials.data)
     chosen = {
         suffix: trials.choose(sides[suffix], settings.prompts, settings.seed) for suffix in SIDES if suffix in sides

@@ -14,9 +14,10 @@ class Comparison:
     """Variants of a recipe: settings of all of them, settings by variant, and the figures that the table shows.
 
     `recipes` names another recipe for some variants, `measured` how the pictures of some are generated, `plotted` the
-    figures of the chart, `as_many_pictures` variants that are trained on as many pictures as another one, instead of
-    for as many operations as the first. With `matches` the variants match pictures with captions; without, they make
-    pictures. `caution` says which figures are not to be compared and what else a reader must know.
+    figures of the chart, `as_many_pictures` maps variants to another one whose number of pictures they are
+    trained on, instead of the first one's number of operations. With `matches` the variants match pictures with
+    captions; without it, they make pictures. `caution` says which figures must not be
+    compared and what else a reader must know.
     """
 
     recipe: str
@@ -77,7 +78,7 @@ MATCH_FIGURES = (
 
 
 def _only(*places: str) -> tuple[str, ...]:
-    """Settings that let text enter at these places alone."""
+    """Settings that let text enter only at these places."""
     known = ("text_prefix", "fuse_before_predictor", "fuse_after_predictor", "fuse_before_loss")
     return tuple(f"network.{place}={str(place in places).lower()}" for place in known)
 
@@ -127,8 +128,8 @@ COMPARISONS: dict[str, Comparison] = {
         },
         shown=(*LOSSES, *JUDGED, *SPEED),
         plotted=PLOTTED,
-        caution='"off" has no text at all: what text is worth is the distance from it. "before" and "after" are one '
-        "cross-attention, whose weights both places share",
+        caution='"off" has no text at all: the difference from it is what text is worth. "before" and "after" '
+        "use one cross-attention, whose weights both places share",
     ),
     "denoising": Comparison(
         recipe="jepa_t",
@@ -141,7 +142,7 @@ COMPARISONS: dict[str, Comparison] = {
         shown=(*JUDGED, *SPEED, *LOSSES),
         measured={"diffusion, 100 evaluations": ("denoising_steps=100",)},
         plotted=PLOTTED_JUDGED,
-        caution="the losses of flow (velocity) and diffusion (noise) are different quantities: compare judged figures",
+        caution="the losses of flow (velocity) and diffusion (noise) differ in kind: compare the judge's figures",
     ),
     "sizes": Comparison(
         recipe="jepa_t",
@@ -149,8 +150,8 @@ COMPARISONS: dict[str, Comparison] = {
         as_many_pictures={"tiny, as many pictures": "base"},
         shown=(*LOSSES, *JUDGED, *SPEED),
         plotted=PLOTTED,
-        caution="base and tiny get as many operations, so that tiny sees several times as many pictures; its other "
-        "training stops at as many pictures as base sees",
+        caution="base and tiny get as many operations, so that tiny sees several times as many pictures; in its other "
+        "run, tiny stops after as many pictures as base sees",
     ),
     "tuning": Comparison(
         recipe="jepa_t",
@@ -171,12 +172,12 @@ COMPARISONS: dict[str, Comparison] = {
             "1 denoising draw": ("loss.denoising_draws=1",),
             "4 denoising draws": ("loss.denoising_draws=4",),
             "batch of 8": ("schedule.batch_size=8", "ema_decay=0.999"),
-            "batch of 48": ("schedule.batch_size=48", "ema_decay=0.994"),  # averages over as many pictures
+            "batch of 48": ("schedule.batch_size=48", "ema_decay=0.994"),  # averages over the same number of pictures
         },
         shown=(*LOSSES, *JUDGED, *SPEED),
         plotted=PLOTTED,
-        caution="the loss is measured in one way, whatever was trained on: that of the velocity at logit-normal times, "
-        "which favours those trained on just it",
+        caution="all losses are measured in the same way: as that of the velocity at logit-normal times, which "
+        "favours variants trained on exactly that",
     ),
     "generators": Comparison(
         recipe="jepa_t",
@@ -185,7 +186,7 @@ COMPARISONS: dict[str, Comparison] = {
         recipes={"MAR": "mar", "MAR with flow": "mar", "DiT": "dit"},
         measured={"MAR": ("denoising_steps=100",), "DiT": ("temperature=1",)},
         plotted=PLOTTED_JUDGED,
-        caution="their losses are different quantities, so judged figures alone are shown. MAR denoises by diffusion "
+        caution="their losses are different quantities, so only judged figures are shown. MAR denoises by diffusion "
         "in 100 evaluations, as published; MAR with flow in JEPA-T's 5; DiT evaluates all tokens at once, 16 times, at "
         "temperature 1, which suits it better than the tokens' 0.8",
     ),

@@ -521,13 +521,13 @@ def test_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_pictures_without_captions_are_refused(tmp_path: Path) -> None:
     folder = imagefolder(tmp_path / "photos", [])
     (folder / "metadata.jsonl").unlink()
-    with pytest.raises(ValueError, match=r"has no caption column: got image, allowed text or caption"):
+    with pytest.raises(ValueError, match=r"has no caption column: got image; allowed: text or caption"):
         CaptionedPictures.load(folder, 16)
 
 
 def test_metadata_without_caption_column_is_refused(tmp_path: Path) -> None:
     lines = [{"file_name": f"{number}.png", "title": "a title"} for number in range(4)]
-    with pytest.raises(ValueError, match=r"no caption column: got image, title, allowed text or caption"):
+    with pytest.raises(ValueError, match=r"no caption column: got image, title; allowed: text or caption"):
         CaptionedPictures.load(imagefolder(tmp_path / "photos", lines), 16)
 
 

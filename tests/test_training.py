@@ -576,7 +576,7 @@ def test_an_interrupted_run_is_saved_and_goes_on(
     assert main([*command, *validating, "--out", str(tmp_path / "cut"), "--steps", "100000"]) == 1
     thread.join()
     assert signal.getsignal(number) == usual
-    told = re.search(r"interrupted and saved after step (\d+) of 100000; --resume", capsys.readouterr().err)
+    told = re.search(r"interrupted and saved after step (\d+) of 100000; add --resume", capsys.readouterr().err)
     assert told is not None
     done = int(told[1])
     assert json.loads((tmp_path / "cut" / "checkpoint" / "step.json").read_text())["step"] == done

@@ -114,8 +114,8 @@ def _imagefolder_rows(folder: Path) -> tuple[tuple[Row, ...], tuple[Path, ...]]:
     column = next((name for name in CAPTION_COLUMNS if name in table.column_names), None)
     if column is None or "image" not in table.column_names:
         raise ValueError(
-            f"{folder} has no caption column: got {', '.join(table.column_names)}, "
-            f"allowed {' or '.join(CAPTION_COLUMNS)}; expected {_LAYOUTS}"
+            f"{folder} has no caption column: got {', '.join(table.column_names)}; "
+            f"allowed: {' or '.join(CAPTION_COLUMNS)}; expected {_LAYOUTS}"
         )
     table = table.cast_column("image", ImageFeature(decode=False))
     groups = table["group"] if "group" in table.column_names else [None] * len(table)

@@ -27,7 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("weights", type=Path, help="folder of TI-JEPA's config and tensors, such as weights/ti-jepa")
     parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to; may be the same")
-    parser.add_argument("--references", type=int, default=recipe.references, help="how many to compare pairs with")
+    parser.add_argument(
+        "--references",
+        type=int,
+        default=recipe.references,
+        help="how many pictures and captions to compare pairs with",
+    )
     parser.add_argument("--percentiles", action="store_true", help="measure only the percentiles and keep the rest")
     options = parser.parse_args(arguments)
     if options.percentiles:

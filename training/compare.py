@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--prompts", type=int, default=100, help="pictures to measure per side (default 100)")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw a chart of the most telling figures")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting in all")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of every variant"
+    )
     options: argparse.Namespace = parser.parse_args(arguments)
     kept = options.out / "figures.json"
     measured: list[Measured] = []

@@ -61,6 +61,14 @@ def awake(network: torch.nn.Module) -> torch.nn.Module:
     return network
 
 
+@pytest.fixture(scope="session", autouse=True)
+def uploads_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the files of the servers under test out of the folder that all of Gradio's servers share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weights folder with random tiny networks."""

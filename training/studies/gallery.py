@@ -28,7 +28,7 @@ PROMPTS = (
     "tree",
     "book",
 )
-STYLES = ("noto", "twemoji", "openmoji", "fluent 3d", "blob")
+STYLES = ("noto", "twemoji", "openmoji", "fluent 3d", "fluent flat")
 STRIP_PROMPT = "red apple, twemoji style"
 STRIP_STEPS = (0, 3, 6, 9, 12, 15)
 SIDE, GAP, LABEL = 128, 8, 22  # pixels

@@ -150,7 +150,7 @@ def test_a_mistake_leaves_the_walk_as_it_was(open_studio: OpenPage) -> None:
 def test_progress_is_shown_and_the_sample_button_changes_the_words(open_studio: OpenPage, gate: Gate) -> None:
     page = open_learn(open_studio)
     page.click("#learn-sample")
-    wait_for_value(page, "#learn-prompt textarea", "joyful cat face, noto style")
+    wait_for_value(page, "#learn-prompt textarea", "grinning face, noto style")
     gate.hold(20)
     page.click("#learn-run")
     page.wait_for_function(

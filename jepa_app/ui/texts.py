@@ -10,16 +10,16 @@ TITLE = "JEPA studio"
 # Values of controls; English, because the models read nothing else.
 EXAMPLES = (
     "red apple, twemoji style",
-    "joyful cat face, noto style",
-    "blue heart, fluent flat style",
-    "pizza, openmoji style",
-    "rocket, fluent 3d style",
-    "sunflower, blob style",
+    "grinning face, noto style",
+    "evergreen tree, openmoji style",
+    "automobile, fluent 3d style",
+    "red heart, fluent flat style",
+    "tulip, twemoji style",
 )
 VALUES = {
     "compare_prompt": "red apple, twemoji style",
     "compare_columns": "red apple, twemoji style\ngreen apple, twemoji style\nred heart, twemoji style",
-    "compare_rows": "1, 3, 6",
+    "compare_rows": "1, 1.5, 3",
     "learn_prompt": "red apple, twemoji style",
 }
 

@@ -34,14 +34,16 @@ function makeBoard(host) {
   });
 
   // cover: 'now' hides the tiles of this step and of later ones, 'later' only those of later ones. ring marks the tiles
-  // of this step. values colour the tiles between least and most. early, given and pale tell which tiles get that look.
-  function show({ picture: source, caption: text, cover, ring, lines, crisp, given, pale, values, least, most, say, early }) {
+  // of this step. sheer lets a plan show through hidden tiles. values colour the tiles between least and most. early,
+  // given and pale tell which tiles get that look.
+  function show({ picture: source, caption: text, cover, ring, sheer, lines, crisp, given, pale, values, least, most, say, early }) {
     caption.textContent = text;
     picture.hidden = !source;
     if (source) picture.src = source;
     picture.alt = source ? text : '';
     host.classList.toggle('lined', Boolean(lines));
     host.classList.toggle('crisp', Boolean(crisp));
+    host.classList.toggle('sheer', Boolean(sheer));
     group.setAttribute('aria-label', words('choose', { board: text }));
     const first = cover === 'now' ? step : cover === 'later' ? step + 1 : total;
     [...group.children].forEach((button, position) => {

@@ -140,8 +140,8 @@ function drawTokens() {
 function drawContext() {
   const last = lesson.pictures[total - 1];
   const facts = (known) => ({ step: step + 1, known });
-  boards.before.show({ picture: lesson.pictures[Math.max(0, step - 1)], caption: words('board_before', facts(knownBefore(step))), cover: 'now', ring: true });
-  boards.after.show({ picture: step === total - 1 ? last : lesson.pictures[step], caption: words('board_after', facts(knownBefore(step + 1))), cover: 'later', ring: true });
+  boards.before.show({ picture: lesson.pictures[Math.max(0, step - 1)], caption: words('board_before', facts(knownBefore(step))), cover: 'now', ring: true, sheer: step > 0 && lesson.plan[step - 1][0] > 0 });
+  boards.after.show({ picture: step === total - 1 ? last : lesson.pictures[step], caption: words('board_after', facts(knownBefore(step + 1))), cover: 'later', ring: true, sheer: lesson.plan[step][0] > 0 });
   const [planned, ofPlan] = lesson.plan[step];
   const plans = ofPlan > 0 && lesson.plan.at(-1)[0] > 0;
   part('plan-note').hidden = !plans;

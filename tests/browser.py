@@ -98,6 +98,11 @@ def press_generate(page: Page) -> None:
     wait_for_status(page, "Finished")
 
 
+def wait_for_match(page: Page) -> None:
+    """Wait until the match of the shown picture is told: until then its line may still move the buttons below it."""
+    page.wait_for_function("document.querySelector('.player .fit')?.textContent")
+
+
 def wait_for_status(page: Page, start: str) -> None:
     """Wait until the player's status line begins with these words."""
     page.wait_for_function("start => document.querySelector('.status')?.textContent.startsWith(start)", arg=start)

@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 from jepa_app.studio.export import animation_kinds, read_settings
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio
-from tests.browser import OpenPage, generate, reload, shown_picture, wait_for_status
+from tests.browser import OpenPage, generate, reload, shown_picture, wait_for_match, wait_for_status
 from tests.studio_server import Gate
 
 # "default": the server's own libraries warn in this process
@@ -88,6 +88,7 @@ def test_a_step_is_saved_with_its_settings_or_without(open_studio: OpenPage) -> 
 
 def test_download_saves_the_shown_picture(open_studio: OpenPage) -> None:
     page = made(open_studio)
+    wait_for_match(page)
     with page.expect_download() as download:
         page.click(".download")
     assert download.value.suggested_filename == "jepa-7.png"

@@ -16,6 +16,7 @@ def open_learn(open_studio: OpenPage, **options: object) -> Page:
     page = open_studio(**options)
     page.click("#tabs button[role=tab]:has-text('Learn')")
     page.wait_for_selector("#learn-run")
+    page.wait_for_function("document.querySelector('#learn-prompt textarea')?.value")  # else it comes later
     return page
 
 

@@ -18,6 +18,7 @@ from tests.browser import (
     reload,
     shown_picture,
     sideways_scroll,
+    wait_for_match,
     wait_for_status,
     wait_for_value,
 )
@@ -108,6 +109,7 @@ def test_a_saved_picture_makes_itself_again(open_studio: OpenPage, tmp_path: Pat
     page.fill(FIELDS["guidance"], "1.5")
     generate(page, REQUEST.prompt, steps=5)
     seed, first = page.inner_text(".seed"), shown_picture(page).tobytes()
+    wait_for_match(page)
     with page.expect_download() as download:
         page.click(".download")
     download.value.save_as(tmp_path / "mine.png")

@@ -37,14 +37,19 @@ TINY_JEPA_T = JepaTConfig(
 TINY_TI_JEPA = TIJepaConfig(image_size=32, width=32, num_heads=2, image_depth=1, text_depth=1, predictor_depth=1)
 
 
-def write_tiny_weights(folder: Path) -> Path:
-    """Write random tiny networks in the layout of the bundled weights."""
+def write_tiny_weights(
+    folder: Path,
+    tokenizer_config: TokenizerConfig = TINY_TOKENIZER,
+    jepa_t_config: JepaTConfig = TINY_JEPA_T,
+    pictures: torch.Tensor | None = None,
+) -> Path:
+    """Write random tiny networks in the layout of the bundled weights, the tokenizer fitted to `pictures` or noise."""
     torch.manual_seed(0)
-    tokenizer = make_tokenizer(TINY_TOKENIZER)
-    tokenizer.fit([torch.rand(64, 3, 32, 32) * 2 - 1])
+    tokenizer = make_tokenizer(tokenizer_config)
+    tokenizer.fit([torch.rand(64, 3, 32, 32) * 2 - 1 if pictures is None else pictures])
     for part, network, config in (
-        ("tokenizer", tokenizer, TINY_TOKENIZER),
-        ("jepa-t", awake(JepaT(TINY_JEPA_T)), TINY_JEPA_T),
+        ("tokenizer", tokenizer, tokenizer_config),
+        ("jepa-t", awake(JepaT(jepa_t_config)), jepa_t_config),
         ("ti-jepa", awake(TIJepa(TINY_TI_JEPA)), TINY_TI_JEPA),
     ):
         save_network(folder / part, network, config)

@@ -27,7 +27,7 @@ from jepa_app.models.tokenizer import LinearTokenizer, make_tokenizer
 from jepa_app.plan import centres, draw_order, level_ranges, random_orders_and_blocks, reveal_counts, steps_of_levels
 from jepa_app.studio.requests import Edit, GenerateRequest
 from jepa_app.studio.studio import Studio
-from tests.conftest import TINY_JEPA_T, TINY_TI_JEPA, TINY_TOKENIZER, awake
+from tests.conftest import TINY_JEPA_T, TINY_TI_JEPA, TINY_TOKENIZER, awake, write_tiny_weights
 from tests.test_sampling import run, text_of
 from training.judging.picture_figures import Sampling
 from training.judging.weights import suited
@@ -46,19 +46,8 @@ def network_of(config: JepaTConfig) -> JepaT:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tiny weights with a plan, the tokenizer fitted on smooth pictures, which a plan can tell something of."""
-    folder = tmp_path_factory.mktemp("planned")
-    torch.manual_seed(0)
-    config = replace(TINY_TOKENIZER, plan=PLAN)
-    tokenizer = make_tokenizer(config)
-    tokenizer.fit([smooth(64)])
-    for part, network, settings in (
-        ("tokenizer", tokenizer, config),
-        ("jepa-t", awake(JepaT(PLANNED)), PLANNED),
-        ("ti-jepa", awake(TIJepa(TINY_TI_JEPA)), TINY_TI_JEPA),
-    ):
-        save_network(folder / part, network, settings)
-    write_manifest(folder)
-    return folder
+    tokenizer_config = replace(TINY_TOKENIZER, plan=PLAN)
+    return write_tiny_weights(tmp_path_factory.mktemp("planned"), tokenizer_config, PLANNED, smooth(64))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from torch import nn
 
-from jepa_app.config import Config, TokenizerConfig
+from jepa_app.config import TokenizerConfig
+from jepa_app.config_base import Config
 
 MAX_SHARD_SIZE = "9MB"  # a Space requires large-file storage for files of 10 MB or more
 MANIFEST = "manifest.json"

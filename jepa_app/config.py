@@ -1,56 +1,13 @@
 """The settings that define a network; they travel with its weights and unknown keys are errors."""
 
 import math
-from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from typing import Literal
+
+from jepa_app.config_base import Config
 
 PLAN_PATCH = 8  # pixels along a side of a plan token: a level of g x g tokens shows the picture 8 g pixels wide
 TEXT_WIDTH = 384  # width of all-MiniLM-L6-v2, the frozen text encoder
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Settings that convert to and from a JSON dictionary."""
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build the settings from a dictionary, as stored beside the weights.
-
-        Raises:
-            ValueError: a key is unknown or a value is not allowed.
-        """
-        allowed = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - allowed)
-        if unknown:
-            raise ValueError(f"unknown {cls.__name__} keys {unknown}; allowed: {sorted(allowed)}")
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        for field in fields(cls):
-            value = values.get(field.name, field.default)
-            whole = isinstance(field.default, float) and type(value) is int
-            if type(value) is not type(field.default) and not whole:
-                kind = type(field.default).__name__
-                raise ValueError(
-                    f"{cls.__name__}: {field.name} is {value!r}; allowed: {kind}, such as {field.default!r}"
-                )
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a dictionary that JSON can hold."""
-        return asdict(self)
-
-    def _require(self, condition: bool, message: str) -> None:
-        if not condition:
-            raise ValueError(f"{type(self).__name__}: {message}")
-
-    def _require_plan(self, plan: tuple[int, ...], grid: int) -> None:
-        rising = all(type(side) is int for side in plan) and all(a < b for a, b in pairwise((0, *plan, grid)))
-        self._require(rising or not plan, f"plan is {plan}; allowed: rising numbers of tokens, below the grid's {grid}")
-
-    def _require_positive(self, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            self._require(value >= 1, f"{name} is {value}; allowed: 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +18,11 @@ class TokenizerConfig(Config):
     `vae_channels` are the block widths of the VAE (used by kind "vae" only; their number sets its downsampling).
     `refiner_width` > 0 adds, after the linear decoder, a convolutional one of `refiner_depth` layers that hides seams
     between patches. With a `reduction` above 1 the linear part sees the picture reduced by that factor, and the decoder
-    enlarges it again: more pixels from the same tokens. `plan` gives the number of tokens along a side for each level
-    of the plan, coarse first (`plan.py`): (1, 2) is one token for the picture reduced to 8 pixels and four at 16.
+    enlarges it again: more pixels from the same tokens. `decoder_width` > 0 puts a decoder that sees the whole picture
+    in the place of a refiner: `decoder_depth` transformer layers of that width, then `decoder_layers` convolutions with
+    `decoder_features` each; it draws pictures of `decoded_size` pixels and their opacity. `plan` gives
+    the number of tokens along a side for each level of the plan, coarse first (`plan.py`): (1, 2) is one token for the
+    picture reduced to 8 pixels and four at 16.
     """
 
     kind: Literal["patch", "pca", "vae"] = "pca"
@@ -73,6 +33,11 @@ class TokenizerConfig(Config):
     refiner_width: int = 0
     refiner_depth: int = 4
     reduction: int = 1
+    decoder_width: int = 0
+    decoder_depth: int = 3
+    decoder_features: int = 64
+    decoder_layers: int = 5
+    decoded_size: int = 256
     plan: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -90,6 +55,8 @@ class TokenizerConfig(Config):
             self.refiner_width == 0 or self.patch_size // self.reduction % 2 == 0,
             f"a refiner folds pairs of pixels: patch_size {self.patch_size} / reduction {self.reduction} must be even",
         )
+        if self.decoder_width:
+            self._require_decoder()
         if self.kind == "patch":
             self._require(self.channels == self.patch_values, f"raw patches hold {self.patch_values} channels")
         if self.kind == "pca":
@@ -103,6 +70,24 @@ class TokenizerConfig(Config):
             self._require(self.kind != "vae", f"plan is {self.plan}; allowed for a VAE: ()")
             most = 3 * PLAN_PATCH**2
             self._require(self.channels <= most, f"channels is {self.channels}; allowed with a plan: at most {most}")
+
+    def _require_decoder(self) -> None:
+        self._require_positive("decoder_depth", "decoder_layers")
+        self._require(self.kind != "vae", f"decoder_width is {self.decoder_width}; allowed for a VAE: 0")
+        self._require(self.refiner_width == 0, f"refiner_width is {self.refiner_width}; allowed beside a decoder: 0")
+        self._require(
+            self.decoder_width % 16 == 0, f"decoder_width is {self.decoder_width}; allowed: 0 or a multiple of 16"
+        )
+        even = self.decoder_features >= 2 and self.decoder_features % 2 == 0
+        self._require(even, f"decoder_features is {self.decoder_features}; allowed: an even number, 2 or more")
+        step = 8 * self.grid
+        fits = self.decoded_size >= step and self.decoded_size % step == 0
+        self._require(fits, f"decoded_size is {self.decoded_size}; allowed: a multiple of {step}, 8 times the grid")
+
+    @property
+    def decoded_side(self) -> int:
+        """Side in pixels of the largest picture that is decoded."""
+        return self.decoded_size if self.decoder_width else self.image_size
 
     @property
     def patch_values(self) -> int:

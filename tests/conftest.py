@@ -13,7 +13,7 @@ from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.models.tokenizer import make_tokenizer
+from jepa_app.models.tokenizers.tokenizer import make_tokenizer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -10,7 +10,7 @@ from jepa_app.checkpoint import save_network, write_manifest
 from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.models.tokenizer import make_tokenizer
+from jepa_app.models.tokenizers.tokenizer import make_tokenizer
 from training.data.split import is_heldout_concept
 
 SIZE = 32

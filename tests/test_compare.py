@@ -15,8 +15,8 @@ from tests.conftest import write_tiny_weights
 from training.compare import main
 from training.data.batches import CaptionedPictures
 from training.judging.evaluation import Settings, evaluate
-from training.muon import Muon, make_optimizers
-from training.schedule import Schedule
+from training.optimisation.muon import Muon, make_optimizers
+from training.optimisation.schedule import Schedule
 from training.studies import comparison as comparing
 from training.studies.comparison import _trained_parameters, run_name
 from training.studies.comparison_tables import Measured, chart, table

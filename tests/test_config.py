@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from jepa_app.config import Config, JepaTConfig, TIJepaConfig, TokenizerConfig
+from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
+from jepa_app.config_base import Config
 
 SETTINGS = [
     TokenizerConfig(kind="vae", image_size=32, patch_size=4, channels=4, vae_channels=(16, 32, 32)),

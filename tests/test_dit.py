@@ -9,12 +9,12 @@ import torch
 
 from jepa_app.checkpoint import save_network
 from jepa_app.models.text import TextEncoder
-from jepa_app.models.tokenizer import Tokenizer, make_tokenizer
+from jepa_app.models.tokenizers.tokenizer import Tokenizer, make_tokenizer
 from tests.conftest import TINY_TOKENIZER, awake
 from training.data.batches import Batch
 from training.judging.weights import load_generators
-from training.muon import make_optimizers
 from training.objectives.text_cache import TextCache
+from training.optimisation.muon import make_optimizers
 from training.peers.dit import Dit, DitConfig, DitPipeline
 from training.peers.dit_objective import DitLoss, DitObjective
 

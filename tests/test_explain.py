@@ -23,7 +23,7 @@ from jepa_app.lesson.watching import WatchedRun, Words, finished_now, looks
 from jepa_app.lesson.words import typed_words
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
-from jepa_app.models.tokenizer import make_tokenizer
+from jepa_app.models.tokenizers.tokenizer import make_tokenizer
 from jepa_app.pixels import to_pil
 from jepa_app.studio.requests import Edit, GenerateRequest
 from jepa_app.studio.studio import Studio

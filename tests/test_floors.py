@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 # Every room and its floor: folders, and the files that lie in no folder. "training" and "ui" never meet.
 FLOORS = {
+    "config_base": -1,
     **dict.fromkeys(("command_line", "config", "compute", "limits", "masking", "pixels", "styles"), 0),
     **dict.fromkeys(("checkpoint", "plan"), 1),
     "models": 2,
@@ -25,22 +26,23 @@ FLOORS = {
     "ui": 7,
     "__main__": 8,
 }
-FLOORS = {"jepa_app": 0} | {f"jepa_app.{name}": floor for name, floor in FLOORS.items()} | {"app": 8}
+FLOORS = {"jepa_app": -1} | {f"jepa_app.{name}": floor for name, floor in FLOORS.items()} | {"app": 8}
 TRAINING_FLOORS = {
-    **dict.fromkeys(("settings", "schedule", "muon"), 10),
+    **dict.fromkeys(("settings", "optimisation"), 10),
     "command_line": 11,
     "data": 11,
     "objectives": 12,
     "peers": 13,
-    "recipes": 14,
+    "recipe_kinds": 14,
     "loop": 14,
     "judging": 14,
+    "recipes": 15,
     "drawings": 15,
-    "studies": 15,
-    **dict.fromkeys(("bundle", "calibrate", "compare", "corpus", "evaluate", "train"), 16),
+    "studies": 16,
+    **dict.fromkeys(("bundle", "calibrate", "compare", "corpus", "evaluate", "train"), 17),
 }
 FLOORS |= {"training": 10} | {f"training.{name}": floor for name, floor in TRAINING_FLOORS.items()}
-COMMANDS = {name for name, floor in FLOORS.items() if floor in (8, 16)}
+COMMANDS = {name for name, floor in FLOORS.items() if floor in (8, 17)}
 # The first never imports the second, whatever their floors.
 STRANGERS = (
     ("training", "jepa_app.ui"),

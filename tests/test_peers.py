@@ -9,9 +9,9 @@ from jepa_app.config import TIJepaConfig
 from jepa_app.models.text import TextEncoder, TextFeatures
 from training.data.batches import Batch
 from training.judging.weights import load_matchers
-from training.muon import make_optimizers
 from training.objectives.calibration import Anchors
 from training.objectives.text_cache import TextCache
+from training.optimisation.muon import make_optimizers
 from training.peers.dual_encoder import DualEncoder, PeerConfig, PeerScorer
 from training.peers.dual_encoder_objective import PeerObjective, sigmoid_loss, softmax_loss
 

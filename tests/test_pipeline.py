@@ -12,7 +12,7 @@ from PIL import Image
 from jepa_app.checkpoint import load_config, save_network, write_manifest
 from jepa_app.config import TokenizerConfig
 from jepa_app.generation.pipeline import JepaTPipeline
-from jepa_app.models.tokenizer import make_tokenizer
+from jepa_app.models.tokenizers.tokenizer import make_tokenizer
 from jepa_app.pixels import picture_grid, to_pil
 
 

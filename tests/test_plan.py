@@ -23,7 +23,7 @@ from jepa_app.masking import cosine_schedule
 from jepa_app.matching.scoring import Scorer
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.models.tokenizer import LinearTokenizer, make_tokenizer
+from jepa_app.models.tokenizers.tokenizer import LinearTokenizer, make_tokenizer
 from jepa_app.plan import centres, draw_order, level_ranges, random_orders_and_blocks, reveal_counts, steps_of_levels
 from jepa_app.studio.requests import Edit, GenerateRequest
 from jepa_app.studio.studio import Studio

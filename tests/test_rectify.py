@@ -11,12 +11,12 @@ from jepa_app.config import JepaTConfig
 from jepa_app.generation.flow import FlowMatching
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
-from jepa_app.models.tokenizer import make_tokenizer
+from jepa_app.models.tokenizers.tokenizer import make_tokenizer
 from tests.conftest import TINY_JEPA_T, TINY_TOKENIZER, awake
 from training.data.batches import Batch
-from training.muon import make_optimizers
 from training.objectives.rectify import RectifyLoss, RectifyObjective
 from training.objectives.text_cache import TextCache
+from training.optimisation.muon import make_optimizers
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -97,6 +97,18 @@ def test_the_cache_gives_the_encoder_s_features(text_encoder: TextEncoder) -> No
     assert len(cache) == 2
 
 
+def test_the_cache_pads_to_a_multiple_and_forgets_when_it_is_full(text_encoder: TextEncoder) -> None:
+    cache = TextCache(text_encoder, capacity=2)
+    first = cache.features(["red apple", "cat"], multiple=8)
+    assert first.mask.shape == (2, 8)
+    assert first.mask.sum(dim=1).tolist() == [4, 3]
+    cache.features(["dog"])
+    assert len(cache) == 3
+    again = cache.features(["red apple"], multiple=8)
+    assert len(cache) == 1
+    torch.testing.assert_close(again.tokens[0], first.tokens[0], rtol=1e-3, atol=1e-3)
+
+
 def test_the_cache_remembers_and_pads_for_each_batch_alone(text_encoder: TextEncoder) -> None:
     cache = TextCache(text_encoder)
     batch = cache.features(["red apple", "a joyful cat under a very large old tree"])

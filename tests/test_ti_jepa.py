@@ -10,10 +10,10 @@ from jepa_app.config import TIJepaConfig
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.ti_jepa import SentenceSpace, TIJepa
 from training.data.batches import Batch
-from training.muon import make_optimizers
 from training.objectives.calibration import Anchors
 from training.objectives.matching import effective_rank, first_of, jitter
 from training.objectives.ti_jepa import TIJepaLoss, TIJepaObjective
+from training.optimisation.muon import make_optimizers
 
 TINY = TIJepaConfig(
     image_size=16,

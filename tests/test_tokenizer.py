@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from jepa_app.config import TokenizerConfig
-from jepa_app.models.tokenizer import LinearTokenizer, Refiner, Tokenizer, make_tokenizer
+from jepa_app.models.tokenizers.tokenizer import LinearTokenizer, Refiner, Tokenizer, make_tokenizer
 
 PATCH = TokenizerConfig(kind="patch", image_size=16, patch_size=4, channels=48)
 PCA = replace(PATCH, kind="pca", channels=12)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import threading
 import time
@@ -15,34 +16,31 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from jepa_app.checkpoint import load_config, load_state
+from jepa_app.checkpoint import load_config, load_network, load_state
 from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder, TextFeatures
-from jepa_app.models.tokenizer import LinearTokenizer, make_tokenizer
+from jepa_app.models.tokenizers.tokenizer import LinearTokenizer, make_tokenizer
 from tests.conftest import TINY_JEPA_T, TINY_TI_JEPA, TINY_TOKENIZER, awake
 from tests.limits import largest_file
 from training.bundle import main as bundle
+from training.data.ahead import ahead
 from training.data.batches import Batch, CaptionedPictures
 from training.drawings.rendering import Drawing, render, svg_document
 from training.loop import TrainStep, train
-from training.muon import COEFFICIENTS, Muon, make_optimizers, orthogonalise
-from training.objectives.ema import Ema
-from training.objectives.jepa_t import JepaTLoss, JepaTObjective, ask, ask_all_blocks, ask_masked
+from training.objectives.asking import ask, ask_all_blocks, ask_masked
+from training.objectives.jepa_t import JepaTLoss, JepaTObjective
 from training.objectives.text_cache import TextCache
 from training.objectives.tokenizer import load_tokenizer, signal_to_noise
+from training.optimisation.ema import Ema
+from training.optimisation.muon import COEFFICIENTS, Muon, make_optimizers, orthogonalise
+from training.optimisation.schedule import Schedule
 from training.peers.dual_encoder import PeerConfig
-from training.recipes import (
-    RECIPES,
-    JepaTRecipe,
-    PeerRecipe,
-    Recipe,
-    TIJepaRecipe,
-    TokenizerRecipe,
-    make_recipe,
-)
-from training.schedule import Schedule
+from training.recipe_kinds.generators import JepaTRecipe
+from training.recipe_kinds.matchers import PeerRecipe, TIJepaRecipe
+from training.recipe_kinds.tokenizers import TokenizerRecipe
+from training.recipes import RECIPES, Recipe, make_recipe
 from training.train import main
 
 EMOJI = Path(__file__).parent / "fixtures" / "emoji"
@@ -192,13 +190,19 @@ def test_the_moving_average() -> None:
 
 def test_the_learning_rate_rises_holds_and_falls() -> None:
     schedule = Schedule(steps=1000, warmup=100, decay=0.3)
-    rates = [schedule.rate_at(step) for step in range(1000)]
+    rates = [schedule.rate_at(step, schedule.progress_at(step, seconds=9e9)) for step in range(1000)]
     assert rates[0] == pytest.approx(0.01)
     assert rates[49] == pytest.approx(0.5)
     assert rates[99:701] == [1.0] * 602
     assert rates[850] == pytest.approx(0.5)
     assert min(rates[99:]) == rates[-1] == 0.02
     assert rates[700:] == sorted(rates[700:], reverse=True)
+
+
+def test_with_minutes_the_clock_decides() -> None:
+    schedule = Schedule(steps=10, minutes=2, warmup=1, decay=0.5)
+    assert [schedule.progress_at(500, seconds) for seconds in (0.0, 30.0, 60.0, 120.0, 500.0)] == [0, 0.25, 0.5, 1, 1]
+    assert [schedule.rate_at(500, progress) for progress in (0.0, 0.5, 0.75, 1.0)] == [1, 1, 0.5, 0.02]
 
 
 # --- objectives
@@ -344,7 +348,7 @@ def test_settings_are_parsed_by_type() -> None:
     ("setting", "message"),
     [
         ("schedule.batch_size", "has no '='; write --set key=value"),
-        ("schedule.batchsize=3", "'batchsize' is unknown; allowed: steps, batch_size"),
+        ("schedule.batchsize=3", "'batchsize' is unknown; allowed: steps, minutes, compiled, batch_size"),
         ("speed=3", "'speed' is unknown; allowed: schedule"),
         ("schedule=3", "is a group; write schedule.KEY=value"),
         ("ema_decay.x=3", "is not a group"),
@@ -441,6 +445,59 @@ def state_of(out: Path) -> dict[str, Tensor]:
     return found
 
 
+def test_a_run_by_the_clock_ends_cooled_down_and_goes_on_where_it_stopped(
+    data: CaptionedPictures, tokenizer: LinearTokenizer, tmp_path: Path
+) -> None:
+    recipe = recipe_of("jepa_t", 1, tokenizer, tmp_path)
+    recipe = replace(recipe, schedule=replace(recipe.schedule, minutes=2 / 60, decay=1.0, warmup=1))
+    torch.manual_seed(0)
+    objective = recipe.build(data)
+    stopped = list(train(objective, data, recipe.schedule, tmp_path / "run", resume=False, stopping=lambda: True))
+    assert len(stopped) == 1
+    assert 0 < stopped[0].progress < 1
+    kept = json.loads((tmp_path / "run" / "checkpoint" / "step.json").read_text())
+    assert 0 < kept["seconds"] < 2
+    steps = run(recipe, data, tmp_path / "run", resume=True)
+    assert steps[0].step == 2
+    assert steps[0].progress > stopped[0].progress
+    assert [step.progress for step in steps] == sorted(step.progress for step in steps)
+    assert steps[-1].progress == 1
+    assert steps[-1].saved
+    assert steps[-1].rate < 0.5 < steps[0].rate
+    assert all(0 <= step.waiting < 1 for step in steps)
+    both = [load_network(tmp_path / "run" / name, JepaTConfig, JepaT) for name in ("weights", "unaveraged")]
+    assert not torch.equal(*(network.null_text for network in both))
+
+
+@pytest.mark.slow  # compiles C++
+@pytest.mark.filterwarnings("ignore")  # inside torch
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++ on a CPU")
+def test_compiled_blocks_train_as_they_are_written(
+    data: CaptionedPictures, tokenizer: LinearTokenizer, tmp_path: Path
+) -> None:
+    recipe = recipe_of("jepa_t", 1, tokenizer, tmp_path)
+    assert isinstance(recipe, JepaTRecipe)
+    recipe = replace(recipe, network=replace(recipe.network, encoder_depth=1, predictor_depth=1))
+    compiled = replace(recipe, schedule=replace(recipe.schedule, compiled=True))
+    plain = run(recipe, data, tmp_path / "plain")
+    for before, now in zip(plain, run(compiled, data, tmp_path / "compiled"), strict=True):
+        assert now.losses == pytest.approx(before.losses, rel=0.02)
+    assert state_of(tmp_path / "compiled").keys() == state_of(tmp_path / "plain").keys()
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_batches_made_ahead_come_in_order_and_tell_their_errors(depth: int) -> None:
+    def make(number: int) -> int:
+        if number == 8:
+            raise ValueError("the eighth")
+        return number * number
+
+    with ahead(make, 5, depth) as items:
+        assert [next(items) for _ in range(3)] == [25, 36, 49]
+        with pytest.raises(ValueError, match="the eighth"):
+            next(items)
+
+
 FAMILIES = [
     "jepa_t",
     pytest.param("jepa_t_bidirectional", marks=pytest.mark.slow),
@@ -465,7 +522,8 @@ def test_resuming_is_exact(family: str, data: CaptionedPictures, tokenizer: Line
     assert any("ema" in name for name in expected)
     assert expected.keys() == found.keys()
     assert [name for name, tensor in expected.items() if not torch.equal(tensor, found[name])] == []
-    assert sorted(path.name for path in (tmp_path / "halves").iterdir()) == ["checkpoint", "weights"]
+    unaveraged = {"unaveraged"} if family.startswith("jepa_t") else set()
+    assert {path.name for path in (tmp_path / "halves").iterdir()} == {"checkpoint", "weights", *unaveraged}
 
 
 def test_a_run_is_neither_overwritten_nor_resumed_from_nothing(
@@ -494,7 +552,7 @@ def test_a_disk_that_fills_while_saving_leaves_the_previous_checkpoint(
     after = state_of(tmp_path / "run")
     assert before.keys() == after.keys()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint", "weights"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint", "unaveraged", "weights"]
     steps = run(recipe_of("jepa_t", 4, tokenizer, tmp_path), data, tmp_path / "run", resume=True)
     assert [step.step for step in steps] == [3, 4]
 
@@ -746,7 +804,7 @@ def test_a_step_in_bfloat16_has_nearly_the_gradients_of_float32(data: CaptionedP
 
 def test_the_precision_of_a_step_is_chosen_by_what_the_cpu_has(monkeypatch: pytest.MonkeyPatch) -> None:
     for has_units in (False, True):
-        monkeypatch.setattr("training.schedule.multiplies_bfloat16", lambda _, has=has_units: has)
+        monkeypatch.setattr("training.optimisation.schedule.multiplies_bfloat16", lambda _, has=has_units: has)
         assert Schedule().in_bfloat16 == (has_units and not torch.cuda.is_available())
     assert Schedule(precision="bfloat16").in_bfloat16
     assert not Schedule(precision="float32").in_bfloat16

@@ -16,7 +16,7 @@ from jepa_app.models.ti_jepa import TIJepa
 from training.data.batches import CaptionedPictures
 from training.objectives.calibration import Anchors, finish, measure_quantiles, without_references
 from training.objectives.text_cache import TextCache
-from training.recipes import TIJepaRecipe
+from training.recipe_kinds.matchers import TIJepaRecipe
 
 
 @telling_mistakes

@@ -1,16 +1,17 @@
 """The training loop: a generator of `TrainStep` over accelerate; saves and resumes exactly.
 
-All randomness of a step follows from (seed, step): a checkpoint needs only the networks, the optimizers and the step.
+All randomness of a step follows from (seed, step): a checkpoint needs only the networks, the optimizers, the step and,
+for a run that ends by the clock, the time.
 """
 
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -19,19 +20,29 @@ from safetensors import SafetensorError
 from torch import nn
 
 from jepa_app.checkpoint import replacing
+from training.data.ahead import ahead
 from training.data.batches import Batch, CaptionedPictures
-from training.muon import make_optimizers
 from training.objectives.objective import Objective
-from training.schedule import Schedule
+from training.optimisation.muon import make_optimizers
+from training.optimisation.schedule import Schedule
 
 CHECKPOINT = "checkpoint"
 STEP_FILE = "step.json"
+MADE_AHEAD = 3  # batches for a GPU
+
+
+class Reached(NamedTuple):
+    """How far a run has come: done steps, and seconds of training."""
+
+    step: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStep:
     """What one step did: `step` counts done steps, `losses` are means of the batch, `seconds` the time it took.
 
+    `progress` is the share of the run that is done, `waiting` the share of the step's time spent waiting for its batch.
     `validation` and `preview` are present only every `validate_steps` steps.
     """
 
@@ -39,10 +50,12 @@ class TrainStep:
     losses: dict[str, float]
     rate: float
     seconds: float
+    waiting: float
     pictures_per_second: float
-    validation: dict[str, float]
-    preview: Image.Image | None
-    saved: bool
+    progress: float = 0.0
+    validation: dict[str, float] = field(default_factory=dict)
+    preview: Image.Image | None = None
+    saved: bool = False
 
 
 def train(
@@ -54,7 +67,7 @@ def train(
     resume: bool,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[TrainStep]:
-    """Train until `schedule.steps`, or until `stopping()` says so after a step; yield after every step.
+    """Train to the end of the schedule, or until `stopping()` says so after a step; yield after every step.
 
     The weights to use are written to `out/weights` and the state to resume from to `out/checkpoint`, always at the end
     too; both are replaced as a whole, so an error while writing leaves the previous ones.
@@ -62,45 +75,88 @@ def train(
     Raises:
         ValueError: there is a checkpoint without `resume`, or `resume` without a checkpoint; the loss is not finite.
     """
-    accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
-    optimizers = _optimizers(objective.network, schedule)
-    base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    prepared, *optimizers = accelerator.prepare(objective, *optimizers)
-    plain: Objective[Any] = accelerator.unwrap_model(prepared)
-    start = _load(accelerator, out, resume)
-    generator = torch.Generator(accelerator.device)
+    run = _Run(objective, data, schedule)
+    reached = _load(run.accelerator, out, resume)
     saved_at = time.monotonic()
-    for step in range(start, schedule.steps):
+    started = saved_at - reached.seconds
+
+    def progress_after(step: int) -> float:
+        return _agreed(run.accelerator, schedule.progress_at(step, time.monotonic() - started))
+
+    with ahead(run.batch, reached.step, run.made_ahead) as batches:
+        step, progress = reached.step, progress_after(reached.step)
+        while progress < 1:
+            done = run.take(step, schedule.rate_at(step, progress), batches)
+            step += 1
+            progress = progress_after(step)
+            validation, preview, saved = {}, None, False
+            if step % schedule.validate_steps == 0 or progress == 1:
+                validation, preview = run.validate(), run.objective.preview()
+            last = progress == 1 or _agreed(run.accelerator, stopping()) > 0
+            due = last or time.monotonic() - saved_at > 60 * schedule.checkpoint_minutes
+            if due and run.accelerator.is_main_process:
+                _save(run.accelerator, run.objective, out, Reached(step, time.monotonic() - started))
+                saved, saved_at = True, time.monotonic()
+            yield replace(done, progress=progress, validation=validation, preview=preview, saved=saved)
+            if last:
+                return
+
+
+class _Run:
+    """An objective on the device to train on, with its optimizers."""
+
+    def __init__(self, objective: Objective[Any], data: CaptionedPictures, schedule: Schedule) -> None:
+        self.accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
+        optimizers = _optimizers(objective.network, schedule)
+        self._base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+        self._prepared, *self._optimizers = self.accelerator.prepare(objective, *optimizers)
+        self.objective: Objective[Any] = self.accelerator.unwrap_model(self._prepared)
+        self._data, self._schedule = data, schedule
+        device = self.accelerator.device
+        self._generator = torch.Generator(device)
+        self.made_ahead = MADE_AHEAD if device.type == "cuda" else 0
+        data.move_to(device)
+        self.objective.move_to(device)
+
+    def batch(self, step: int) -> Batch:
+        """Return this process's batch of a step."""
+        return self._data.batch(self._index(step), self._schedule.batch_size, self._schedule.seed)
+
+    def take(self, step: int, rate: float, batches: Iterator[Batch]) -> TrainStep:
+        """Take a step, counted from 0, with a factor on the learning rates."""
         began = time.monotonic()
-        rate = schedule.rate_at(step)
-        _set_rates(optimizers, base_rates, rate)
-        index = step * accelerator.num_processes + accelerator.process_index
-        batch = data.batch(index, schedule.batch_size, schedule.seed)
-        generator.manual_seed(_mix(schedule.seed, index))
-        losses = _step(accelerator, prepared, optimizers, batch, generator, schedule.clip)
-        plain.after_step(step)
+        _set_rates(self._optimizers, self._base_rates, rate)
+        batch = next(batches)
+        waited = time.monotonic() - began
+        self._generator.manual_seed(_mix(self._schedule.seed, self._index(step)))
+        clip = self._schedule.clip
+        losses = _step(self.accelerator, self._prepared, self._optimizers, batch, self._generator, clip)
+        self.objective.after_step(step)
         seconds = time.monotonic() - began
-        done = step + 1
-        validation, preview, saved = {}, None, False
-        if done % schedule.validate_steps == 0 or done == schedule.steps:
-            validation, preview = _validate(plain, data, schedule, generator), plain.preview()
-        last = done == schedule.steps or stopping()
-        due = last or time.monotonic() - saved_at > 60 * schedule.checkpoint_minutes
-        if due and accelerator.is_main_process:
-            _save(accelerator, plain, out, done)
-            saved, saved_at = True, time.monotonic()
-        yield TrainStep(
-            step=done,
+        return TrainStep(
+            step=step + 1,
             losses=losses,
             rate=rate,
             seconds=seconds,
-            pictures_per_second=schedule.batch_size * accelerator.num_processes / seconds,
-            validation=validation,
-            preview=preview,
-            saved=saved,
+            waiting=waited / seconds,
+            pictures_per_second=self._schedule.batch_size * self.accelerator.num_processes / seconds,
         )
-        if last:
-            return
+
+    def validate(self) -> dict[str, float]:
+        """Return figures of the sides of the data."""
+        return _validate(self.objective, self._data, self._schedule, self._generator)
+
+    def _index(self, step: int) -> int:
+        return step * self.accelerator.num_processes + self.accelerator.process_index
+
+
+def _agreed(accelerator: Accelerator, value: float) -> float:
+    """Return the mean of a number over all processes, so that they end after the same step."""
+    if accelerator.num_processes == 1:
+        return float(value)
+    mean = accelerator.reduce(torch.tensor(float(value), device=accelerator.device), reduction="mean")
+    assert isinstance(mean, torch.Tensor)
+    return float(mean)
 
 
 def _optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
@@ -157,21 +213,22 @@ def _mix(seed: int, step: int) -> int:
     return (seed * 1_000_003 + step + 1) % (1 << 62)
 
 
-def _save(accelerator: Accelerator, objective: Objective[Any], out: Path, step: int) -> None:
+def _save(accelerator: Accelerator, objective: Objective[Any], out: Path, reached: Reached) -> None:
     with replacing(out / CHECKPOINT) as partial:
         accelerator.save_state(str(partial))
-        (partial / STEP_FILE).write_text(json.dumps({"step": step}))
+        (partial / STEP_FILE).write_text(json.dumps(reached._asdict()))
     objective.save(out / "weights")
+    objective.save_unaveraged(out / "unaveraged")
 
 
-def _load(accelerator: Accelerator, out: Path, resume: bool) -> int:
-    start = check_checkpoint(out, resume)
+def _load(accelerator: Accelerator, out: Path, resume: bool) -> Reached:
+    reached = check_checkpoint(out, resume)
     if not resume:
-        return start
+        return reached
     folder = out / CHECKPOINT
     try:
         accelerator.load_state(str(folder))
-        return start
+        return reached
     except (RuntimeError, ValueError, KeyError, EOFError, SafetensorError, UnpicklingError, FileNotFoundError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
@@ -180,8 +237,8 @@ def _load(accelerator: Accelerator, out: Path, resume: bool) -> int:
         ) from error
 
 
-def check_checkpoint(out: Path, resume: bool) -> int:
-    """Return the step to start from; refuse to overwrite a run that can be resumed, or to resume one that is absent.
+def check_checkpoint(out: Path, resume: bool) -> Reached:
+    """Return where to start from; refuse to overwrite a run that can be resumed, or to resume one that is absent.
 
     Raises:
         ValueError: there is a checkpoint without `resume`, or `resume` without a sound checkpoint.
@@ -190,10 +247,11 @@ def check_checkpoint(out: Path, resume: bool) -> int:
     if not resume and folder.exists():
         raise ValueError(f"{folder} already holds a run; add --resume to continue it or choose another --out")
     if not resume:
-        return 0
+        return Reached()
     try:
-        return int(json.loads((folder / STEP_FILE).read_text())["step"])
+        found = json.loads((folder / STEP_FILE).read_text())
+        return Reached(int(found["step"]), float(found.get("seconds", 0)))
     except FileNotFoundError:
         raise ValueError(f"there is no checkpoint in {folder}; leave out --resume to start a run") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / STEP_FILE} is broken ({error}); start again in another --out") from error

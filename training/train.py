@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, weights and logs")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--steps", type=int, help="train up to this many steps in total")
+    parser.add_argument("--minutes", type=float, help="train for so many minutes, however many steps that are")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a recipe's setting")
     options = parser.parse_args(arguments)
     keep_freed_memory()
@@ -70,15 +71,16 @@ def run(options: argparse.Namespace) -> bool:
     Raises:
         ValueError: a setting, the data or a checkpoint is not usable.
     """
-    from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
-
-    settings = list(options.set) + ([f"schedule.steps={options.steps}"] if options.steps is not None else [])
+    given = {"steps": options.steps, "minutes": options.minutes}
+    settings = [*options.set, *(f"schedule.{name}={value}" for name, value in given.items() if value is not None)]
     recipe = make_recipe(options.recipe, settings)
+    if options.minutes is not None and not options.minutes > 0:
+        raise ValueError(f"--minutes is {options.minutes}; allowed: above 0")
     if recipe.schedule.steps == 0 and not recipe.fits_without_steps:
         raise ValueError("schedule.steps is 0; allowed: 1 or more; only linear tokenizers need no training")
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file; choose a folder")
-    start = check_checkpoint(options.out, options.resume)  # before anything of an earlier run is overwritten
+    reached = check_checkpoint(options.out, options.resume)  # before anything of an earlier run is overwritten
     data = CaptionedPictures.load(options.data, recipe.image_size(), recipe.captions)
     objective = recipe.build(data)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -87,28 +89,49 @@ def run(options: argparse.Namespace) -> bool:
     if schedule.steps == 0:  # principal components are fitted, not trained
         objective.save(options.out / "weights")
         return True
-    bar = tqdm(total=schedule.steps, initial=start, unit="step")
-    writer, log = SummaryWriter(options.out / "tensorboard"), (options.out / "log.jsonl").open("a")
-    done = start
-    with interrupts() as asked, writer, log, bar:
+    bar = tqdm(total=None if schedule.minutes else schedule.steps, initial=reached.step, unit="step")
+    done, progress = reached.step, schedule.progress_at(*reached)
+    with interrupts() as asked, _tensorboard(options.out) as writer, (options.out / "log.jsonl").open("a") as log, bar:
         for step in train(objective, data, schedule, options.out, resume=options.resume, stopping=asked.is_set):
-            done = step.step
+            done, progress = step.step, step.progress
             bar.update(done - bar.n)
-            bar.set_postfix(loss=f"{step.losses['loss']:.3f}", pictures_s=f"{step.pictures_per_second:.0f}")
+            bar.set_postfix(
+                loss=f"{step.losses['loss']:.3f}",
+                pictures_s=f"{step.pictures_per_second:.0f}",
+                waiting=f"{step.waiting:.0%}",
+                done=f"{progress:.0%}",
+                refresh=False,
+            )
             if done % 20 == 0 or step.validation or step.saved:
                 _log(step, writer, log, options.out)
-    if done < schedule.steps:
-        print(f"interrupted and saved after step {done} of {schedule.steps}; add --resume to continue", file=sys.stderr)
-    return done >= schedule.steps
+    if progress < 1:
+        whole = "" if schedule.minutes else f" of {schedule.steps}"
+        print(f"interrupted and saved after step {done}{whole}; add --resume to continue", file=sys.stderr)
+    return progress == 1
 
 
-def _log(step: TrainStep, writer: "SummaryWriter", log: TextIO, out: Path) -> None:
-    for name, value in (step.losses | step.validation).items():
-        writer.add_scalar(name, value, step.step)
+@contextmanager
+def _tensorboard(out: Path) -> Iterator["SummaryWriter | None"]:
+    """Yield a writer of TensorBoard's logs, or None where that is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
+    except ImportError:
+        print("tensorboard is not installed: figures are written to log.jsonl only", file=sys.stderr)
+        yield None
+        return
+    with SummaryWriter(out / "tensorboard") as writer:
+        yield writer
+
+
+def _log(step: TrainStep, writer: "SummaryWriter | None", log: TextIO, out: Path) -> None:
+    if writer is not None:
+        for name, value in (step.losses | step.validation).items():
+            writer.add_scalar(name, value, step.step)
     if step.preview is not None:
         (out / "samples").mkdir(exist_ok=True)
         step.preview.save(out / "samples" / f"{step.step:07}.png")
-        writer.add_image("samples", np.asarray(step.preview), step.step, dataformats="HWC")
+        if writer is not None:
+            writer.add_image("samples", np.asarray(step.preview), step.step, dataformats="HWC")
     row = {field.name: getattr(step, field.name) for field in dataclasses.fields(step) if field.name != "preview"}
     log.write(json.dumps(row | {"time": time.time()}) + "\n")
     log.flush()

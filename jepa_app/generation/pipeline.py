@@ -23,7 +23,7 @@ from jepa_app.generation.settings import GuidanceSchedule, SamplingSettings
 from jepa_app.models.attention import choose_backend
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder, TextFeatures
-from jepa_app.models.tokenizer import Tokenizer, make_tokenizer
+from jepa_app.models.tokenizers.tokenizer import Tokenizer, make_tokenizer
 from jepa_app.pixels import to_pil
 
 UNKNOWN_GREY = 0.0  # pixel value, in [-1, 1], of patches not yet predicted

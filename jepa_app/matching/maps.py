@@ -24,7 +24,7 @@ from jepa_app.matching.energies import (
 )
 from jepa_app.matching.scoring import Scorer
 from jepa_app.models.text import MAX_TOKENS
-from jepa_app.models.tokenizer import check_pixels
+from jepa_app.models.tokenizers.tokenizer import check_pixels
 
 # What people see as one word: it includes hyphens and apostrophes but not punctuation or brackets.
 WORD = re.compile(r"[^\s,;:.!?\"“”„«»()\[\]{}，。；：！？、（）]+(?:\.\d+)?")

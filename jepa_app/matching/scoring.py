@@ -24,7 +24,7 @@ from jepa_app.matching.energies import (
 )
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.models.tokenizer import check_pixels
+from jepa_app.models.tokenizers.tokenizer import check_pixels
 from jepa_app.pixels import to_pixels
 
 

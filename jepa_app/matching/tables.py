@@ -21,7 +21,7 @@ from jepa_app.matching.energies import (
     quick_energies,
 )
 from jepa_app.matching.feature_cache import FeatureCache
-from jepa_app.models.tokenizer import check_pixels
+from jepa_app.models.tokenizers.tokenizer import check_pixels
 
 
 def table_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str]) -> Iterator[Tensor]:

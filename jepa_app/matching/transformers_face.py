@@ -25,7 +25,7 @@ from jepa_app.matching.scoring import as_pixels, combined, match_probability
 from jepa_app.models.blocks import GridPositions
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.models.tokenizer import check_pixels
+from jepa_app.models.tokenizers.tokenizer import check_pixels
 
 PART = "ti-jepa"  # subfolder of a weights folder in this project's own layout
 

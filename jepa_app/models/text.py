@@ -97,7 +97,7 @@ class TextEncoder:
         try:
             source = source or _packaged_model()
             tokenizer = AutoTokenizer.from_pretrained(source)
-            model = AutoModel.from_pretrained(source)
+            model = AutoModel.from_pretrained(source, dtype=torch.float32)
         except (OSError, ImportError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(

@@ -22,9 +22,10 @@ from torch import Tensor
 from jepa_app.compute import keep_freed_memory
 from tests.benchmarks.measure import in_turn, operations, ratio, report
 from training.data.batches import Batch, CaptionedPictures
-from training.muon import make_optimizers
-from training.objectives.jepa_t import Asked, JepaTObjective, ask, denoising_loss, take
-from training.recipes import JepaTRecipe
+from training.objectives.asking import Asked, ask, denoising_loss, take
+from training.objectives.jepa_t import JepaTObjective
+from training.optimisation.muon import make_optimizers
+from training.recipe_kinds.generators import JepaTRecipe
 
 DRAWS = 4  # of each token's noise and time in the published code
 

@@ -26,7 +26,7 @@ from training.data.captions import (
     on_background,
     scene_caption,
 )
-from training.data.composing import MOST, WHITE, on_white, over_colours, premultiplied, repeated, side_by_side
+from training.data.composing import MOST, WHITE, over_colours, premultiplied, repeated, side_by_side
 from training.data.folders import CaptionedFolder, open_square, read_folder
 from training.data.split import Split, split_rows
 from training.data.whole_files import writing_whole
@@ -37,15 +37,23 @@ _DRAWS = 8  # uniform draws per batch position; a fixed width keeps positions in
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Pictures with captions: `pixels` float32 (B, 3, S, S) in [-1, 1], `indices` long (B,) rows of the folder."""
+    """Pictures with captions: `pixels` float32 (B, 3, S, S) in [-1, 1], `indices` long (B,) rows of the folder.
+
+    `opacity` float32 (B, 1, S, S) in [0, 1] tells the picture from white behind it; a named background is part of the
+    picture. Pixels are where the pictures are kept, indices on the CPU.
+    """
 
     pixels: torch.Tensor
+    opacity: torch.Tensor
     captions: list[str]
     indices: torch.Tensor
 
 
 class CaptionedPictures:
-    """A folder of captioned pictures, decoded once to uint8 RGBA and composited when a batch is requested."""
+    """A folder of captioned pictures, decoded once to uint8 RGBA and composited when a batch is requested.
+
+    `pixels` is uint8 (rows, 4, S, S). Batches are composed on `device`.
+    """
 
     def __init__(
         self, folder: CaptionedFolder, pixels: NDArray[np.uint8], image_size: int, options: CaptionOptions
@@ -55,7 +63,8 @@ class CaptionedPictures:
         self.image_size = image_size
         self.options = options
         self._paths = folder.paths
-        self._pixels = pixels  # (rows, 4, S, S)
+        self.device = torch.device("cpu")
+        self._pixels: NDArray[np.uint8] | torch.Tensor = pixels  # an array may lie in a file, a tensor on the device
         self._drawn = {
             "train": _emphasised(folder.rows, self.split.train, options),
             "heldout_pairs": self.split.heldout_pairs,
@@ -88,6 +97,12 @@ class CaptionedPictures:
             _decode_all(contents.paths, image_size, path)
         return cls(contents, np.load(path, mmap_mode="r"), image_size, options or CaptionOptions())
 
+    def move_to(self, device: torch.device) -> None:
+        """Keep all pictures on a device, as bytes, and compose batches there; on a CPU they stay in their file."""
+        self.device = device
+        if device.type != "cpu":
+            self._pixels = torch.from_numpy(np.asarray(self._pixels)).to(device)
+
     def batch(self, step: int, batch_size: int, seed: int, subset: str = "train") -> Batch:
         """The training batch of a step: a pure function of its arguments, so exact resume needs no state.
 
@@ -115,11 +130,13 @@ class CaptionedPictures:
         """
         indices = np.asarray(indices, dtype=np.int64)
         if image_size in (None, self.image_size):
-            rgba = np.asarray(self._pixels[indices])
+            rgba = self._rgba(indices)
         else:
-            rgba = np.stack([decode(self._paths[index], image_size) for index in indices])
+            decoded = np.stack([decode(self._paths[index], image_size) for index in indices])
+            rgba = torch.from_numpy(decoded).to(self.device)
+        picture = premultiplied(rgba)
         return Batch(
-            pixels=on_white(rgba),
+            **_on_colours(picture, [WHITE] * len(picture)),
             captions=[canonical_caption(self.rows[index]) for index in indices],
             indices=torch.from_numpy(indices.copy()),
         )
@@ -133,9 +150,9 @@ class CaptionedPictures:
 
     def scene(self, first: int, relation: str, second: int) -> Batch:
         """One picture of two rows, the first `relation` ("left of", …) the second, on white, with its caption."""
-        pictures = premultiplied(np.asarray(self._pixels[[first, second]]))
+        pictures = premultiplied(self._rgba([first, second]))
         return Batch(
-            pixels=over_colours(side_by_side(pictures[0], pictures[1], relation)[None], [WHITE]),
+            **_on_colours(side_by_side(pictures[0], pictures[1], relation)[None], [WHITE]),
             captions=[scene_caption(self.rows[first], relation, self.rows[second])],
             indices=torch.tensor([first]),
         )
@@ -151,21 +168,27 @@ class CaptionedPictures:
             raise ValueError(
                 f"{self.rows[index].label!r} has no plural; allowed: labels that training.data.plurals.plural knows"
             )
-        picture = premultiplied(np.asarray(self._pixels[index]))
+        picture = premultiplied(self._rgba([index]))[0]
         return Batch(
-            pixels=over_colours(repeated(picture, number, turned)[None], [WHITE]),
+            **_on_colours(repeated(picture, number, turned)[None], [WHITE]),
             captions=[caption],
             indices=torch.tensor([index]),
         )
 
     def coloured(self, index: int, colour: str) -> Batch:
         """A row on a background of `BACKGROUNDS`, which its caption names."""
-        picture = premultiplied(np.asarray(self._pixels[[index]]))
+        picture = premultiplied(self._rgba([index]))
         return Batch(
-            pixels=over_colours(picture, [BACKGROUNDS[colour]]),
+            **_on_colours(picture, [BACKGROUNDS[colour]]),
             captions=[on_background(canonical_caption(self.rows[index]), colour)],
             indices=torch.tensor([index]),
         )
+
+    def _rgba(self, indices: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
+        """Rows as uint8 (B, 4, S, S) on the device."""
+        if isinstance(self._pixels, torch.Tensor):
+            return self._pixels[torch.as_tensor(indices, device=self.device)]
+        return torch.from_numpy(self._pixels[np.asarray(indices)])
 
     def _members(self, subset: str) -> NDArray[np.int64]:
         if subset not in self._drawn:
@@ -175,7 +198,7 @@ class CaptionedPictures:
         return self._drawn[subset]
 
     def _composed(self, indices: NDArray[np.int64], draws: NDArray[np.float64], subset: str) -> Batch:
-        picture = premultiplied(np.asarray(self._pixels[indices]))  # (B, 4, S, S)
+        picture = premultiplied(self._rgba(indices))  # (B, 4, S, S)
         captions, colours = [], []
         for place, index in enumerate(indices.tolist()):
             row = self.rows[index]
@@ -184,7 +207,7 @@ class CaptionedPictures:
                 second = self._partner(index, draws[place, 1], subset)
                 if second is not None:
                     relation = RELATIONS[int(draws[place, 2] * len(RELATIONS))]
-                    other = premultiplied(np.asarray(self._pixels[second]))
+                    other = premultiplied(self._rgba([second]))[0]
                     picture[place] = side_by_side(picture[place], other, relation)
                     caption = scene_caption(row, relation, self.rows[second])
             elif draws[place, 0] < self.options.scenes + self.options.counts:
@@ -198,7 +221,7 @@ class CaptionedPictures:
                 caption, colour = on_background(caption, name), BACKGROUNDS[name]
             captions.append(caption)
             colours.append(colour)
-        return Batch(pixels=over_colours(picture, colours), captions=captions, indices=torch.from_numpy(indices))
+        return Batch(**_on_colours(picture, colours), captions=captions, indices=torch.from_numpy(indices))
 
     def _partner(self, index: int, draw: float, subset: str) -> int | None:
         """Another row of the same style and subset with a different label, or None if there is none."""
@@ -209,6 +232,13 @@ class CaptionedPictures:
             if self.rows[candidate].label != self.rows[index].label:
                 return candidate
         return None
+
+
+def _on_colours(picture: torch.Tensor, colours: Sequence[tuple[int, int, int]]) -> dict[str, torch.Tensor]:
+    """Pixels and opacity of premultiplied pictures (B, 4, S, S) on white or on backgrounds that belong to them."""
+    named = torch.tensor([colour != WHITE for colour in colours], device=picture.device)
+    opacity = torch.where(named.view(-1, 1, 1, 1), 1.0, picture[:, 3:])
+    return {"pixels": over_colours(picture, colours), "opacity": opacity}
 
 
 def default_cache_dir() -> Path:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from training.data.batches import decode
@@ -61,5 +62,5 @@ def _features(paths: Sequence[Path], size: int) -> Features:
     features = []
     for start in tqdm(range(0, len(paths), _PICTURES), desc="checking name joins", disable=None):
         rgba = np.stack([decode(path, size) for path in paths[start : start + _PICTURES]])
-        features.append(judge.features(on_white(rgba)))
+        features.append(judge.features(on_white(torch.from_numpy(rgba))))
     return np.concatenate(features)

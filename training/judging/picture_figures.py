@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jepa_app.generation.settings import SamplingSettings
-from jepa_app.models.tokenizer import Tokenizer
+from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from jepa_app.styles import design_of
 from training.data.batches import CaptionedPictures, default_cache_dir
 from training.data.folders import read_folder

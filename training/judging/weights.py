@@ -16,7 +16,7 @@ from jepa_app.config import JepaTConfig
 from jepa_app.generation.pipeline import JepaTOutput, JepaTPipeline
 from jepa_app.generation.settings import GuidanceSchedule, SamplingSettings
 from jepa_app.matching.scoring import Scorer, Scores
-from jepa_app.models.tokenizer import Tokenizer
+from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from training.peers.dit import DitPipeline
 from training.peers.dual_encoder import PeerScorer
 

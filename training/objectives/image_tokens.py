@@ -8,12 +8,12 @@ from PIL import Image
 from torch import Tensor
 
 from jepa_app.models.text import TextFeatures, drop_text
-from jepa_app.models.tokenizer import Tokenizer
+from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from jepa_app.pixels import picture_grid
 from training.data.batches import Batch
-from training.objectives.ema import NetworkT
 from training.objectives.objective import Objective
 from training.objectives.text_cache import TextCache
+from training.optimisation.ema import NetworkT
 
 PREVIEW_PROMPTS = (
     "red apple, twemoji style",
@@ -34,8 +34,11 @@ PREVIEW_PROMPTS = (
 class ImageTokenObjective(Objective[NetworkT]):
     """A network to train on the tokens that a frozen tokenizer makes of pictures, with the text of their captions.
 
-    `num_places` of the tokens are used: those of the plan, which come last, only if the network makes a plan.
+    `num_places` of the tokens are used: those of the plan, which come last, only if the network makes a plan. Text is
+    padded to a multiple of `text_lengths` tokens.
     """
+
+    text_lengths = 1
 
     def __init__(
         self, network: NetworkT, tokenizer: Tokenizer, text: TextCache, *, num_places: int, ema_decay: float
@@ -45,10 +48,14 @@ class ImageTokenObjective(Objective[NetworkT]):
         self.num_places = num_places
         self.text = text
 
+    def move_to(self, device: torch.device) -> None:
+        """Encode captions on the device to train on."""
+        self.text.move_to(device)
+
     @torch.no_grad()
     def inputs(self, batch: Batch) -> tuple[Tensor, TextFeatures]:
         """Return the tokens (B, P, C) of a batch and the features (B, T, W) of its captions, where the network is."""
-        text = self.text.features(batch.captions).to(self.device, torch.float32)
+        text = self.text.features(batch.captions, self.text_lengths).to(self.device, torch.float32)
         return self.tokenizer.encode(batch.pixels.to(self.device))[:, : self.num_places], text
 
     def preview(self) -> Image.Image | None:

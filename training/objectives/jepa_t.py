@@ -7,135 +7,28 @@ Letters in shapes: B batch, N image tokens, T including those of the plan, M ask
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import smooth_l1_loss
 
 from jepa_app.checkpoint import save_network
 from jepa_app.generation.flow import Denoising, FlowMatching, make_denoising
 from jepa_app.generation.pipeline import JepaTPipeline
-from jepa_app.masking import masked_count, subset_counts
 from jepa_app.models.d_jepa import ContextEncoder
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures
-from jepa_app.models.tokenizer import Tokenizer
-from jepa_app.plan import random_orders_and_blocks
+from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from training.data.batches import Batch
+from training.objectives.asking import REVEALED_FRACTIONS, Asked, ask, denoising_loss, losses_when_revealed, take
 from training.objectives.image_tokens import ImageTokenObjective, drop_texts
 from training.objectives.text_cache import TextCache
+from training.optimisation.compiling import TEXT_LENGTHS, compile_blocks, not_compiling
 from training.settings import require_at_least, require_shares
-
-REVEALED_FRACTIONS = (0.0, 0.15, 0.3, 0.5, 0.75, 0.9)
-
-
-class Asked(NamedTuple):
-    """Conditions (B, M, D) of asked tokens, their clean values (B, M, C) and their positions (B, M)."""
-
-    condition: Tensor
-    clean: Tensor
-    positions: Tensor
-
-    def parted(self, num_tokens: int) -> tuple["Asked", "Asked"]:
-        """Return the part for the picture, of `num_tokens`, and the part for the plan, which was asked first."""
-        planned = int((self.positions[0] >= num_tokens).sum())
-        return Asked(*(part[:, planned:] for part in self)), Asked(*(part[:, :planned] for part in self))
-
-
-def take(tokens: Tensor, positions: Tensor) -> Tensor:
-    """Return tokens (B, N, X) at positions (B, L): (B, L, X)."""
-    return tokens.gather(1, positions[:, :, None].expand(-1, -1, tokens.shape[-1]))
-
-
-def random_orders(batch_size: int, num_tokens: int, generator: torch.Generator) -> Tensor:
-    """Draw one generation order per picture from one generator: (B, N) long."""
-    return torch.rand(batch_size, num_tokens, generator=generator, device=generator.device).argsort(dim=1)
-
-
-def ask_all_blocks(
-    network: JepaT,
-    text: TextFeatures,
-    tokens: Tensor,
-    generator: torch.Generator,
-    plan: Sequence[int],
-    context_noise: float = 0.0,
-) -> Asked:
-    """Cached backbone: reveal and ask for all tokens (B, T, C) under random orders and random block boundaries.
-
-    Levels of `plan` come first; an empty `plan` leaves the plan out. The context sees the tokens with noise of a
-    strength drawn for each picture, up to `context_noise` standard deviations, as sampled tokens are not perfect.
-    """
-    order, blocks = random_orders_and_blocks(len(tokens), network.config.num_tokens, plan, generator)
-    clean = take(tokens, order)
-    seen = clean
-    if context_noise:
-        strength = torch.rand(len(clean), 1, 1, generator=generator, device=generator.device)
-        noise = torch.randn(clean.shape, generator=generator, device=generator.device)
-        seen = clean + context_noise * strength * noise
-    context = network.extend(network.start(text).at(blocks), seen, order)
-    return Asked(network.predict(context.at(blocks), order), clean, order)
-
-
-def ask_masked(
-    network: JepaT,
-    text: TextFeatures,
-    tokens: Tensor,
-    generator: torch.Generator,
-    num_masked: int,
-    num_asked: int | None = None,
-) -> Asked:
-    """Bidirectional backbone: reveal all but `num_masked` tokens and ask for `num_asked` of these (None: all).
-
-    The tokens of a plan are revealed too.
-    """
-    num_asked = num_masked if num_asked is None else num_asked
-    batch, num_tokens = len(tokens), network.config.num_tokens
-    order = random_orders(batch, num_tokens, generator)
-    known, asked = order.split([num_tokens - num_masked, num_masked], dim=1)
-    asked = asked[:, :num_asked]
-    plan = torch.arange(num_tokens, tokens.shape[1], device=order.device).expand(batch, -1)
-    known = torch.cat([plan, known], dim=1)
-    context = network.extend(network.start(text).at(torch.zeros_like(known)), take(tokens, known), known)
-    return Asked(network.predict(context.at(torch.ones_like(asked)), asked), take(tokens, asked), asked)
-
-
-def ask(
-    network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator, context_noise: float = 0.0
-) -> Asked:
-    """Reveal and ask for what the backbone is trained on; with tokens (B, N, C) alone there is no plan."""
-    num_tokens = network.config.num_tokens
-    if network.config.backbone == "cached":
-        plan = network.config.plan if tokens.shape[1] > num_tokens else ()
-        return ask_all_blocks(network, text, tokens, generator, plan, context_noise)
-    if network.asks_all_masked:
-        return ask_masked(network, text, tokens, generator, masked_count(num_tokens, generator))
-    masked, asked = subset_counts(num_tokens, generator)
-    return ask_masked(network, text, tokens, generator, masked, asked)
-
-
-def denoising_loss(process: Denoising, network: JepaT, asked: Asked, generator: torch.Generator, draws: int) -> Tensor:
-    """Return the losses (draws, B, M) of asked tokens, noise and time drawn `draws` times for each."""
-    condition, clean = (tensor.flatten(0, 1).repeat(draws, 1) for tensor in (asked.condition, asked.clean))
-    return process.loss(network.denoiser, condition, clean, generator).view(draws, *asked.positions.shape)
-
-
-def losses_when_revealed(
-    process: Denoising, network: JepaT, text: TextFeatures, tokens: Tensor, generator: torch.Generator
-) -> dict[float, float]:
-    """Return the mean denoising loss of a picture's tokens at each revealed fraction, all others asked at once.
-
-    Tokens of the plan, if present in (B, T, C), are revealed at every fraction.
-    """
-    num_tokens, losses = network.config.num_tokens, {}
-    for fraction in REVEALED_FRACTIONS:
-        asked = ask_masked(network, text, tokens, generator, num_tokens - round(fraction * num_tokens))
-        losses[fraction] = float(denoising_loss(process, network, asked, generator, draws=4).mean())
-    return losses
 
 
 def check_times(mean: float, std: float) -> None:
@@ -193,7 +86,8 @@ class JepaTLoss:
 class JepaTObjective(ImageTokenObjective[JepaT]):
     """JEPA-T's denoising and prediction losses, with the network's denoising process.
 
-    `in_bfloat16` computes with bfloat16 copies of the weights, which stay in float32 themselves.
+    `in_bfloat16` computes with bfloat16 copies of the weights, which stay in float32 themselves. `compiled` lets torch
+    compile the network's blocks for its training steps.
     """
 
     def __init__(
@@ -205,10 +99,15 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
         ema_decay: float,
         loss: JepaTLoss,
         in_bfloat16: bool = False,
+        compiled: bool = False,
     ) -> None:
         super().__init__(network, tokenizer, text, num_places=network.config.num_places, ema_decay=ema_decay)
         self.settings = loss
         self.in_bfloat16 = in_bfloat16
+        if compiled:
+            self.text_lengths = TEXT_LENGTHS
+            for one in (self.network, self.ema.network):
+                compile_blocks(one)
         self.denoising = loss.denoising(network.config.denoising)
         self.measured_denoising = make_denoising(network.config.denoising)  # the same for all loss settings
 
@@ -225,7 +124,8 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
         picture's mean and `plan_weight` times the plan's, which is reported as "plan_loss".
         """
         if self.in_bfloat16 and self.network.null_text.dtype == torch.float32:
-            return functional_call(self, self._bfloat16_weights(), (batch, generator))
+            with torch.autocast(self.device.type, enabled=False):
+                return functional_call(self, self._bfloat16_weights(), (batch, generator))
         settings, (tokens, text) = self.settings, self.inputs(batch)
         text = text.to(self.device, self.network.null_text.dtype)
         text = drop_texts(text, self.network.null_text, settings.text_drop, generator)
@@ -243,7 +143,8 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
 
     def _bfloat16_weights(self) -> dict[str, Tensor]:
         """Copies of the weights to compute with; gradients arrive at the weights themselves, in float32."""
-        networks = {"network": self.network, "ema.network": self.ema.network}
+        encoder = "ema.network.d_jepa.backbone.context_encoder"
+        networks: dict[str, nn.Module] = {"network": self.network, encoder: self.target_encoder}
         return {
             f"{path}.{name}": weight.bfloat16()
             for path, network in networks.items()
@@ -273,10 +174,16 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
         At each fraction some tokens are revealed in one block and all others asked at once, whatever the backbone.
         """
         tokens, text = self.inputs(batch)
-        losses = losses_when_revealed(self.measured_denoising, self.ema.network, text, tokens, generator)
+        with not_compiling():
+            losses = losses_when_revealed(self.measured_denoising, self.ema.network, text, tokens, generator)
         figures = {f"denoising_loss@{fraction}": loss for fraction, loss in losses.items()}
         figures["denoising_loss"] = sum(figures.values()) / len(REVEALED_FRACTIONS)
         return figures
+
+    def preview(self) -> Image.Image | None:
+        """Sample one picture per prompt, as the network is written."""
+        with not_compiling():
+            return super().preview()
 
     def finished(self) -> JepaTPipeline:
         """Return the averaged network as a sampler."""
@@ -285,3 +192,7 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
     def save(self, folder: Path) -> None:
         """Write the averaged network, the one to sample from, in half precision: half the size, the same pictures."""
         save_network(folder, copy.deepcopy(self.ema.network).half(), self.network.config)
+
+    def save_unaveraged(self, folder: Path) -> None:
+        """Write the network itself in half precision: after a short run it draws better than its average."""
+        save_network(folder, copy.deepcopy(self.network).half(), self.network.config)

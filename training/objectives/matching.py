@@ -10,9 +10,9 @@ from torch.nn.functional import affine_grid, grid_sample
 from jepa_app.models.text import TextFeatures
 from training.data.batches import Batch
 from training.objectives.calibration import Anchors
-from training.objectives.ema import NetworkT
 from training.objectives.objective import Objective
 from training.objectives.text_cache import TextCache
+from training.optimisation.ema import NetworkT
 
 
 class MatchObjective(Objective[NetworkT]):
@@ -22,6 +22,10 @@ class MatchObjective(Objective[NetworkT]):
         super().__init__(network, ema_decay)
         self.text = text
         self.anchors = anchors
+
+    def move_to(self, device: torch.device) -> None:
+        """Encode captions on the device to train on."""
+        self.text.move_to(device)
 
     def inputs(self, batch: Batch) -> tuple[Tensor, TextFeatures]:
         """Return a batch's pictures (B, 3, S, S) and the features (B, T, W) of its captions, where the network is."""

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from training.data.batches import Batch
-from training.objectives.ema import Ema, NetworkT
+from training.optimisation.ema import Ema, NetworkT
 
 
 class Objective(nn.Module, ABC, Generic[NetworkT]):
@@ -35,6 +35,9 @@ class Objective(nn.Module, ABC, Generic[NetworkT]):
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the losses of a batch as scalars; "loss" is minimised."""
 
+    def move_to(self, device: torch.device) -> None:
+        """Move what is not part of the module, such as the text encoder, to the device to train on."""
+
     def after_step(self, step: int) -> None:
         """Let the moving average follow the network after step `step`, counted from 0."""
         self.ema.update(self.network, step)
@@ -54,3 +57,6 @@ class Objective(nn.Module, ABC, Generic[NetworkT]):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the weights to use."""
+
+    def save_unaveraged(self, folder: Path) -> None:
+        """Write the network itself too, where it may be the better one to use; nothing by default."""

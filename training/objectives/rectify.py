@@ -18,10 +18,10 @@ from jepa_app.generation.flow import FlowMatching, conditioned
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.denoiser import Denoiser
 from jepa_app.models.jepa_t import JepaT
-from jepa_app.models.tokenizer import Tokenizer
+from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from training.data.batches import Batch
+from training.objectives.asking import ask
 from training.objectives.image_tokens import ImageTokenObjective, drop_texts
-from training.objectives.jepa_t import ask
 from training.objectives.text_cache import TextCache
 from training.settings import require_at_least, require_shares
 

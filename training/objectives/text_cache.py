@@ -1,35 +1,66 @@
-"""Text features of captions, each computed once: the text encoder stays out of the training step."""
+"""Text features of captions, each computed once: the text encoder stays out of the training step.
+
+Letters in shapes: B captions, T text tokens, W text width, R rows of the table.
+"""
 
 from collections.abc import Sequence
 
 import torch
+from torch.nn.functional import pad
 
 from jepa_app.models.text import TextEncoder, TextFeatures
 
+_FEWEST_ROWS = 4096
+
 
 class TextCache:
-    """Remembers the features of the last `capacity` new captions in half precision, without their padding.
+    """Remembers the features of new captions in half precision, in one table on the text encoder's device.
 
-    A caption takes about 10 KB; composed scenes are endless, so the oldest are forgotten.
+    A caption takes about 10 KB. Composed scenes are endless, so the table is emptied when it holds `capacity` captions.
     """
 
     def __init__(self, encoder: TextEncoder, capacity: int = 150_000) -> None:
         self.encoder = encoder
         self.capacity = capacity
-        self._features: dict[str, torch.Tensor] = {}
+        self._table = torch.empty(0, 0)  # (R, W): the tokens of all captions end to end
+        self._used = 0
+        self._places: dict[str, tuple[int, int]] = {}  # first row and number of tokens of each caption
 
     def __len__(self) -> int:
-        return len(self._features)
+        return len(self._places)
 
-    def features(self, captions: Sequence[str]) -> TextFeatures:
-        """Return the features of captions: tokens (B, T, 384) float32 and mask (B, T)."""
-        new = sorted(set(captions) - self._features.keys())
+    def move_to(self, device: torch.device) -> None:
+        """Encode and remember on a device from now on."""
+        self.encoder.model.to(device)
+        self._table = self._table.to(device)
+
+    def features(self, captions: Sequence[str], multiple: int = 1) -> TextFeatures:
+        """Return the features of captions, on the encoder's device: tokens (B, T, W) float32 and mask (B, T).
+
+        T is the greatest length, rounded up to a multiple of `multiple`.
+        """
+        if len(self._places) > self.capacity:
+            self._places.clear()
+            self._used = 0
+        new = sorted(set(captions) - self._places.keys())
         if new:
-            encoded = self.encoder.encode(new)
-            for caption, tokens, mask in zip(new, encoded.tokens, encoded.mask, strict=True):
-                self._features[caption] = tokens[mask].half().cpu()
-        tokens = [self._features[caption] for caption in captions]
-        while len(self._features) > self.capacity:
-            self._features.pop(next(iter(self._features)))
-        mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(item), dtype=torch.bool) for item in tokens], True)
-        return TextFeatures(torch.nn.utils.rnn.pad_sequence(tokens, True).float(), mask)
+            self._add(new)
+        starts, lengths = torch.tensor([self._places[caption] for caption in captions]).T.to(self._table.device)
+        longest = max(self._places[caption][1] for caption in captions)
+        place = torch.arange(-(-longest // multiple) * multiple, device=starts.device)  # (T,)
+        mask = place < lengths[:, None]  # (B, T)
+        rows = torch.where(mask, starts[:, None] + place, starts[:, None])
+        return TextFeatures(self._table[rows].float() * mask[:, :, None], mask)
+
+    def _add(self, captions: Sequence[str]) -> None:
+        encoded = self.encoder.encode(captions)
+        lengths = encoded.mask.sum(dim=1).tolist()
+        tokens = encoded.tokens[encoded.mask].half()  # (all tokens, W)
+        missing = self._used + len(tokens) - len(self._table)
+        if missing > 0:
+            more = max(missing, len(self._table), _FEWEST_ROWS)
+            self._table = pad(self._table if len(self._table) else tokens[:0], (0, 0, 0, more))
+        self._table[self._used : self._used + len(tokens)] = tokens
+        for caption, length in zip(captions, lengths, strict=True):
+            self._places[caption] = self._used, length
+            self._used += length

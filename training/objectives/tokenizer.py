@@ -12,7 +12,7 @@ from torch.nn.functional import l1_loss, mse_loss
 
 from jepa_app.checkpoint import load_network, save_network
 from jepa_app.config import TokenizerConfig
-from jepa_app.models.tokenizer import Tokenizer, VaeTokenizer, make_tokenizer
+from jepa_app.models.tokenizers.tokenizer import Tokenizer, VaeTokenizer, make_tokenizer
 from jepa_app.pixels import picture_grid, to_pil
 from training.data.batches import Batch
 from training.objectives.objective import Objective

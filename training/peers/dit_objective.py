@@ -13,7 +13,7 @@ from torch import Tensor
 from jepa_app.checkpoint import save_network
 from jepa_app.generation.flow import FlowMatching
 from jepa_app.models.text import TextFeatures
-from jepa_app.models.tokenizer import Tokenizer
+from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from training.data.batches import Batch
 from training.objectives.image_tokens import ImageTokenObjective, drop_texts
 from training.objectives.jepa_t import check_times

@@ -21,7 +21,7 @@ from jepa_app.matching.scoring import Scores
 from jepa_app.models.blocks import initialise
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import ImageEncoder, ImageToText, TextHead
-from jepa_app.models.tokenizer import check_pixels
+from jepa_app.models.tokenizers.tokenizer import check_pixels
 
 PICTURES_AT_ONCE = 64
 CAPTIONS_AT_ONCE = 128

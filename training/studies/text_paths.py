@@ -23,7 +23,7 @@ from training.judging.judge import frechet_distance
 from training.judging.picture_figures import PICTURES_AT_ONCE, Indices, rank_figures
 from training.judging.report import JudgedPictures, save_evidence, table
 from training.judging.trials import Trials, TrialSettings
-from training.objectives.jepa_t import REVEALED_FRACTIONS, losses_when_revealed
+from training.objectives.asking import REVEALED_FRACTIONS, losses_when_revealed
 from training.studies.study import Answer, Question, measured_sides, run_study, study_parser
 
 PREFIX, CROSS_ATTENTION, INJECTION = "prefix", "cross-attention", "before the losses"

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from training.judging.evaluation import Settings
-from training.objectives.jepa_t import REVEALED_FRACTIONS
+from training.objectives.asking import REVEALED_FRACTIONS
 from training.recipes import Recipe, make_recipe
 from training.settings import replace_settings
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, pixel_shuffle, pixel_unshuffle
 
 from jepa_app.config import PLAN_PATCH, TokenizerConfig
-from jepa_app.models.components import Components, Moments
+from jepa_app.models.tokenizers.components import Components, Moments
+from jepa_app.models.tokenizers.decoder import Decoder, Layers, resize_pixels
 
 
 def check_pixels(pixels: Tensor, image_size: int) -> None:
@@ -39,6 +40,7 @@ class LinearTokenizer(Components):
         self.config = config
         self.levels = nn.ModuleList(Components(config.channels, 3 * PLAN_PATCH**2) for _ in config.plan)
         self.refiner = Refiner(config) if config.refiner_width else None
+        self.decoder = Decoder(config) if config.decoder_width else None
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Turn pictures (B, 3, S, S) into tokens (B, T, C): N of the picture, then those of its plan.
@@ -56,9 +58,23 @@ class LinearTokenizer(Components):
         """Turn tokens (B, N or T, C) into pictures (B, 3, S, S) in [-1, 1]; those of the plan are not needed."""
         return self.render(tokens).clamp(-1, 1)
 
+    def decode_layers(self, tokens: Tensor, side: int | None = None) -> Layers:
+        """Turn tokens (B, N or T, C) into pictures on white and their opacity, `side` pixels wide.
+
+        Without a `side` it is the decoder's own, `decoded_side`. Without a decoder everything is opaque.
+        """
+        side = side or self.config.decoded_side
+        if self.decoder is None:
+            colours = resize_pixels(self.render(tokens), side)
+            return Layers(colours.clamp(-1, 1), torch.ones_like(colours[:, :1]))
+        layers = self._layers(tokens).resized(side)
+        return Layers(layers.colours.clamp(-1, 1), layers.opacity)
+
     def render(self, tokens: Tensor) -> Tensor:
         """Decode tokens (B, N or T, C) without clipping to [-1, 1]: (B, 3, S, S), as training needs it."""
-        pixels = self._linear(tokens)
+        if self.decoder is not None:
+            return resize_pixels(self._layers(tokens).colours, self.config.image_size)
+        pixels = self.decode_linear(tokens)
         return self._enlarged(pixels) if self.refiner is None else self._enlarged(pixels) + self.refiner(pixels)
 
     def preview(self, tokens: Tensor) -> Tensor:
@@ -66,7 +82,7 @@ class LinearTokenizer(Components):
 
         It takes a fifth of the time, and the refiner would invent seams with patches that are not there yet.
         """
-        return self._enlarged(self._linear(tokens)).clamp(-1, 1)
+        return self._enlarged(self.decode_linear(tokens)).clamp(-1, 1)
 
     def sketch(self, tokens: Tensor, known: Tensor, empty: float) -> Tensor:
         """Turn the plans' known tokens, those of (B, T, C) with known (B, T) True, into soft pictures (B, 3, S, S).
@@ -87,10 +103,16 @@ class LinearTokenizer(Components):
             start = part.stop
         return _resized(canvas, size).clamp(-1, 1)
 
+    def _layers(self, tokens: Tensor) -> Layers:
+        assert self.decoder is not None
+        layers: Layers = self.decoder(tokens[:, : self.config.num_tokens], self.decode_linear(tokens))
+        return layers
+
     def _levels(self) -> list[Components]:
         return [level for level in self.levels if isinstance(level, Components)]
 
-    def _linear(self, tokens: Tensor) -> Tensor:
+    def decode_linear(self, tokens: Tensor) -> Tensor:
+        """Turn tokens (B, N or T, C) into the pictures (B, 3, L, L) that their components make up."""
         patches = self.restore(tokens[:, : self.config.num_tokens])  # (B, N, P)
         grid = patches.transpose(1, 2).unflatten(2, (self.config.grid, self.config.grid))  # (B, P, G, G)
         return pixel_shuffle(grid, self.config.patch_size // self.config.reduction)  # (B, 3, L, L)
@@ -107,8 +129,8 @@ class LinearTokenizer(Components):
     def take_over(self, other: "Tokenizer") -> bool:
         """Take over mean, components and scale of another tokenizer, so that tokens mean the same in both.
 
-        Its plan is taken over if it is the same, and its refiner if that has the same shape. Returns whether there is
-        a plan that still has to be fitted.
+        Its plan is taken over if it is the same, its refiner and decoder if they have the same shape. Returns
+        whether there is a plan that still has to be fitted.
 
         Raises:
             ValueError: the other one is a VAE, or its patches or channels have another size.
@@ -123,10 +145,11 @@ class LinearTokenizer(Components):
         for mine, theirs in pairs:
             for name in ("mean", "basis", "scale"):
                 getattr(mine, name).copy_(getattr(theirs, name))
-        if self.refiner is not None and other.refiner is not None:
-            state, mine_now = other.refiner.state_dict(), self.refiner.state_dict()
-            if {name: value.shape for name, value in state.items()} == {n: v.shape for n, v in mine_now.items()}:
-                self.refiner.load_state_dict(state)
+        for own, known in ((self.refiner, other.refiner), (self.decoder, other.decoder)):
+            if own is not None and known is not None:
+                state, now = known.state_dict(), own.state_dict()
+                if {name: value.shape for name, value in state.items()} == {n: v.shape for n, v in now.items()}:
+                    own.load_state_dict(state)
         return not is_same_plan
 
     @torch.no_grad()
@@ -230,6 +253,11 @@ class VaeTokenizer(nn.Module):
     def preview(self, tokens: Tensor) -> Tensor:
         """Turn tokens (B, N, C) of unfinished pictures into pictures (B, 3, S, S), as `decode` does."""
         return self.decode(tokens)
+
+    def decode_layers(self, tokens: Tensor, side: int | None = None) -> Layers:
+        """Turn tokens (B, N, C) into pictures of `side` pixels (by default their own), opaque everywhere."""
+        colours = resize_pixels(self.decode(tokens), side or self.config.image_size)
+        return Layers(colours.clamp(-1, 1), torch.ones_like(colours[:, :1]))
 
     def sketch(self, tokens: Tensor, known: Tensor, empty: float) -> Tensor:
         """Return pictures (B, 3, S, S) of the value `empty`: there is no plan to show."""

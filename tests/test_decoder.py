@@ -1,0 +1,211 @@
+"""The decoder that sees the whole picture: its layers, its sizes, and that it learns colours and opacity."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from jepa_app.config import TIJepaConfig, TokenizerConfig
+from jepa_app.models.ti_jepa import TIJepa
+from jepa_app.models.tokenizers.decoder import Layers, resize_pixels
+from jepa_app.models.tokenizers.tokenizer import LinearTokenizer, make_tokenizer
+from tests.conftest import TINY_TI_JEPA
+from training.data.batches import Batch, CaptionedPictures
+from training.data.captions import CaptionOptions
+from training.objectives.decoder import (
+    CRITIC_LEARNS,
+    DecoderLoss,
+    DecoderObjective,
+    DecodingNetwork,
+    composite,
+    opaque_iou,
+)
+
+CONFIG = TokenizerConfig(
+    image_size=16,
+    patch_size=8,
+    channels=48,
+    reduction=2,
+    decoder_width=16,
+    decoder_depth=1,
+    decoder_features=8,
+    decoder_layers=1,
+    decoded_size=32,
+)
+
+
+def tokenizer_of(config: TokenizerConfig = CONFIG) -> LinearTokenizer:
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer(config)
+    assert isinstance(tokenizer, LinearTokenizer)
+    return tokenizer
+
+
+def test_an_untrained_decoder_gives_the_linear_decoding_half_opaque() -> None:
+    tokenizer = tokenizer_of()
+    tokens = torch.randn(2, 4, 48)
+    with torch.no_grad():
+        layers = tokenizer.decode_layers(tokens)
+    assert layers.colours.shape == (2, 3, 32, 32)
+    assert layers.opacity.shape == (2, 1, 32, 32)
+    enlarged = resize_pixels(tokenizer.decode_linear(tokens), 32).clamp(-1, 1)
+    torch.testing.assert_close(layers.colours, enlarged)
+    assert bool((layers.opacity == 0.5).all())
+
+
+@pytest.mark.parametrize(("side", "expected"), [(None, 32), (16, 16), (48, 48)])
+def test_layers_come_in_the_size_that_is_asked_for(side: int | None, expected: int) -> None:
+    for config in (CONFIG, TokenizerConfig(image_size=32, channels=48)):
+        tokenizer = tokenizer_of(config)
+        with torch.no_grad():
+            layers = tokenizer.decode_layers(torch.randn(1, config.num_tokens, 48), side)
+        assert layers.colours.shape == (1, 3, expected, expected)
+        assert layers.opacity.shape == (1, 1, expected, expected)
+        assert float(layers.opacity.max()) <= 1
+    assert bool((layers.opacity == 1).all())  # without a decoder everything is opaque
+
+
+@torch.no_grad()
+def test_pictures_for_measuring_keep_their_size_and_see_their_neighbours() -> None:
+    tokenizer = tokenizer_of()
+    assert tokenizer.decoder is not None
+    torch.nn.init.normal_(tokenizer.decoder.pixels_out.weight, std=0.1)
+    for block in tokenizer.decoder.blocks:
+        torch.nn.init.normal_(block.attention.out.weight, std=0.5)
+    tokens = torch.randn(1, 4, 48)
+    before = tokenizer.render(tokens)
+    assert before.shape == (1, 3, 16, 16)
+    moved = tokens.clone()
+    moved[0, 0] += 1
+    change = (tokenizer.render(moved) - before).abs()
+    assert float(change[..., 13:, 13:].max()) > 1e-6  # the far corner
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"decoded_size": 40}, "decoded_size is 40; allowed: a multiple of 16"),
+        ({"decoder_width": 20}, "decoder_width is 20; allowed: 0 or a multiple of 16"),
+        ({"decoder_features": 7}, "decoder_features is 7; allowed: an even number"),
+        ({"refiner_width": 4}, "refiner_width is 4; allowed beside a decoder: 0"),
+        ({"decoder_depth": 0}, "decoder_depth is 0; allowed: 1 or more"),
+        ({"kind": "vae", "reduction": 1, "channels": 4}, "decoder_width is 16; allowed for a VAE: 0"),
+    ],
+)
+def test_impossible_decoders_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TokenizerConfig.from_dict(CONFIG.to_dict() | change)
+
+
+def test_a_composite_has_no_white_fringe() -> None:
+    opacity = torch.tensor([0.0, 0.25, 1.0]).view(1, 1, 1, 3).expand(1, 1, 3, 3)
+    black = torch.full((1, 3, 1, 1), -1.0)
+    red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1)
+    on_white = opacity * red + (1 - opacity) * 1.0
+    on_black = composite(Layers(on_white, opacity), black)
+    torch.testing.assert_close(on_black, opacity * red + (1 - opacity) * black)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> CaptionedPictures:
+    """Coloured squares on nothing."""
+    folder = tmp_path_factory.mktemp("shapes")
+    lines = []
+    for index, colour in enumerate([(220, 30, 30), (30, 160, 60), (40, 60, 220), (240, 200, 20)] * 2):
+        pixels = np.zeros((32, 32, 4), np.uint8)
+        pixels[4 + index : 20 + index, 6:24] = (*colour, 255)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+        lines.append(f'{{"file": "{index}.png", "label": "square {index}", "style": "flat"}}\n')
+    (folder / "captions.jsonl").write_text("".join(lines))
+    return CaptionedPictures.load(folder, 32, CaptionOptions(), cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+def objective_of(shapes: CaptionedPictures, **loss: float) -> DecoderObjective:
+    tokenizer = tokenizer_of()
+    small = resize_pixels(shapes.fixed(range(8)).pixels, 16)
+    tokenizer.fit([small])
+    encoder = TIJepa(TIJepaConfig.from_dict(TINY_TI_JEPA.to_dict())).image_encoder
+    sample = shapes.fixed(range(8)).pixels
+    return DecoderObjective(DecodingNetwork(tokenizer), encoder, sample, ema_decay=0.5, loss=DecoderLoss(**loss))
+
+
+def trained(objective: DecoderObjective, batch: Batch, steps: int) -> list[dict[str, float]]:
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(objective.network.parameters(), 3e-3)
+    losses = []
+    for step in range(steps):
+        parts = objective(batch, generator)
+        parts["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        objective.after_step(step)
+        losses.append({name: float(part.detach()) for name, part in parts.items()})
+    return losses
+
+
+def test_colours_and_opacity_are_learnt_together(shapes: CaptionedPictures) -> None:
+    objective = objective_of(shapes, critic=0, token_noise=0.1, features=0)
+    batch = shapes.fixed(range(8))
+    assert bool((batch.opacity[:, 0, 0, 0] == 0).all())
+    assert bool((batch.opacity[:, 0, 14, 12] == 1).all())
+    losses = trained(objective, batch, 120)
+    assert losses[-1]["colours"] < 0.8 * losses[0]["colours"]
+    assert losses[-1]["opacity"] < 0.3 * losses[0]["opacity"]
+    figures = objective.validate(batch, torch.Generator().manual_seed(0))
+    assert figures["opaque_iou"] > 0.85
+    assert figures["psnr_large"] > 15
+    assert objective.preview().height > objective.sample.shape[-1]
+
+
+def test_the_critic_learns_only_from_its_own_loss_and_comes_late(shapes: CaptionedPictures) -> None:
+    objective = objective_of(shapes, critic=0.1, critic_from=2, critic_side=16, features=0)
+    batch, generator = shapes.fixed(range(8)), torch.Generator().manual_seed(0)
+    assert "critic" not in objective(batch, generator)
+    objective.after_step(1)
+    parts = objective(batch, generator)
+    assert float(parts["critic"]) > 0
+    parts["loss"].backward()
+    assert all(weight.grad is not None for weight in objective.network.critic.parameters())
+    objective.network.zero_grad()
+    objective.steps.fill_(2 + CRITIC_LEARNS)
+    drawn = Layers(*(layer.clone() for layer in (batch.pixels * 0.5, batch.opacity)))
+    against, _ = objective._critic_losses(drawn, Layers(batch.pixels, batch.opacity), generator)
+    assert not against.requires_grad  # nothing of the critic, and the pictures were given
+
+
+def test_a_named_background_is_part_of_the_picture(shapes: CaptionedPictures) -> None:
+    coloured = shapes.coloured(0, "blue")
+    assert bool((coloured.opacity == 1).all())
+    assert bool((shapes.coloured(0, "white").opacity[0, 0, 0] == 0).all())
+
+
+def test_opaque_iou_counts_pixels() -> None:
+    drawn, truth = torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
+    drawn[0, 0, 0], truth[0, 0, :, 0] = 1, 1
+    assert opaque_iou(drawn, truth) == pytest.approx(1 / 3)
+    assert opaque_iou(truth, truth) == 1
+
+
+def test_a_tokenizer_takes_over_a_decoder_of_the_same_shape() -> None:
+    first, second, other = tokenizer_of(), tokenizer_of(), tokenizer_of(replace(CONFIG, decoder_width=32))
+    assert first.decoder is not None
+    assert second.decoder is not None
+    torch.nn.init.normal_(first.decoder.pixels_out.weight)
+    second.take_over(first)
+    other.take_over(first)
+    assert torch.equal(second.decoder.pixels_out.weight, first.decoder.pixels_out.weight)
+    assert other.decoder is not None
+    assert not other.decoder.pixels_out.weight.any()
+
+
+def test_the_trainer_trains_a_decoder(shapes: CaptionedPictures, tmp_path: Path) -> None:
+    del shapes
+    from training.recipes import make_recipe
+
+    with pytest.raises(ValueError, match=r"network.decoder_width is 0"):
+        make_recipe("decoder", ["network.decoder_width=0"])
+    recipe = make_recipe("decoder", ["network.decoded_size=128"])
+    assert recipe.image_size() == 128

@@ -1,0 +1,217 @@
+"""What the decoder that sees the whole picture is trained on: pictures from their tokens, noisy ones too.
+
+Letters in shapes: B batch, S side of the decoded picture, D features.
+"""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import l1_loss, leaky_relu, relu
+from torch.nn.utils.parametrizations import spectral_norm
+
+from jepa_app.checkpoint import save_network
+from jepa_app.models.ti_jepa import ImageEncoder
+from jepa_app.models.tokenizers.decoder import Layers, resize_pixels
+from jepa_app.models.tokenizers.tokenizer import LinearTokenizer
+from jepa_app.pixels import picture_grid, to_pil
+from training.data.batches import Batch
+from training.objectives.objective import Objective
+from training.objectives.tokenizer import signal_to_noise
+from training.settings import require_at_least, require_shares
+
+CRITIC_LEARNS = 200  # steps until the critic's word has its full weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderLoss:
+    """Weights of the decoder's loss beside the absolute errors of colours, opacity and their gradients.
+
+    `token_noise` is the greatest strength of the noise on the tokens of a picture, in standard deviations; a share
+    `clean` of the pictures has none. `features` weighs the distance between features of TI-JEPA's picture encoder.
+    The critic judges patches of composites on random colours from step `critic_from` on, with weight `critic`; it sees
+    squares of `critic_side` pixels, as it is local anyway.
+    """
+
+    token_noise: float = 0.6
+    clean: float = 0.2
+    features: float = 0.05
+    critic: float = 0.1
+    critic_from: int = 1000
+    critic_side: int = 128
+
+    def __post_init__(self) -> None:
+        require_shares(self, ["clean"], "loss.")
+        least = {"token_noise": 0, "features": 0, "critic": 0, "critic_from": 0, "critic_side": 16}
+        require_at_least(self, least, "loss.")
+
+
+class Critic(nn.Module):
+    """Patch discriminator with spectral normalisation (arXiv 1611.07004, 1802.05957)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (3, 32, 64, 96)
+        self.layers = nn.ModuleList(
+            spectral_norm(nn.Conv2d(before, after, 4, stride=2, padding=1))
+            for before, after in itertools.pairwise(widths)
+        )
+        self.out = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return how real each patch of pictures (B, 3, S, S) looks, and the features of every layer."""
+        features = []
+        for layer in self.layers:
+            pixels = leaky_relu(layer(pixels), 0.2)
+            features.append(pixels)
+        return self.out(pixels), features
+
+
+class DecodingNetwork(nn.Module):
+    """A tokenizer whose decoder is trained, and the critic that is trained against it."""
+
+    def __init__(self, tokenizer: LinearTokenizer) -> None:
+        super().__init__()
+        assert tokenizer.decoder is not None
+        self.tokenizer = tokenizer
+        self.critic = Critic()
+
+
+class DecoderObjective(Objective[DecodingNetwork]):
+    """The decoder learns to draw pictures from tokens; the components stay as they are, so tokens stay valid.
+
+    `image_encoder` is TI-JEPA's, frozen; `sample` (B, 3, S, S) are pictures to preview.
+    """
+
+    steps: Tensor
+
+    def __init__(
+        self,
+        network: DecodingNetwork,
+        image_encoder: ImageEncoder,
+        sample: Tensor,
+        *,
+        ema_decay: float,
+        loss: DecoderLoss,
+        in_bfloat16: bool = False,
+    ) -> None:
+        super().__init__(network, ema_decay)
+        self.image_encoder = image_encoder.eval().requires_grad_(False)
+        self.sample = sample
+        self.settings = loss
+        self.in_bfloat16 = in_bfloat16
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return "loss" and its parts as scalars. The critic's own loss is part of it, with gradients of its own."""
+        truth = Layers(batch.pixels.to(self.device), batch.opacity.to(self.device))
+        tokens, tokenizer = self._tokens(truth.colours, generator), self.network.tokenizer
+        assert tokenizer.decoder is not None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bfloat16):
+            layers = tokenizer.decoder(tokens, tokenizer.decode_linear(tokens))
+        drawn = Layers(*(layer.float() for layer in layers))
+        parts = {
+            "colours": l1_loss(drawn.colours, truth.colours) + _gradient_loss(drawn.colours, truth.colours),
+            "opacity": l1_loss(drawn.opacity, truth.opacity) + _gradient_loss(drawn.opacity, truth.opacity),
+        }
+        if self.settings.features:
+            parts["features"] = self.settings.features * self._feature_loss(drawn.colours, truth.colours)
+        loss = sum(parts.values(), torch.zeros((), device=self.device))
+        late = int(self.steps) - self.settings.critic_from
+        if self.settings.critic and late >= 0:
+            against, parts["critic"] = self._critic_losses(drawn, truth, generator)
+            weight = self.settings.critic * min(1, late / CRITIC_LEARNS)
+            loss = loss + weight * against + parts["critic"]
+        return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
+
+    def after_step(self, step: int) -> None:
+        """Let the moving average follow, and count the step for the critic."""
+        super().after_step(step)
+        self.steps.fill_(step + 1)
+
+    @torch.no_grad()
+    def _tokens(self, colours: Tensor, generator: torch.Generator) -> Tensor:
+        tokenizer, settings = self.network.tokenizer, self.settings
+        small = resize_pixels(colours, tokenizer.config.image_size)
+        tokens = tokenizer.encode(small)[:, : tokenizer.config.num_tokens]
+        noisy, strength = torch.rand(2, len(tokens), 1, 1, generator=generator, device=generator.device)
+        strength = settings.token_noise * strength * (noisy >= settings.clean)
+        noise = torch.randn(tokens.shape, generator=generator, device=generator.device)
+        return tokens + strength * noise
+
+    def _feature_loss(self, drawn: Tensor, real: Tensor) -> Tensor:
+        side = self.image_encoder.config.image_size
+        everywhere = torch.arange(self.image_encoder.config.num_patches, device=self.device)
+        with torch.no_grad():
+            target = self.image_encoder(resize_pixels(real, side), everywhere)
+        return l1_loss(self.image_encoder(resize_pixels(drawn, side), everywhere), target)
+
+    def _critic_losses(self, drawn: Layers, truth: Layers, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return what the critic holds against the drawn pictures, and the hinge loss that the critic learns from."""
+        critic = self.network.critic
+        colour = 2 * torch.rand(len(drawn.colours), 3, 1, 1, generator=generator, device=generator.device) - 1
+        side, whole = self.settings.critic_side, drawn.colours.shape[-1]
+        room = max(1, whole - side + 1)
+        top, left = torch.randint(room, (2,), generator=generator, device=generator.device).tolist()
+        fake, real = (
+            composite(layers, colour)[:, :, top : top + side, left : left + side] for layers in (drawn, truth)
+        )
+        frozen = {name: weight.detach() for name, weight in critic.named_parameters()}
+        score, features = functional_call(critic, frozen, (fake,))
+        with torch.no_grad():
+            _, wanted = functional_call(critic, frozen, (real,))
+        matching = sum((l1_loss(a, b) for a, b in zip(features, wanted, strict=True)), torch.zeros(()).to(self.device))
+        against = -score.mean() + 2 * matching
+        learnt = relu(1 - critic(real)[0]).mean() + relu(1 + critic(fake.detach())[0]).mean()
+        return against, learnt
+
+    @torch.no_grad()
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
+        """Return signal-to-noise ratios in decibels at both sizes, and how well what is opaque is found (IoU)."""
+        tokenizer = self.finished()
+        truth = Layers(batch.pixels.to(self.device), batch.opacity.to(self.device))
+        small = resize_pixels(truth.colours, tokenizer.config.image_size)
+        tokens = tokenizer.encode(small)
+        noise = torch.randn(tokens.shape, generator=generator, device=generator.device)
+        drawn, disturbed = tokenizer.decode_layers(tokens), tokenizer.decode_layers(tokens + 0.4 * noise)
+        return {
+            "psnr": signal_to_noise(resize_pixels(drawn.colours, small.shape[-1]), small),
+            "psnr_large": signal_to_noise(drawn.colours, truth.colours),
+            "psnr_noisy": signal_to_noise(resize_pixels(disturbed.colours, small.shape[-1]), small),
+            "opaque_iou": opaque_iou(drawn.opacity, truth.opacity),
+        }
+
+    def finished(self) -> LinearTokenizer:
+        """Return the averaged tokenizer."""
+        return self.ema.network.tokenizer
+
+    @torch.no_grad()
+    def preview(self) -> Image.Image:
+        """Return twelve pictures above their reconstructions."""
+        tokenizer, pixels = self.finished(), self.sample[:12].to(self.device)
+        tokens = tokenizer.encode(resize_pixels(pixels, tokenizer.config.image_size))
+        return picture_grid(to_pil(pixels) + to_pil(tokenizer.decode_layers(tokens).colours), columns=12)
+
+    def save(self, folder: Path) -> None:
+        """Write the averaged tokenizer."""
+        tokenizer = self.finished()
+        save_network(folder, tokenizer, tokenizer.config)
+
+
+def composite(layers: Layers, colour: Tensor) -> Tensor:
+    """Put pictures on white on a colour (B, 3, 1, 1) in [-1, 1] instead: (B, 3, S, S)."""
+    return layers.colours + (1 - layers.opacity) * (colour - 1)
+
+
+def opaque_iou(drawn: Tensor, truth: Tensor) -> float:
+    """Return the intersection over union of the opaque pixels of opacities (B, 1, S, S), over all pictures."""
+    ours, theirs = drawn > 0.5, truth > 0.5
+    return float((ours & theirs).sum() / (ours | theirs).sum().clamp(min=1))
+
+
+def _gradient_loss(drawn: Tensor, truth: Tensor) -> Tensor:
+    return l1_loss(drawn.diff(dim=-1), truth.diff(dim=-1)) + l1_loss(drawn.diff(dim=-2), truth.diff(dim=-2))

@@ -1,0 +1,1 @@
+"""How a network is optimised: schedules, optimizers, moving averages and compiled blocks."""

@@ -381,7 +381,7 @@ def test_a_vae_takes_no_components_over() -> None:
 
 
 def test_unknown_recipes_are_refused() -> None:
-    with pytest.raises(ValueError, match="recipe is 'gan'; allowed: clip, dit, jepa_t, "):
+    with pytest.raises(ValueError, match="recipe is 'gan'; allowed: clip, dit, decoder, jepa_t, "):
         make_recipe("gan")
     assert all(make_recipe(name) for name in RECIPES)
 

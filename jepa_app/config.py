@@ -202,6 +202,8 @@ class TIJepaConfig(Config):
     `text_components` is the number of whitened principal components of sentence features that pictures predict, with
     `num_summary_queries` queries. The energy uses `num_score_masks` block masks. A pair is compared with
     `num_references` pictures and captions, chosen after training; `reference_temperature` softens the comparison.
+    With `text_positions` the text head is told the place of each word, which it needs to tell "a left of b" from
+    "b left of a".
     Three more settings are fitted after training: the weights of the energy's terms (text -> image without and with
     visible patches, image -> text; with references also the first compared with other captions, and the last with other
     captions and with other pictures), and the probability = sigmoid(calibration_offset - calibration_scale * energy).
@@ -217,6 +219,7 @@ class TIJepaConfig(Config):
     num_heads: int = 4
     image_depth: int = 4
     text_depth: int = 2
+    text_positions: bool = False
     predictor_width: int = 128
     predictor_depth: int = 2
     num_summary_queries: int = 4

@@ -1,5 +1,6 @@
 """Captions, the split, and batches: on pictures made here, in both folder layouts."""
 
+import colorsys
 import hashlib
 import json
 import random
@@ -24,10 +25,13 @@ from training.data.captions import (
     Row,
     canonical_caption,
     caption_pool,
+    direct_scene_caption,
+    draw_relation,
     on_background,
     with_article,
 )
 from training.data.plurals import plural
+from training.data.recolouring import HUES, in_colour
 from training.data.split import is_heldout_concept, split_rows
 
 CAT = Row(
@@ -169,8 +173,59 @@ def test_plural(label: str, many: str | None) -> None:
 
 
 def test_scenes_and_counts_share_the_pictures() -> None:
-    with pytest.raises(ValueError, match=r"scenes is 0\.7 and counts is 0\.4"):
+    with pytest.raises(ValueError, match=r"scenes is 0\.7, counts is 0\.4 and recoloured is 0\.0; allowed: 0 to 1"):
         CaptionOptions(scenes=0.7, counts=0.4)
+
+
+def test_relations_come_as_often_as_said() -> None:
+    draws = np.linspace(0, 1, 4000, endpoint=False)
+    for odds in (1.0, 5.0):
+        drawn = Counter(draw_relation(CaptionOptions(relation_odds=odds), draw) for draw in draws)
+        assert drawn["left of"] / drawn["right of"] == pytest.approx(odds, rel=0.02)
+        assert drawn["above"] / drawn["below"] == pytest.approx(odds, rel=0.02)
+        assert drawn["left of"] == pytest.approx(drawn["above"], abs=2)
+    with pytest.raises(ValueError, match="relation_odds is 0"):
+        CaptionOptions(relation_odds=0)
+
+
+def test_scenes_can_be_said_by_their_places() -> None:
+    first, second = Row(file="a", label="rose", style="noto"), Row(file="b", label="cat", style="noto")
+    assert direct_scene_caption(first, "left of", second, 0.2) == "a rose on the left, a cat on the right, noto style"
+    assert direct_scene_caption(first, "below", second, 0.7) == "at the bottom a rose, at the top a cat, noto style"
+
+
+def test_pictures_are_recoloured_and_their_captions_say_so(tmp_path: Path) -> None:
+    colours = {"red apple": (220, 30, 30), "leaf": (40, 160, 60), "grey stone": (120, 120, 120), "night": (40, 20, 20)}
+    lines = []
+    for index, (label, colour) in enumerate(colours.items()):
+        pixels = np.zeros((32, 32, 4), np.uint8)
+        pixels[4:28, 4:28] = (*colour, 255)
+        pixels[4:8, 4:28] = (0, 0, 0, 255)  # an outline keeps its colour
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        lines.append(json.dumps({"file": f"{index}.png", "label": label, "style": "flat"}))
+    (tmp_path / "captions.jsonl").write_text("\n".join(lines))
+    options = CaptionOptions(drops=0, recoloured=1)
+    data = CaptionedPictures.load(tmp_path, 32, options, cache_dir=tmp_path)
+    seen = set()
+    for step in range(30):
+        batch = data.batch(step, 4, 0)
+        for caption, pixels in zip(batch.captions, batch.pixels, strict=True):
+            said = caption.removesuffix(", flat style")
+            if said in ("grey stone", "night"):  # nothing to turn
+                continue
+            colour, thing = said.split(" ", 1)
+            assert thing in ("apple", "leaf")
+            seen.add(colour)
+            inside = (pixels[:, 16, 16] + 1) / 2
+            hue = colorsys.rgb_to_hsv(*inside.tolist())[0]
+            assert abs((hue - HUES[colour] + 0.5) % 1 - 0.5) < 0.02
+            assert pixels[:, 5, 16].max() < -0.9
+    assert seen == set(HUES)
+
+
+def test_a_label_in_another_colour_keeps_its_other_words() -> None:
+    assert in_colour("red apple", "blue") == "blue apple"
+    assert in_colour("open book", "pink") == "pink open book"
 
 
 def test_emphasised_pictures_come_as_often_as_said(corpus: Path, tmp_path: Path) -> None:

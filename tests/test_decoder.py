@@ -179,7 +179,8 @@ def test_the_critic_learns_only_from_its_own_loss_and_comes_late(shapes: Caption
 def test_a_named_background_is_part_of_the_picture(shapes: CaptionedPictures) -> None:
     coloured = shapes.coloured(0, "blue")
     assert bool((coloured.opacity == 1).all())
-    assert bool((shapes.coloured(0, "white").opacity[0, 0, 0] == 0).all())
+    assert bool((shapes.coloured(0, "white").opacity == 1).all())
+    assert bool((shapes.fixed([0]).opacity[0, 0, 0] == 0).all())
 
 
 def test_opaque_iou_counts_pixels() -> None:

@@ -17,8 +17,9 @@ from jepa_app.models.ti_jepa import TIJepa
 from tests.drawn_corpus import SIZE, draw, write_corpus, write_exact_weights
 from training import calibrate
 from training import evaluate as evaluate_command
-from training.data.batches import CaptionedPictures, default_cache_dir
+from training.data.batches import CaptionedPictures
 from training.data.captions import Row
+from training.data.decoded import default_cache_dir
 from training.data.selection import balanced_order, choose_pictures
 from training.judging.match_figures import (
     calibration_error,

@@ -106,7 +106,7 @@ class _Run:
     """An objective on the device to train on, with its optimizers."""
 
     def __init__(self, objective: Objective[Any], data: CaptionedPictures, schedule: Schedule) -> None:
-        self.accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
+        self.accelerator = Accelerator(mixed_precision="bf16" if schedule.in_bfloat16 else "no")
         optimizers = _optimizers(objective.network, schedule)
         self._base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         self._prepared, *self._optimizers = self.accelerator.prepare(objective, *optimizers)

@@ -11,6 +11,7 @@ Letters in shapes: B batch, N patches, V visible patches, Q asked patches, T tex
 K components of a sentence, S picture side.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,8 +22,9 @@ from torch.nn.functional import layer_norm, pixel_unshuffle
 from jepa_app.config import TIJepaConfig
 from jepa_app.models.blocks import Block, GridPositions, KeyValue, QueryBlock, Rotary, initialise
 from jepa_app.models.references import References
-from jepa_app.models.text import TextFeatures, drop_text, null_features
+from jepa_app.models.text import MAX_TOKENS, TextFeatures, drop_text, null_features
 
+PLACE_SCALE = 0.3  # of the text head's positions at first
 Layers = tuple[KeyValue, ...]  # keys and values for each layer of a predictor
 
 
@@ -65,12 +67,16 @@ class ImageEncoder(nn.Module):
 
 
 class TextHead(nn.Module):
-    """Transformer over the frozen token features of captions; image-free. Word order is in the features already."""
+    """Transformer over the frozen token features of captions; image-free.
+
+    The features tell a word's place only faintly: with `text_positions` it is added, as sinusoids to begin with.
+    """
 
     def __init__(self, config: TIJepaConfig) -> None:
         super().__init__()
         self.text_norm = nn.LayerNorm(config.text_width)
         self.text_in = nn.Linear(config.text_width, config.width)
+        self.place = nn.Parameter(PLACE_SCALE * sinusoids(MAX_TOKENS, config.width)) if config.text_positions else None
         self.rotary = GridPositions(config.grid, config.width // config.num_heads)
         self.blocks = nn.ModuleList(Block(config.width, config.num_heads) for _ in range(config.text_depth))
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
@@ -78,6 +84,8 @@ class TextHead(nn.Module):
     def forward(self, text: TextFeatures) -> Tensor:
         """Return features (B, T, D) of captions with token features (B, T, W)."""
         x = self.text_in(self.text_norm(text.tokens))
+        if self.place is not None:
+            x = x + self.place[: x.shape[1]]
         rotary = self.rotary(_no_place(x.shape[1], x.device))
         mask = text.mask[:, None, :].expand(-1, x.shape[1], -1)  # (B, T, T)
         for block in self.blocks:
@@ -246,6 +254,13 @@ class TIJepa(nn.Module):
     def drop_text(self, text: TextFeatures, drop: Tensor) -> TextFeatures:
         """Replace the captions (B, T, W) of the pictures where drop (B,) bool is True with the null text."""
         return drop_text(text, drop, self.null_text)
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Return sines and cosines (length, width) of places 0, 1, … (arXiv 1706.03762, section 3.5)."""
+    frequency = torch.exp(-math.log(10_000) / width * torch.arange(0, width, 2))
+    angle = torch.arange(length)[:, None] * frequency
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
 
 
 def _keep(layers: Iterable[nn.Module], features: Tensor, rotary: Rotary) -> Layers:

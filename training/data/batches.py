@@ -4,34 +4,35 @@ Shapes: B batch, S picture side in pixels.
 """
 
 import functools
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from training.data.captions import (
     BACKGROUNDS,
-    RELATIONS,
     CaptionOptions,
     Row,
     canonical_caption,
     counted_caption,
+    direct_scene_caption,
     draw_caption,
+    draw_relation,
     on_background,
     scene_caption,
+    with_style,
 )
 from training.data.composing import MOST, WHITE, over_colours, premultiplied, repeated, side_by_side
-from training.data.folders import CaptionedFolder, open_square, read_folder
+from training.data.decoded import decode, decode_all, default_cache_dir
+from training.data.folders import CaptionedFolder, read_folder
+from training.data.recolouring import HUES, dominant_hue, in_colour, recoloured
 from training.data.split import Split, split_rows
-from training.data.whole_files import writing_whole
 
 _COLOURS = tuple(BACKGROUNDS)
+_HUES = tuple(HUES)
 _DRAWS = 8  # uniform draws per batch position; a fixed width keeps positions independent of the batch size
 
 
@@ -40,13 +41,13 @@ class Batch:
     """Pictures with captions: `pixels` float32 (B, 3, S, S) in [-1, 1], `indices` long (B,) rows of the folder.
 
     `opacity` float32 (B, 1, S, S) in [0, 1] tells the picture from white behind it; a named background is part of the
-    picture. Pixels are where the pictures are kept, indices on the CPU.
+    picture. It is None where a batch was made without it. Pixels are where the pictures are kept, indices on the CPU.
     """
 
     pixels: torch.Tensor
-    opacity: torch.Tensor
     captions: list[str]
     indices: torch.Tensor
+    opacity: torch.Tensor | None = None
 
 
 class CaptionedPictures:
@@ -94,7 +95,7 @@ class CaptionedPictures:
         contents = read_folder(folder)
         path = (cache_dir or default_cache_dir()) / f"{contents.fingerprint()}-{image_size}.npy"
         if not path.is_file():
-            _decode_all(contents.paths, image_size, path)
+            decode_all(contents.paths, image_size, path)
         return cls(contents, np.load(path, mmap_mode="r"), image_size, options or CaptionOptions())
 
     def move_to(self, device: torch.device) -> None:
@@ -136,7 +137,7 @@ class CaptionedPictures:
             rgba = torch.from_numpy(decoded).to(self.device)
         picture = premultiplied(rgba)
         return Batch(
-            **_on_colours(picture, [WHITE] * len(picture)),
+            **_on_colours(picture, [None] * len(picture)),
             captions=[canonical_caption(self.rows[index]) for index in indices],
             indices=torch.from_numpy(indices.copy()),
         )
@@ -152,7 +153,7 @@ class CaptionedPictures:
         """One picture of two rows, the first `relation` ("left of", …) the second, on white, with its caption."""
         pictures = premultiplied(self._rgba([first, second]))
         return Batch(
-            **_on_colours(side_by_side(pictures[0], pictures[1], relation)[None], [WHITE]),
+            **_on_colours(side_by_side(pictures[0], pictures[1], relation)[None], [None]),
             captions=[scene_caption(self.rows[first], relation, self.rows[second])],
             indices=torch.tensor([first]),
         )
@@ -170,7 +171,7 @@ class CaptionedPictures:
             )
         picture = premultiplied(self._rgba([index]))[0]
         return Batch(
-            **_on_colours(repeated(picture, number, turned)[None], [WHITE]),
+            **_on_colours(repeated(picture, number, turned)[None], [None]),
             captions=[caption],
             indices=torch.tensor([index]),
         )
@@ -199,23 +200,32 @@ class CaptionedPictures:
 
     def _composed(self, indices: NDArray[np.int64], draws: NDArray[np.float64], subset: str) -> Batch:
         picture = premultiplied(self._rgba(indices))  # (B, 4, S, S)
-        captions, colours = [], []
+        captions: list[str] = []
+        colours: list[tuple[int, int, int] | None] = []
         for place, index in enumerate(indices.tolist()):
             row = self.rows[index]
             caption = draw_caption(row, self.options, draws[place, 3], draws[place, 4])
             if draws[place, 0] < self.options.scenes:
                 second = self._partner(index, draws[place, 1], subset)
                 if second is not None:
-                    relation = RELATIONS[int(draws[place, 2] * len(RELATIONS))]
+                    relation = draw_relation(self.options, draws[place, 2])
                     other = premultiplied(self._rgba([second]))[0]
                     picture[place] = side_by_side(picture[place], other, relation)
                     caption = scene_caption(row, relation, self.rows[second])
+                    if draws[place, 3] < self.options.direct:  # a scene has no other use for these draws
+                        caption = direct_scene_caption(row, relation, self.rows[second], draws[place, 4])
             elif draws[place, 0] < self.options.scenes + self.options.counts:
                 number = 1 + int(draws[place, 1] * MOST)
                 if counted := counted_caption(row, number):
                     picture[place] = repeated(picture[place], number, draws[place, 2] < 0.5)
                     caption = counted
-            colour = WHITE
+            elif draws[place, 0] < self.options.scenes + self.options.counts + self.options.recoloured:
+                own = dominant_hue(picture[place])
+                if own is not None:
+                    name = _HUES[int(draws[place, 1] * len(_HUES))]
+                    picture[place] = recoloured(picture[place], own, HUES[name])
+                    caption = with_style(in_colour(row.label, name), row.style)
+            colour = None
             if draws[place, 5] < self.options.backgrounds:
                 name = _COLOURS[int(draws[place, 6] * len(_COLOURS))]
                 caption, colour = on_background(caption, name), BACKGROUNDS[name]
@@ -234,16 +244,11 @@ class CaptionedPictures:
         return None
 
 
-def _on_colours(picture: torch.Tensor, colours: Sequence[tuple[int, int, int]]) -> dict[str, torch.Tensor]:
-    """Pixels and opacity of premultiplied pictures (B, 4, S, S) on white or on backgrounds that belong to them."""
-    named = torch.tensor([colour != WHITE for colour in colours], device=picture.device)
+def _on_colours(picture: torch.Tensor, colours: Sequence[tuple[int, int, int] | None]) -> dict[str, torch.Tensor]:
+    """Pixels and opacity of premultiplied pictures (B, 4, S, S) on backgrounds of their own, or (None) on white."""
+    named = torch.tensor([colour is not None for colour in colours], device=picture.device)
     opacity = torch.where(named.view(-1, 1, 1, 1), 1.0, picture[:, 3:])
-    return {"pixels": over_colours(picture, colours), "opacity": opacity}
-
-
-def default_cache_dir() -> Path:
-    """Where decoded pictures are kept: `jepa` in `XDG_CACHE_HOME`, or in `.cache` of the home folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jepa"
+    return {"pixels": over_colours(picture, [colour or WHITE for colour in colours]), "opacity": opacity}
 
 
 def _emphasised(rows: Sequence[Row], members: NDArray[np.int64], options: CaptionOptions) -> NDArray[np.int64]:
@@ -271,24 +276,3 @@ def _indices_by_style(
 @functools.lru_cache(maxsize=4)
 def _permutation(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch, 0]).permutation(length)
-
-
-def decode(path: Path, size: int) -> NDArray[np.uint8]:
-    """Read a picture as uint8 RGBA (4, S, S).
-
-    Raises:
-        ValueError: the file is not a picture that can be read.
-    """
-    return np.asarray(open_square(path, size)).transpose(2, 0, 1)  # (4, S, S)
-
-
-def _decode_all(paths: Sequence[Path], size: int, target: Path) -> None:
-    """Decode all pictures into one .npy file; the file appears under its name only when it is complete."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # written, not mapped: on a full disk a write fails with an error, but a mapped page kills the process
-    with writing_whole(target) as partial, partial.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), 4, size, size)}
-        np.lib.format.write_array_header_1_0(file, header)
-        decoded = pool.map(lambda path: decode(path, size), paths)
-        for picture in tqdm(decoded, total=len(paths), desc="decoding pictures", disable=None):
-            file.write(picture.tobytes())

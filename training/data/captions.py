@@ -6,9 +6,12 @@ label with keyword and noun ("joyful cat"), list keywords, or change the order. 
 """
 
 import functools
+import math
 import random
 import re
 from dataclasses import dataclass
+
+import numpy as np
 
 from jepa_app.styles import style_words
 from training.data.plurals import plural
@@ -35,6 +38,13 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
 RELATIONS = ("left of", "right of", "above", "below")
 """Where the first named object of a scene stands relative to the second."""
 
+_PLACES = {
+    "left of": ("on the left", "on the right"),
+    "right of": ("on the right", "on the left"),
+    "above": ("at the top", "at the bottom"),
+    "below": ("at the bottom", "at the top"),
+}
+
 NUMBERS = ("one", "two", "three")
 
 # Last words of a label that say what kind of sign it is, not what it shows: "cat face" is a cat.
@@ -48,7 +58,11 @@ class CaptionOptions:
 
     Probabilities in [0, 1]: `drops`, a caption from the rest of the pool instead of the canonical one; `backgrounds`,
     a named background colour, said in the caption; `scenes`, a second picture of the same style beside, above or below
-    the first; `counts`, one to three of the picture, said in the caption, where the label has a plural.
+    the first; `counts`, one to three of the picture, said in the caption, where the label has a plural; `recoloured`,
+    the picture's main colour turned to another, said in the caption, where it has one.
+    "Left of" and "above" come `relation_odds` times as often as "right of" and "below": drawn evenly, the relation and
+    the order of the words tell nothing by themselves, and training gets stuck. A share `direct` of the scenes is said
+    without a relation: "a rose on the left, a cat on the right".
     Training pictures whose style, group or subgroup is among `emphasised` come `repeats` times per epoch, others once.
 
     Raises:
@@ -60,19 +74,24 @@ class CaptionOptions:
     backgrounds: float = 0.0
     scenes: float = 0.0
     counts: float = 0.0
+    recoloured: float = 0.0
+    relation_odds: float = 1.0
+    direct: float = 0.0
     emphasised: tuple[str, ...] = ()
     repeats: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("drops", "backgrounds", "scenes", "counts"):
+        for name in ("drops", "backgrounds", "scenes", "counts", "recoloured", "direct"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} is {value}; allowed: a probability from 0 to 1")
-        if self.scenes + self.counts > 1:
+        if self.scenes + self.counts + self.recoloured > 1:
             raise ValueError(
-                f"scenes is {self.scenes} and counts is {self.counts}; allowed: 0 to 1 together, since a picture is "
-                "never both in a scene and counted"
+                f"scenes is {self.scenes}, counts is {self.counts} and recoloured is {self.recoloured}; allowed: 0 to "
+                "1 together: a picture is only one of them"
             )
+        if not 0 < self.relation_odds < math.inf:
+            raise ValueError(f"relation_odds is {self.relation_odds}; allowed: above 0")
         if self.repeats < 1 or (self.repeats > 1) != bool(self.emphasised):
             raise ValueError(
                 f"repeats is {self.repeats} and emphasised is {list(self.emphasised)}; allowed: 2 or more with "
@@ -121,6 +140,24 @@ def on_background(caption: str, colour: str) -> str:
 def scene_caption(first: Row, relation: str, second: Row) -> str:
     """The caption of two objects: "a rose left of a cat, twemoji style"."""
     return with_style(f"{with_article(first.label)} {relation} {with_article(second.label)}", first.style)
+
+
+def direct_scene_caption(first: Row, relation: str, second: Row, choice: float) -> str:
+    """The caption of two objects by their places: "a rose on the left, a cat on the right, twemoji style".
+
+    A uniform draw `choice` in [0, 1) puts the things or the places first.
+    """
+    places = _PLACES[relation]
+    things = with_article(first.label), with_article(second.label)
+    pairs = zip(things, places, strict=True) if choice < 0.5 else zip(places, things, strict=True)
+    return with_style(", ".join(f"{one} {other}" for one, other in pairs), first.style)
+
+
+def draw_relation(options: CaptionOptions, choice: float) -> str:
+    """The relation that a uniform draw in [0, 1) picks."""
+    odds = options.relation_odds
+    ends = np.cumsum([odds, 1, odds, 1]) / (2 * odds + 2)
+    return RELATIONS[min(int(np.searchsorted(ends, choice, side="right")), len(RELATIONS) - 1)]
 
 
 def counted_caption(row: Row, number: int) -> str | None:

@@ -15,7 +15,8 @@ from torch import Tensor
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from jepa_app.styles import design_of
-from training.data.batches import CaptionedPictures, default_cache_dir
+from training.data.batches import CaptionedPictures
+from training.data.decoded import default_cache_dir
 from training.data.folders import read_folder
 from training.data.split import concept_of
 from training.judging.judge import ConceptGallery, Features, Judge, right_ranks

@@ -97,23 +97,19 @@ class DecoderObjective(Objective[DecodingNetwork]):
         *,
         ema_decay: float,
         loss: DecoderLoss,
-        in_bfloat16: bool = False,
     ) -> None:
         super().__init__(network, ema_decay)
         self.image_encoder = image_encoder.eval().requires_grad_(False)
         self.sample = sample
         self.settings = loss
-        self.in_bfloat16 = in_bfloat16
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "loss" and its parts as scalars. The critic's own loss is part of it, with gradients of its own."""
-        truth = Layers(batch.pixels.to(self.device), batch.opacity.to(self.device))
+        truth = self._truth(batch)
         tokens, tokenizer = self._tokens(truth.colours, generator), self.network.tokenizer
         assert tokenizer.decoder is not None
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bfloat16):
-            layers = tokenizer.decoder(tokens, tokenizer.decode_linear(tokens))
-        drawn = Layers(*(layer.float() for layer in layers))
+        drawn = Layers(*(layer.float() for layer in tokenizer.decoder(tokens, tokenizer.decode_linear(tokens))))
         parts = {
             "colours": l1_loss(drawn.colours, truth.colours) + _gradient_loss(drawn.colours, truth.colours),
             "opacity": l1_loss(drawn.opacity, truth.opacity) + _gradient_loss(drawn.opacity, truth.opacity),
@@ -128,6 +124,10 @@ class DecoderObjective(Objective[DecodingNetwork]):
             loss = loss + weight * against + parts["critic"]
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
+    def _truth(self, batch: Batch) -> Layers:
+        assert batch.opacity is not None
+        return Layers(batch.pixels.to(self.device), batch.opacity.to(self.device))
+
     def after_step(self, step: int) -> None:
         """Let the moving average follow, and count the step for the critic."""
         super().after_step(step)
@@ -137,7 +137,8 @@ class DecoderObjective(Objective[DecodingNetwork]):
     def _tokens(self, colours: Tensor, generator: torch.Generator) -> Tensor:
         tokenizer, settings = self.network.tokenizer, self.settings
         small = resize_pixels(colours, tokenizer.config.image_size)
-        tokens = tokenizer.encode(small)[:, : tokenizer.config.num_tokens]
+        with torch.autocast(self.device.type, enabled=False):
+            tokens = tokenizer.encode(small)[:, : tokenizer.config.num_tokens]
         noisy, strength = torch.rand(2, len(tokens), 1, 1, generator=generator, device=generator.device)
         strength = settings.token_noise * strength * (noisy >= settings.clean)
         noise = torch.randn(tokens.shape, generator=generator, device=generator.device)
@@ -173,7 +174,7 @@ class DecoderObjective(Objective[DecodingNetwork]):
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Return signal-to-noise ratios in decibels at both sizes, and how well what is opaque is found (IoU)."""
         tokenizer = self.finished()
-        truth = Layers(batch.pixels.to(self.device), batch.opacity.to(self.device))
+        truth = self._truth(batch)
         small = resize_pixels(truth.colours, tokenizer.config.image_size)
         tokens = tokenizer.encode(small)
         noise = torch.randn(tokens.shape, generator=generator, device=generator.device)

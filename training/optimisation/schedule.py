@@ -20,8 +20,9 @@ class Schedule:
 
     `checkpoint_minutes` is the longest time between two checkpoints, `validate_steps` the steps between validations
     (and sample grids). `matrix_lr` is the learning rate of weight matrices, trained by Muon (by AdamW with `muon`
-    off), and `other_lr` that of all other parameters, trained by AdamW. `precision` is that of a generator's step:
-    "bfloat16" computes with bfloat16 copies of the weights, and "auto" does so if the machine has units for it.
+    off), and `other_lr` that of all other parameters, trained by AdamW. `precision` is that of a step:
+    "bfloat16" computes products in bfloat16 while the weights stay in float32, and "auto" does so if the machine has
+    units for it.
     """
 
     steps: int = 20_000
@@ -61,7 +62,7 @@ class Schedule:
 
     @property
     def in_bfloat16(self) -> bool:
-        """Whether a generator's step computes in bfloat16."""
+        """Whether a step computes in bfloat16."""
         if self.precision == "auto":
             return multiplies_bfloat16(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         return self.precision == "bfloat16"

@@ -100,5 +100,4 @@ class DecoderRecipe(AnyRecipe):
             sample,
             ema_decay=self.ema_decay,
             loss=self.loss,
-            in_bfloat16=self.schedule.in_bfloat16,
         )

@@ -15,12 +15,13 @@ from jepa_app.command_line import OneLineParser, telling_mistakes
 from jepa_app.files.pictures import open_picture
 from jepa_app.limits import text_lines
 from jepa_app.studio.export import animation, png_settings, run_settings
-from jepa_app.studio.frames import Frame
+from jepa_app.studio.frames import Finish, Frame
 from jepa_app.studio.requests import MAX_SEED, GenerateRequest
 from jepa_app.studio.score_csv import score_csv, score_record
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 
 PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".webp")
+TRANSPARENT_TYPES = (".png", ".webp")
 SUITED = ("steps", "guidance", "temperature")  # by default, what suits the weights
 
 
@@ -57,6 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
         ("temperature", float, "0 to 2"),
     ):
         generate.add_argument(f"--{name}", type=kind, help=f"{allowed} (default: what suits the weights)")
+    generate.add_argument("--size", type=int, help="side of the picture in pixels, 16 to 256 (default: the largest)")
+    generate.add_argument("--transparent", action="store_true", help="leave the background out: .png or .webp")
     generate.add_argument("--seed", type=int, help="with --prompts, picture k uses seed + k (default: random)")
 
     score = commands.add_parser("score", parents=[shared], help="score how well captions fit a picture")
@@ -80,13 +83,15 @@ def run_generate(options: argparse.Namespace) -> None:
         return
     if options.out is None:
         raise ValueError("--out is missing; name the picture file to write, for example --out apple.png")
-    _check_target(options.out, PICTURE_TYPES)
+    _check_target(options.out, TRANSPARENT_TYPES if options.transparent else PICTURE_TYPES)
     if options.run_file is not None:
         _check_target(options.run_file, (".webp",))
     request = _request(options, options.prompt, options.seed)
     studio = _load(options)
     request = _suited(options, request, studio)
-    record = _keep(studio, request, list(studio.generating.frames(request)), options.out, options.run_file)
+    finish = _finish(options, studio)
+    frames = list(studio.generating.frames(request))
+    record = _keep(studio, request, frames, finish, options.out, options.run_file)
     _report(options, record, f"{record['file']}  seed {record['seed']}  {record['seconds']:.1f} s")
 
 
@@ -127,10 +132,11 @@ def _generate_many(options: argparse.Namespace) -> None:
     with _writing(options.out_dir):
         options.out_dir.mkdir(parents=True, exist_ok=True)
     studio, records = _load(options), []
+    finish = _finish(options, studio)
     requests = [_suited(options, request, studio) for request in requests]
     for number, group in groupby(studio.generating.each(requests), key=itemgetter(0)):
         request, frames = requests[number], [frame for _, frame in group]
-        record = _keep(studio, request, frames, options.out_dir / f"{number:04d}.png", None)
+        record = _keep(studio, request, frames, finish, options.out_dir / f"{number:04d}.png", None)
         records.append(record)
         with _writing(options.out_dir):  # after every picture, so that an interrupted run keeps its record
             (options.out_dir / "run.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
@@ -138,14 +144,26 @@ def _generate_many(options: argparse.Namespace) -> None:
     _report(options, records, f"{len(records)} pictures and run.json in {options.out_dir}")
 
 
+def _finish(options: argparse.Namespace, studio: Studio) -> Finish:
+    """What finished pictures are to be like, checked before any work is done."""
+    finish = Finish(size=options.size, transparent=options.transparent)
+    studio.check_finish(finish)
+    return finish
+
+
 def _keep(
-    studio: Studio, request: GenerateRequest, frames: list[Frame], out: Path, run_file: Path | None
+    studio: Studio,
+    request: GenerateRequest,
+    frames: list[Frame],
+    finish: Finish,
+    out: Path,
+    run_file: Path | None,
 ) -> dict[str, Any]:
     last, facts = frames[-1], studio.info()
     settings = run_settings(request, last.seed, facts["weights"])
     with _writing(out):
         kept: dict[str, Any] = {"pnginfo": png_settings(settings)} if out.suffix.lower() == ".png" else {}
-        last.image.save(out, **kept)
+        finish.of(last).save(out, **kept)
     if run_file is not None:
         with _writing(run_file):
             run_file.write_bytes(animation([frame.image for frame in frames], "webp"))

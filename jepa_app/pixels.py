@@ -10,6 +10,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+LEAST_OPACITY = 0.04  # of a pixel of a cutout; what is fainter is left out
+
 
 def upright_rgb(picture: Image.Image) -> Image.Image:
     """Rotate a loaded picture by its EXIF orientation and convert it to RGB, compositing transparency on white."""
@@ -40,6 +42,19 @@ def to_pil(pixels: Tensor) -> list[Image.Image]:
     """Convert pictures (B, 3, S, S) in [-1, 1] to PIL images."""
     values = ((pixels.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in values]
+
+
+def to_cutouts(colours: Tensor, opacity: Tensor) -> list[Image.Image]:
+    """Cut pictures out of the white behind them: RGBA images of colours on white (B, 3, S, S) in [-1, 1].
+
+    `opacity` (B, 1, S, S) is in [0, 1]. White is taken out of half-covered pixels, so that no edge has a white fringe.
+    """
+    alpha = opacity.float().cpu()
+    alpha = torch.where(alpha < LEAST_OPACITY, 0.0, torch.where(alpha > 1 - LEAST_OPACITY, 1.0, alpha))
+    on_white = (colours.float().cpu().clamp(-1, 1) + 1) / 2
+    straight = ((on_white - (1 - alpha)) / alpha.clamp(min=LEAST_OPACITY)).clamp(0, 1)
+    values = (torch.cat([straight * (alpha > 0), alpha], dim=1) * 255).round().to(torch.uint8)
+    return [Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy(), "RGBA") for picture in values]
 
 
 def picture_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:

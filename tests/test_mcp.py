@@ -68,7 +68,7 @@ def test_there_are_two_tools_and_each_input_is_explained(tools: Tools) -> None:
         assert tool.description
         assert "Args" not in tool.description
         assert all(part["description"] for part in tool.inputSchema["properties"].values())
-        assert all(part["type"] in ("string", "number") for part in tool.inputSchema["properties"].values())
+        assert all(part["type"] in ("string", "number", "boolean") for part in tool.inputSchema["properties"].values())
 
 
 def test_a_picture_comes_back(tools: Tools, studio: Studio) -> None:

@@ -119,7 +119,7 @@ def test_mistakes_are_told_in_words(client: Client, endpoint: str, values: dict[
 def test_numbers_outside_json_are_refused(client: Client, number: str) -> None:
     """Python's client cannot send them, but anybody's HTTP request can."""
     call = f"{client.src}gradio_api/call/generate_image"
-    body = '{"data": ["red apple", "", 4, %s, 1, 3]}' % number  # noqa: UP031  # braces belong to JSON here
+    body = '{"data": ["red apple", "", 4, %s, 1, 3, null, false]}' % number  # noqa: UP031  # braces belong to JSON here
     event = httpx.post(call, content=body, headers={"content-type": "application/json"}, timeout=PATIENCE).json()
     answer = httpx.get(f"{call}/{event['event_id']}", timeout=PATIENCE).text
     assert "event: error" in answer

@@ -6,7 +6,7 @@ Letters in shapes: B pictures, N image tokens, K tokens of one step, C token cha
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,54 +18,17 @@ from jepa_app.checkpoint import check_fit, load_network, resolve_weights, save_n
 from jepa_app.compute import choose_dtype, lay_out_for_few_rows
 from jepa_app.config import JepaTConfig, TokenizerConfig
 from jepa_app.generation.flow import make_denoising
+from jepa_app.generation.results import JepaTOutput, SampleStep, check_prompts, check_size, refuse_overflow
 from jepa_app.generation.sampler import sample
 from jepa_app.generation.settings import GuidanceSchedule, SamplingSettings
 from jepa_app.models.attention import choose_backend
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder, TextFeatures
+from jepa_app.models.tokenizers.decoder import Layers
 from jepa_app.models.tokenizers.tokenizer import Tokenizer, make_tokenizer
 from jepa_app.pixels import to_pil
 
 UNKNOWN_GREY = 0.0  # pixel value, in [-1, 1], of patches not yet predicted
-
-
-@dataclass(frozen=True)
-class SampleStep:
-    """State after one step of sampling.
-
-    Attributes:
-        index: the step, counted from 0; total: the number of steps.
-        tokens: (B, N, C) predicted tokens, zeros where not yet known.
-        known: (B, N) bool.
-        revealed: (B, K) long, the positions that this step revealed.
-        image: (B, 3, S, S) in [-1, 1], mid grey where not yet known.
-    """
-
-    index: int
-    total: int
-    tokens: Tensor
-    known: Tensor
-    revealed: Tensor
-    image: Tensor
-
-
-@dataclass(frozen=True)
-class JepaTOutput:
-    """Pictures in the requested output type: a list of PIL images ("pil"), an array (B, S, S, 3) in [0, 1] ("np") or a
-    tensor (B, 3, S, S) in [-1, 1] ("pt").
-    """
-
-    images: Any
-
-
-def check_prompts(prompts: Sequence[str]) -> None:
-    """Refuse empty prompts.
-
-    Raises:
-        ValueError: there is no prompt, or one is empty.
-    """
-    if not prompts or not all(isinstance(prompt, str) and prompt.strip() for prompt in prompts):
-        raise ValueError("a prompt is empty; describe the picture, for example 'red apple, twemoji style'")
 
 
 class JepaTPipeline:
@@ -139,8 +102,18 @@ class JepaTPipeline:
 
     @property
     def image_size(self) -> int:
-        """Side of the pictures in pixels."""
+        """Side in pixels of the pictures that are encoded, and of pictures in the making."""
         return self.image_tokenizer.config.image_size
+
+    @property
+    def decoded_side(self) -> int:
+        """Side in pixels of the largest finished picture."""
+        return self.image_tokenizer.config.decoded_side
+
+    @property
+    def knows_opacity(self) -> bool:
+        """Whether the decoder tells a picture from the white behind it."""
+        return self.image_tokenizer.config.decoder_width > 0
 
     @property
     def grid(self) -> int:
@@ -221,15 +194,30 @@ class JepaTPipeline:
         shown = shown.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)  # (B, 1, S, S)
         return torch.lerp(tokenizer.sketch(tokens, known, UNKNOWN_GREY), pixels, shown)
 
+    @torch.no_grad()
+    def layers(self, tokens: Tensor, size: int | None = None) -> Layers:
+        """Decode the tokens (B, T, C) of finished pictures to colours on white and opacity, `size` pixels wide.
+
+        None means the largest size, `decoded_side`.
+
+        Raises:
+            ValueError: the size is not allowed, or the numbers overflowed.
+        """
+        check_size(size, self.decoded_side)
+        layers = self.image_tokenizer.decode_layers(tokens.float(), size)
+        refuse_overflow(layers.colours)
+        return layers
+
     def pictures(self, tokens: Tensor, known: Tensor) -> list[Image.Image]:
-        """Return the pictures that `decode` makes as PIL images.
+        """Return pictures as PIL images: finished ones at their largest size, others as `decode` makes them.
 
         Raises:
             ValueError: the numbers overflowed.
         """
+        if bool(known[:, : self.grid**2].all()):
+            return to_pil(self.layers(tokens).colours)
         pixels = self.decode(tokens, known)
-        if not torch.isfinite(pixels).all():
-            raise ValueError("the numbers of the picture overflowed; use a lower guidance scale or a lower temperature")
+        refuse_overflow(pixels)
         return to_pil(pixels)
 
     def __call__(
@@ -244,14 +232,18 @@ class JepaTPipeline:
         guidance_schedule: GuidanceSchedule = SamplingSettings.guidance_schedule,
         denoising_steps: int = SamplingSettings.denoising_steps,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        size: int | None = None,
         output_type: Literal["pil", "np", "pt"] = "pil",
         callback_on_step_end: Callable[["JepaTPipeline", int, int, dict], dict] | None = None,
     ) -> JepaTOutput:
         """Sample pictures, called as in diffusers; `callback_on_step_end` receives (pipeline, step, total, tensors).
 
+        Pictures are `size` pixels wide; None means the largest size, `decoded_side`.
+
         Raises:
-            ValueError: as `stream`, or an unknown output type.
+            ValueError: as `stream`, an unknown output type, or a size that is not allowed.
         """
+        check_size(size, self.decoded_side)
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"output_type is {output_type!r}; allowed: pil, np, pt")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -270,11 +262,12 @@ class JepaTPipeline:
             if callback_on_step_end is not None:
                 callback_on_step_end(self, step.index, step.total, {"tokens": step.tokens, "known": step.known})
         assert last is not None
+        pixels = self.layers(last.tokens, size).colours
         if output_type == "pt":
-            return JepaTOutput(images=last.image)
+            return JepaTOutput(images=pixels)
         if output_type == "np":
-            return JepaTOutput(images=((last.image + 1) / 2).permute(0, 2, 3, 1).cpu().numpy())
-        return JepaTOutput(images=to_pil(last.image))
+            return JepaTOutput(images=((pixels + 1) / 2).permute(0, 2, 3, 1).cpu().numpy())
+        return JepaTOutput(images=to_pil(pixels))
 
 
 def _one_each(generator: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[torch.Generator]:

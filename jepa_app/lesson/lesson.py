@@ -145,7 +145,7 @@ class _Writing:
         for first in range(0, number, AT_ONCE):
             some = range(first, min(first + AT_ONCE, number))
             tokens = finished_now(network, self.pipeline.denoising, self.words, self.run, some)
-            self.finished += self.pipeline.pictures(tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool))
+            self.finished += to_pil(self.pipeline.layers(tokens, self.pipeline.image_size).colours)
             yield self._progress(2, self.finished)
 
     def look_at_every_step(self) -> Iterator[LessonProgress]:

@@ -97,6 +97,8 @@ def animation(frames: Sequence[Image.Image], kind: str) -> bytes:
         raise ValueError("there are no steps to write; generate a picture first")
     if kind not in animation_kinds():
         raise ValueError(f"kind is {kind!r}; allowed here: {', '.join(animation_kinds())}")
+    side = max(frame.width for frame in frames)  # a finished picture is larger than one in the making
+    frames = [frame if frame.width == side else _enlarged(frame, side) for frame in frames]
     return _video(frames) if kind == "mp4" else _animated_picture(frames, kind)
 
 
@@ -104,7 +106,8 @@ def open_frames(frames: object) -> list[Image.Image]:
     """Open the steps of a run as the browser sends them back: base64 text, one small picture per step.
 
     Raises:
-        ValueError: there are too many, one is not a picture, or they are too large or differ in size.
+        ValueError: there are too many, one is not a picture, or they are too large or differ in size (only the last one
+            may be larger, since a finished picture is).
     """
     if not isinstance(frames, list) or not all(isinstance(frame, str) for frame in frames):
         raise ValueError("the steps are not a list of base64 texts; send one picture per step as base64")
@@ -113,10 +116,15 @@ def open_frames(frames: object) -> list[Image.Image]:
     pictures: list[Image.Image] = []
     for number, frame in enumerate(frames, start=1):
         picture = open_base64(frame, f"step {number}", MAX_SIDE)
-        if pictures and picture.size != pictures[0].size:
+        is_last = number == len(frames) and picture.width == picture.height
+        if pictures and picture.size != pictures[0].size and not is_last:
             raise ValueError(f"step {number} is {picture.width} x {picture.height}; all steps must have the same size")
         pictures.append(picture)
     return pictures
+
+
+def _enlarged(frame: Image.Image, side: int) -> Image.Image:
+    return frame.resize((side, side * frame.height // frame.width), Image.Resampling.BICUBIC)
 
 
 def _animated_picture(frames: Sequence[Image.Image], kind: str) -> bytes:

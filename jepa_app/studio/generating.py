@@ -17,7 +17,7 @@ from PIL import Image
 from jepa_app.generation.engine import Engine
 from jepa_app.generation.picture import Shown, TokenStep
 from jepa_app.generation.waiting import EngineRequest, Inbox, Run
-from jepa_app.pixels import to_pixels
+from jepa_app.pixels import to_cutouts, to_pil, to_pixels
 from jepa_app.studio.edits import margin, margin_width, whole
 from jepa_app.studio.frames import Frame, Waiting
 from jepa_app.studio.jobs import Job, Jobs
@@ -237,11 +237,13 @@ class Generating:
     def frame(self, job: Job, index: int) -> Frame:
         """Return one of the frames of a job."""
         kept = job.kept[index]
+        image, cutout = self._drawn(kept.step)
         return Frame(
             job=job.name,
             index=index,
             total=job.total,
-            image=self._pipeline.pictures(kept.step.tokens[None], kept.step.known[None])[0],
+            image=image,
+            cutout=cutout,
             revealed=kept.step.painted,
             planned=kept.step.planned,
             num_plan=kept.step.num_plan,
@@ -250,3 +252,10 @@ class Generating:
             request=kept.request,
             seconds=kept.seconds,
         )
+
+    def _drawn(self, step: TokenStep) -> tuple[Image.Image, Image.Image | None]:
+        """Return the picture after a step and, if it is finished and its opacity is known, without its background."""
+        if not step.is_whole:
+            return self._pipeline.pictures(step.tokens[None], step.known[None])[0], None
+        layers = self._pipeline.layers(step.tokens[None])
+        return to_pil(layers.colours)[0], to_cutouts(*layers)[0] if self._pipeline.knows_opacity else None

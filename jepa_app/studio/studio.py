@@ -20,7 +20,7 @@ from jepa_app.generation.settings import SamplingSettings
 from jepa_app.lesson.lesson import Lesson, LessonProgress, explain
 from jepa_app.matching.scoring import Scorer
 from jepa_app.studio.export import PARAMETERS, run_settings
-from jepa_app.studio.frames import Frame
+from jepa_app.studio.frames import Finish, Frame
 from jepa_app.studio.generating import Generating
 from jepa_app.studio.matches import CaptionScore as CaptionScore
 from jepa_app.studio.matches import Matching
@@ -28,6 +28,7 @@ from jepa_app.studio.requests import MAX_SEED, GenerateRequest, seed_of, setting
 from jepa_app.styles import STYLES
 
 MAX_CHOICE = 16
+PLAIN = Finish()  # as large as it is, on white
 DEFAULT_WEIGHTS = Path(__file__).parent.parent.parent / "weights"
 
 
@@ -115,12 +116,26 @@ class Studio:
             ),
         )
 
-    def generate_image(self, request: GenerateRequest) -> Image.Image:
-        """Run a request to its end and return the finished picture, with its settings attached for saving it as PNG."""
+    def check_finish(self, finish: Finish) -> None:
+        """Refuse a form of finished pictures that the weights cannot give.
+
+        Raises:
+            ValueError: as `Finish.check`.
+        """
+        finish.check(self._pipeline.decoded_side, knows_opacity=self._pipeline.knows_opacity)
+
+    def generate_image(self, request: GenerateRequest, finish: Finish = PLAIN) -> Image.Image:
+        """Run a request to its end and return the finished picture, with its settings attached for saving it as PNG.
+
+        Raises:
+            ValueError: as `Generating.frames`, or the weights cannot give the picture in that form.
+        """
+        self.check_finish(finish)
         *_, last = self.generating.frames(request)
         assert last.request is not None
-        last.image.info[PARAMETERS] = json.dumps(run_settings(last.request, last.seed, self._weights))
-        return last.image
+        picture = finish.of(last)
+        picture.info[PARAMETERS] = json.dumps(run_settings(last.request, last.seed, self._weights))
+        return picture
 
     def explain(self, request: GenerateRequest) -> Generator[LessonProgress | Lesson, None, None]:
         """Make a picture and yield the progress of its lesson, then the lesson; lessons are made one at a time.
@@ -150,7 +165,7 @@ class Studio:
             "dtype": str(self._pipeline.dtype).removeprefix("torch."),
             "threads": self._engine.num_threads,
             "attention": self._pipeline.attention_backend,
-            "image_size": self._pipeline.image_size,
+            "image_size": self._pipeline.decoded_side,
             "tokens": self._pipeline.grid**2,
             "styles": list(self._pipeline.network.config.styles) or [style.words for style in STYLES.values()],
             "sampling": {name: getattr(self.defaults, name) for name in ("steps", "guidance", "temperature")},

@@ -165,6 +165,7 @@ PLAYER = {
     "export_json": "Trace (JSON)",
     "export_png": "This step (PNG)",
     "keep_settings": "Keep the settings inside the PNG",
+    "see_through": "Transparent background",
     "exporting": "Writing the file",
     "exported": "Saved as {name}",
     "unreachable": "The server cannot be reached; try again in a moment",

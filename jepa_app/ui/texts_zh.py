@@ -256,6 +256,7 @@ PLAYER = {
     "export_json": "生成记录（JSON）",
     "export_png": "当前步骤（PNG）",
     "keep_settings": "在 PNG 中保存设置",
+    "see_through": "透明背景",
     "exporting": "正在写入文件",
     "exported": "已保存为 {name}",
     "unreachable": "无法连接服务器，请稍后再试",

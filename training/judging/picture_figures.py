@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jepa_app.generation.settings import SamplingSettings
+from jepa_app.models.tokenizers.decoder import resize_pixels
 from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from jepa_app.styles import design_of
 from training.data.batches import CaptionedPictures
@@ -58,7 +59,7 @@ def generate(pipeline: PicturePipeline, prompts: Sequence[str], indices: Indices
             output_type="pt",
         )
         assert isinstance(made.images, Tensor)  # as asked for by output_type
-        yield made.images.float().cpu()
+        yield resize_pixels(made.images.float().cpu(), pipeline.image_tokenizer.config.image_size)
 
 
 @torch.inference_mode()

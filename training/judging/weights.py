@@ -13,7 +13,8 @@ from torch import Tensor
 
 from jepa_app.checkpoint import load_config, resolve_weights
 from jepa_app.config import JepaTConfig
-from jepa_app.generation.pipeline import JepaTOutput, JepaTPipeline
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.generation.results import JepaTOutput
 from jepa_app.generation.settings import GuidanceSchedule, SamplingSettings
 from jepa_app.matching.scoring import Scorer, Scores
 from jepa_app.models.tokenizers.tokenizer import Tokenizer

@@ -19,7 +19,7 @@ from jepa_app.checkpoint import check_fit, load_network, resolve_weights
 from jepa_app.config import TEXT_WIDTH
 from jepa_app.config_base import Config
 from jepa_app.generation.flow import FlowMatching, guide
-from jepa_app.generation.pipeline import JepaTOutput, check_prompts
+from jepa_app.generation.results import JepaTOutput, check_prompts
 from jepa_app.generation.settings import GuidanceSchedule, SamplingSettings
 from jepa_app.models.text import TextEncoder, TextFeatures, drop_text, join_features, null_features
 from jepa_app.models.tokenizers.tokenizer import Tokenizer

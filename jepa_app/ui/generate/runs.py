@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from jepa_app.studio.frames import Frame, Waiting
+from jepa_app.studio.frames import Finish, Frame, Waiting
 from jepa_app.studio.requests import Edit, GenerateRequest
 from jepa_app.studio.studio import Choice
 from jepa_app.ui.errors import shown_to_user
@@ -51,7 +51,7 @@ class GenerateWork:
     watch: Callable[[GenerateRequest, Hashable], Generator[Frame | Waiting, None, None]]
     resume: Callable[[str, Hashable], Generator[Frame | Waiting, None, None]]
     best_of: Callable[[GenerateRequest, int, Hashable], Generator[Frame | Choice, None, None]]
-    image: Callable[[GenerateRequest], Image.Image]
+    image: Callable[[GenerateRequest, Finish], Image.Image]
     keep_picture: KeepPicture
     kept: KeptRuns
 
@@ -123,6 +123,8 @@ def _handlers(work: GenerateWork, weights: str) -> _Handlers:
         guidance: float,
         temperature: float,
         seed: int | None = None,
+        size: int | None = None,
+        transparent: bool = False,
     ) -> Image.Image:
         """Make a picture for a prompt and return it as one PNG file with its settings and seed inside.
 
@@ -133,9 +135,12 @@ def _handlers(work: GenerateWork, weights: str) -> _Handlers:
             guidance: 0 to 20, how closely the picture follows the prompt; 1 is the plain model
             temperature: 0 to 2; lower values give calmer, more similar pictures
             seed: a whole number that gives the same picture every time; leave it out for a random seed
+            size: 16 to 256, the width and height in pixels; leave it out for the largest
+            transparent: true for a transparent background instead of a white one
         """
         with shown_to_user():
-            return work.image(_request(prompt, negative_prompt, steps, guidance, temperature, seed))
+            finish = Finish(size=_whole(size), transparent=bool(transparent))
+            return work.image(_request(prompt, negative_prompt, steps, guidance, temperature, seed), finish)
 
     return _Handlers(generate=generate, edit=edit, resume=resume, generate_image=generate_image)
 
@@ -166,8 +171,12 @@ def wire_runs(
     stop.click(None, cancels=running, api_visibility="private")
     gr.Button(visible=False).click(
         handlers.generate_image,
-        inputs=inputs,
-        outputs=[gr.Image(visible=False, format="png")],
+        inputs=[
+            *inputs,
+            gr.Number(None, label="size", visible=False),
+            gr.Checkbox(False, label="transparent", visible=False),
+        ],
+        outputs=[gr.Image(visible=False, format="png", image_mode="RGBA")],
         preprocess=False,
         api_name="generate_image",
         concurrency_limit=None,

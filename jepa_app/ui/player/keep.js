@@ -3,9 +3,15 @@
 const keepSettings = part('keep-settings').querySelector('input');
 const exportMenu = part('export');
 const KEEP_KEY = 'jepa-studio-keep-settings';
+const SEE_THROUGH_KEY = 'jepa-studio-see-through';
 const PNG_HEADER = 33; // bytes of the signature and the first chunk; text may follow them
 
 keepSettings.checked = stored(KEEP_KEY) !== 'no';
+seeThrough.checked = stored(SEE_THROUGH_KEY) === 'yes';
+seeThrough.addEventListener('change', () => {
+  store(SEE_THROUGH_KEY, seeThrough.checked ? 'yes' : 'no');
+  if (latest >= 0) show(shown);
+});
 keepSettings.addEventListener('change', () => store(KEEP_KEY, keepSettings.checked ? 'yes' : 'no'));
 for (const item of exportMenu.querySelectorAll('[data-kind]')) {
   const kind = item.dataset.kind;
@@ -44,7 +50,7 @@ function withSettings(png, settings) {
 
 // The visible picture as PNG. A step that came as JPEG is drawn again.
 function shownPng() {
-  let source = momentOf(shown).source;
+  let source = sourceOf(momentOf(shown));
   if (!source.startsWith('data:image/png')) {
     const canvas = document.createElement('canvas');
     canvas.width = picture.naturalWidth;

@@ -4,7 +4,7 @@
 const root = element.querySelector('.player');
 const part = (name) => root.querySelector('.' + name);
 const picture = part('picture'), tiles = part('tiles'), timeline = part('timeline'), play = part('play');
-const speed = part('speed');
+const speed = part('speed'), seeThrough = part('see-through').querySelector('input');
 const views = [...part('views').children];
 const MAX_REPLAY_MS = 2400, FRAME_MS = 120, ANNOUNCE_MS = 250;
 const KEPT = 'kept-'; // stands before the job of a run from the history
@@ -56,8 +56,9 @@ function accept(delta) {
   timeline.max = Math.max(total, 2);
   moments[delta.i] = {
     source: 'data:' + delta.type + ';base64,' + delta.frame,
+    cutout: delta.cutout ? 'data:image/png;base64,' + delta.cutout : null,
     born: delta.born.map((step) => (step < 0 ? Infinity : step)),
-    delta: { ...delta, frame: undefined },
+    delta: { ...delta, frame: undefined, cutout: undefined },
   };
   latest = Math.max(latest, delta.i);
   if (following) show(latest);
@@ -75,7 +76,7 @@ function finish(delta) {
   show(shown);
   say(words('finished', { seconds: delta.seconds.toFixed(1) }));
   announce(words('finished', { seconds: delta.seconds.toFixed(1) }));
-  document.dispatchEvent(new CustomEvent('jepa:finished', { detail: { ...delta, frame: moments[delta.i].source } }));
+  document.dispatchEvent(new CustomEvent('jepa:finished', { detail: { ...delta, cutout: undefined, frame: moments[delta.i].source } }));
 }
 
 function momentOf(step) { // for a lost step, the last step before it
@@ -83,12 +84,17 @@ function momentOf(step) { // for a lost step, the last step before it
   return moments[step] ?? moments[latest];
 }
 
+// What is shown of a step and downloaded: the finished picture may be without its background.
+const sourceOf = (moment) => (seeThrough.checked && moment.cutout ? moment.cutout : moment.source);
+
 function show(step) {
   shown = Math.max(0, Math.min(step, latest));
   const moment = momentOf(shown);
-  const source = view === 'predicted' ? moment.predicted ?? moment.source : moment.source;
+  const source = view === 'predicted' ? moment.predicted ?? sourceOf(moment) : sourceOf(moment);
   if (picture.getAttribute('src') !== source) picture.src = source;
-  part('download').href = moment.source;
+  picture.toggleAttribute('data-see-through', source === moment.cutout);
+  part('see-through').hidden = !momentOf(total - 1)?.cutout;
+  part('download').href = sourceOf(moment);
   const place = words('place', { step: shown + 1, total });
   const prompt = moment.delta.prompt;
   picture.alt = prompt ? words('alt', { prompt, place }) : words('alt_begin');

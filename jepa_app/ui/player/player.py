@@ -116,6 +116,7 @@ def delta(weights: str, frame: Frame | Waiting | Choice) -> dict[str, Any]:
         "born": list(frame.born),
         "type": "image/png" if lossless else "image/jpeg",
         "frame": png(frame.image) if lossless else jpeg(frame.image),
+        **({} if frame.cutout is None else {"cutout": png(frame.cutout)}),
     }
 
 

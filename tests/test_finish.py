@@ -1,0 +1,166 @@
+"""How finished pictures are given out: their size, and without their background."""
+
+import io
+from base64 import b64decode, b64encode
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from jepa_app.__main__ import main
+from jepa_app.config import TokenizerConfig
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.pixels import to_cutouts
+from jepa_app.studio.export import animation, open_frames, read_settings
+from jepa_app.studio.frames import Finish, Frame
+from jepa_app.studio.requests import GenerateRequest
+from jepa_app.studio.studio import Studio
+from jepa_app.ui.player.player import delta
+from tests.conftest import awake, write_tiny_weights
+from tests.studio_server import loaded
+
+DECODING = TokenizerConfig(
+    image_size=32,
+    patch_size=8,
+    channels=12,
+    decoder_width=16,
+    decoder_depth=1,
+    decoder_features=8,
+    decoder_layers=1,
+    decoded_size=64,
+)
+REQUEST = GenerateRequest(prompt="red apple", steps=4, seed=3)
+
+
+@pytest.fixture(scope="module")
+def decoding_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny weights whose decoder tells what is opaque."""
+    return write_tiny_weights(tmp_path_factory.mktemp("decoding"), tokenizer_config=DECODING)
+
+
+@pytest.fixture(scope="module")
+def decoding(decoding_weights: Path) -> Studio:
+    studio = loaded(decoding_weights)
+    decoder = studio._pipeline.image_tokenizer.decoder  # type: ignore[union-attr]
+    awake(decoder)
+    return studio
+
+
+def test_a_cutout_holds_the_colour_of_its_edges_and_not_the_white_behind() -> None:
+    opacity = torch.tensor([0.0, 0.01, 0.5, 0.99]).view(1, 1, 1, 4).expand(1, 1, 2, 4)
+    red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1)
+    [cutout] = to_cutouts(opacity * red + (1 - opacity), opacity)
+    assert cutout.mode == "RGBA"
+    assert np.asarray(cutout)[0].tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [255, 0, 0, 128], [255, 3, 3, 255]]
+
+
+def test_the_last_frame_is_large_and_has_no_background_and_the_others_are_small(decoding: Studio) -> None:
+    frames = list(decoding.generating.frames(REQUEST))
+    assert [frame.image.width for frame in frames] == [32, 32, 32, 64]
+    assert [frame.cutout is not None for frame in frames] == [False, False, False, True]
+    last = frames[-1]
+    assert last.cutout is not None
+    assert (last.image.mode, last.cutout.mode, last.cutout.size) == ("RGB", "RGBA", (64, 64))
+    deltas = [delta("w", frame) for frame in frames]
+    assert ["cutout" in one for one in deltas] == [False, False, False, True]
+    with Image.open(io.BytesIO(b64decode(deltas[-1]["cutout"]))) as sent:
+        assert sent.tobytes() == last.cutout.tobytes()
+    sizes = {size: decoding.generate_image(REQUEST, Finish(size=size)).size for size in (None, 16, 32)}
+    assert sizes == {None: (64, 64), 16: (16, 16), 32: (32, 32)}
+    clear = decoding.generate_image(REQUEST, Finish(size=16, transparent=True))
+    assert (clear.mode, clear.size) == ("RGBA", (16, 16))
+
+
+def test_small_cutouts_do_not_get_dark_edges() -> None:
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    pixels[:, :1] = (200, 100, 50, 255)
+    cutout = Image.fromarray(pixels, "RGBA")
+    frame = Frame(
+        job="a",
+        index=0,
+        total=1,
+        image=cutout.convert("RGB"),
+        cutout=cutout,
+        revealed=(),
+        born=(),
+        planned=0,
+        num_plan=0,
+        grid=2,
+        request=None,
+        seconds=0,
+    )
+    half = np.asarray(Finish(size=2, transparent=True).of(frame)).astype(int)
+    assert abs(half[0, 0] - (200, 100, 50, 128)).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("finish", "told"),
+    [
+        (Finish(size=15), "size is 15; allowed: a whole number of pixels from 16 to 64"),
+        (Finish(size=65), "size is 65"),
+        (Finish(size=20.5), "size is 20.5"),  # type: ignore[arg-type]
+        (Finish(size=True), "size is True"),
+        (Finish(transparent=1), "transparent is 1; allowed: true or false"),  # type: ignore[arg-type]
+    ],
+)
+def test_forms_that_cannot_be_given_are_refused_before_work(decoding: Studio, finish: Finish, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        decoding.generate_image(REQUEST, finish)
+
+
+def test_weights_without_opacity_say_so(studio: Studio) -> None:
+    with pytest.raises(ValueError, match="these weights do not know what is opaque"):
+        studio.generate_image(REQUEST, Finish(transparent=True))
+    assert all(frame.cutout is None for frame in studio.generating.frames(REQUEST))
+
+
+def test_the_pipeline_gives_any_size(decoding: Studio) -> None:
+    pipeline = decoding._pipeline
+    assert isinstance(pipeline, JepaTPipeline)
+
+    def made(**asked: Any) -> Any:
+        return pipeline("rose", num_inference_steps=2, generator=torch.Generator().manual_seed(0), **asked).images
+
+    assert made()[0].size == (64, 64)
+    assert made(size=20)[0].size == (20, 20)
+    assert made(size=32, output_type="pt").shape == (1, 3, 32, 32)
+    assert made(output_type="np").shape == (1, 64, 64, 3)
+    with pytest.raises(ValueError, match="size is 0; allowed"):
+        made(size=0)
+
+
+def test_an_animation_is_as_large_as_its_finished_picture(decoding: Studio) -> None:
+    frames = [frame.image for frame in decoding.generating.frames(REQUEST)]
+    for kind in ("webp", "gif"):
+        with Image.open(io.BytesIO(animation(frames, kind))) as made:
+            assert (made.size, made.n_frames) == ((64, 64), 4)
+
+    def sent(picture: Image.Image) -> str:
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        return b64encode(buffer.getvalue()).decode()
+
+    assert [frame.width for frame in open_frames([sent(frame) for frame in frames])] == [32, 32, 32, 64]
+    with pytest.raises(ValueError, match="step 2 is 64 x 64; all steps must have the same size"):
+        open_frames([sent(frames[0]), sent(frames[-1]), sent(frames[1])])
+
+
+def test_the_command_line_leaves_the_background_out(
+    decoding: Studio, decoding_weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    monkeypatch.setattr(Studio, "load", lambda *_: decoding)
+    words = ["generate", "red apple", "--weights", str(decoding_weights), "--steps", "2", "--seed", "3"]
+    for name in ("a.png", "a.webp"):
+        out = tmp_path / name
+        assert main([*words, "--out", str(out), "--size", "32", "--transparent"]) == 0
+        with Image.open(out) as picture:
+            assert (picture.mode, picture.size) == ("RGBA", (32, 32))
+    assert read_settings(tmp_path / "a.png").seed == 3
+    capsys.readouterr()
+    assert main([*words, "--out", str(tmp_path / "a.jpg"), "--transparent"]) == 2
+    assert "must end in .png or .webp" in capsys.readouterr().err
+    assert main([*words, "--out", str(tmp_path / "b.png"), "--size", "1000"]) == 2
+    assert "size is 1000; allowed: a whole number of pixels from 16 to 64" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command line, `python -m jepa_app generate|score|info`; it runs the same code as the studio."""
+"""The command line, `python -m jepa_app generate|score|example|info`; it runs the same code as the studio."""
 
 import argparse
 import json
@@ -34,9 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The three commands and their options."""
+    """The commands and their options."""
     parser = OneLineParser(prog="python -m jepa_app", description="Pictures from words, and words for pictures.")
-    commands = parser.add_subparsers(required=True, metavar="generate|score|info", parser_class=OneLineParser)
+    commands = parser.add_subparsers(required=True, metavar="generate|score|example|info", parser_class=OneLineParser)
     shared = OneLineParser(add_help=False)
     shared.add_argument(
         "--weights", default=DEFAULT_WEIGHTS, help="weights folder or hub id (default: the bundled weights)"
@@ -68,6 +68,11 @@ def build_parser() -> argparse.ArgumentParser:
     score.add_argument("captions", nargs="*", metavar="caption", help="caption to score")
     score.add_argument("--csv", type=Path, help="CSV table with the columns picture and caption, instead of PICTURE")
     score.add_argument("--out", type=Path, help="CSV table to write: picture, caption, energy, probability")
+
+    example = commands.add_parser("example", parents=[shared], help="choose the run that the page shows first")
+    example.set_defaults(run=run_example)
+    example.add_argument("prompt", help="what its picture should show; its run is kept beside the weights")
+    example.add_argument("--seed", type=int, help="the seed of the run (default: random)")
 
     info = commands.add_parser("info", parents=[shared], help="show weights, device, attention backend and versions")
     info.set_defaults(run=run_info)
@@ -111,6 +116,15 @@ def run_score(options: argparse.Namespace) -> None:
     # never shown as certain: at most 99.9 %
     lines = [f"{row['energy']:9.4f}  {min(row['probability'], 0.999):6.1%}  {row['caption']}" for row in scores]
     _report(options, scores, "\n".join(["   energy  probable  caption (lower energy is better)", *lines]))
+
+
+def run_example(options: argparse.Namespace) -> None:
+    """`example`: make a picture and keep its run beside the weights, for the page to show first."""
+    request = GenerateRequest(prompt=options.prompt, seed=options.seed)
+    studio = _load(options)
+    suited = replace(request, **{name: getattr(studio.defaults, name) for name in SUITED})
+    file = str(studio.write_example(suited))
+    _report(options, {"prompt": options.prompt, "file": file}, file)
 
 
 def run_info(options: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from jepa_app.generation.flow import make_denoising
 from jepa_app.generation.results import JepaTOutput, SampleStep, check_prompts, check_size, refuse_overflow
 from jepa_app.generation.sampler import sample
 from jepa_app.generation.settings import GuidanceSchedule, SamplingSettings
+from jepa_app.generation.vocabulary import load_words, save_words
 from jepa_app.models.attention import choose_backend
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder, TextFeatures
@@ -33,6 +34,9 @@ UNKNOWN_GREY = 0.0  # pixel value, in [-1, 1], of patches not yet predicted
 
 class JepaTPipeline:
     """Text-to-image generation with JEPA-T: tokenizer, network and frozen text encoder."""
+
+    known_words: frozenset[str] | None = None
+    """The words of the captions that the network was trained on; None if they are not kept with the weights."""
 
     def __init__(self, tokenizer: Tokenizer, network: JepaT, text_encoder: TextEncoder) -> None:
         self.image_tokenizer = tokenizer.eval().requires_grad_(False)
@@ -64,13 +68,17 @@ class JepaTPipeline:
         network.to(dtype or choose_dtype(device))
         if device.type == "cpu":
             lay_out_for_few_rows(network)
-        return cls(tokenizer, network, TextEncoder.load(text_encoder)).to(device)
+        pipeline = cls(tokenizer, network, TextEncoder.load(text_encoder)).to(device)
+        pipeline.known_words = load_words(folder / "jepa-t")
+        return pipeline
 
     def save_pretrained(self, save_directory: Path | str) -> None:
         """Write tokenizer, network and manifest in the layout that `from_pretrained` reads."""
         folder = Path(save_directory)
         save_network(folder / "tokenizer", self.image_tokenizer, self.image_tokenizer.config)
         save_network(folder / "jepa-t", self.network, self.network.config)
+        if self.known_words:
+            save_words(folder / "jepa-t", sorted(self.known_words))
         write_manifest(folder)
 
     def to(self, device: torch.device | str) -> Self:

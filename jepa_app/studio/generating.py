@@ -34,6 +34,18 @@ class Generating:
         self._pipeline = engine.pipeline
         self._jobs = Jobs()
 
+    def pin(self, job: Job) -> None:
+        """Keep a finished run for good, for every visitor."""
+        self._jobs.pin(job)
+
+    def job(self, name: str) -> Job:
+        """Return a kept run.
+
+        Raises:
+            ValueError: the run is no longer kept.
+        """
+        return self._jobs.get(name)
+
     def frames(self, request: GenerateRequest, client: Hashable = None) -> Generator[Frame, None, None]:
         """Yield the growing picture, one frame per step; closing the iterator ends the work before the next step.
 

@@ -93,6 +93,7 @@ class Jobs:
     def __init__(self, capacity: int = KEPT_JOBS) -> None:
         self._capacity = capacity
         self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._pinned: dict[str, Job] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -106,6 +107,10 @@ class Jobs:
                 self._jobs.popitem(last=False)
         return job
 
+    def pin(self, job: Job) -> None:
+        """Keep a run for good."""
+        self._pinned[job.name] = job
+
     def get(self, name: str) -> Job:
         """Return a run.
 
@@ -113,7 +118,7 @@ class Jobs:
             ValueError: it never existed or is no longer kept.
         """
         with self._lock:
-            job = self._jobs.get(name)
+            job = self._jobs.get(name) or self._pinned.get(name)
         if job is None:
             raise ValueError(f"run {name!r} is no longer kept (only the last {self._capacity} are); generate it again")
         return job

@@ -14,11 +14,14 @@ import torch
 from PIL import Image
 from transformers.utils import logging as transformers_logging
 
+from jepa_app.checkpoint import resolve_weights
 from jepa_app.generation.engine import Engine
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
+from jepa_app.generation.vocabulary import unknown_words
 from jepa_app.lesson.lesson import Lesson, LessonProgress, explain
 from jepa_app.matching.scoring import Scorer
+from jepa_app.studio.example import EXAMPLE_FILE, read_example, write_example
 from jepa_app.studio.export import PARAMETERS, run_settings
 from jepa_app.studio.frames import Finish, Frame
 from jepa_app.studio.generating import Generating
@@ -28,6 +31,7 @@ from jepa_app.studio.requests import MAX_SEED, GenerateRequest, seed_of, setting
 from jepa_app.styles import STYLES
 
 MAX_CHOICE = 16
+MAX_WORDS = 2000  # characters of a prompt in which words are looked up
 PLAIN = Finish()  # as large as it is, on white
 DEFAULT_WEIGHTS = Path(__file__).parent.parent.parent / "weights"
 
@@ -50,6 +54,7 @@ class Studio:
         self.matching = Matching(scorer)
         self.generating = Generating(engine)
         self._explaining = threading.Lock()
+        self.example: str | None = None  # the run that the page shows first
 
     @classmethod
     def load(cls, weights: Path | str = DEFAULT_WEIGHTS, device: str = "auto") -> "Studio":
@@ -62,7 +67,11 @@ class Studio:
         chosen = _checked_device(device)
         engine = Engine(JepaTPipeline.from_pretrained(weights, device=chosen))
         engine.tune()
-        return cls(engine, Scorer.from_pretrained(weights, device=chosen), weights)
+        studio = cls(engine, Scorer.from_pretrained(weights, device=chosen), weights)
+        if (job := read_example(resolve_weights(weights))) is not None:
+            studio.generating.pin(job)
+            studio.example = job.name
+        return studio
 
     @property
     def defaults(self) -> SamplingSettings:
@@ -115,6 +124,24 @@ class Studio:
                 for number in order
             ),
         )
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Return the words of a prompt that the generator has never seen; none if its words are not known."""
+        known = self._pipeline.known_words
+        return [] if known is None or not isinstance(prompt, str) else unknown_words(prompt[:MAX_WORDS], known)
+
+    def write_example(self, request: GenerateRequest) -> Path:
+        """Make a picture and keep its run beside the weights, for the page to show first; return the file.
+
+        Raises:
+            ValueError: the weights are no folder, or as `Generating.frames`.
+        """
+        folder = Path(self._weights)
+        if not folder.is_dir():
+            raise ValueError(f"the weights {self._weights} are no folder, so nothing can be kept beside them")
+        *_, last = self.generating.frames(request)
+        write_example(folder, self.generating.job(last.job))
+        return folder / EXAMPLE_FILE
 
     def check_finish(self, finish: Finish) -> None:
         """Refuse a form of finished pictures that the weights cannot give.

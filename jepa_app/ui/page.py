@@ -48,6 +48,8 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
                         predicted=on_gpu(studio.generating.predicted),
                         match=on_gpu(studio.match_frames),
                     ),
+                    unknown_words=studio.unknown_words,
+                    example=studio.example,
                 )
                 player = build_generate_tab(work, facts, studio.defaults)
             with gr.Tab(texts.COMPARE_TAB, id="compare"):

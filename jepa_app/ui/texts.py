@@ -166,6 +166,7 @@ PLAYER = {
     "export_png": "This step (PNG)",
     "keep_settings": "Keep the settings inside the PNG",
     "see_through": "Transparent background",
+    "example": "An example, made earlier; write a prompt to make your own",
     "exporting": "Writing the file",
     "exported": "Saved as {name}",
     "unreachable": "The server cannot be reached; try again in a moment",
@@ -200,6 +201,8 @@ RECALL = {
     "link_partly": "These settings in the link were ignored: {names}",
     "unreachable": "The server cannot be reached; try again in a moment",
 }
+
+UNKNOWN = {"unknown": "Never seen in training: {words}"}
 
 HISTORY = {
     "history": "Your latest pictures, kept only in this browser",

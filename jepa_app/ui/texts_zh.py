@@ -257,6 +257,7 @@ PLAYER = {
     "export_png": "当前步骤（PNG）",
     "keep_settings": "在 PNG 中保存设置",
     "see_through": "透明背景",
+    "example": "这是之前生成的示例；输入提示词即可生成自己的图片",
     "exporting": "正在写入文件",
     "exported": "已保存为 {name}",
     "unreachable": "无法连接服务器，请稍后再试",
@@ -291,6 +292,8 @@ RECALL = {
     "link_partly": "链接中的这些内容未采用：{names}",
     "unreachable": "无法连接服务器，请稍后再试",
 }
+
+UNKNOWN = {"unknown": "训练中从未见过：{words}"}
 
 HISTORY = {
     "history": "最近的图片，只保存在本浏览器中",

@@ -1,17 +1,19 @@
 """Recipes of networks that predict a tokenizer's tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from jepa_app.checkpoint import load_config, load_network, load_state
 from jepa_app.config import JepaTConfig, TokenizerConfig
+from jepa_app.generation.vocabulary import words_of
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from jepa_app.styles import style_words
 from training.data.batches import CaptionedPictures
-from training.data.captions import CaptionOptions
+from training.data.captions import CaptionOptions, caption_pool
 from training.objectives.jepa_t import JepaTLoss, JepaTObjective
 from training.objectives.rectify import RectifyLoss, RectifyObjective
 from training.objectives.text_cache import TextCache
@@ -45,9 +47,12 @@ class _OnTokens(AnyRecipe, Generic[ObjectiveT]):
         """
         styles = tuple(dict.fromkeys(style_words(row.style) for row in data.rows if row.style))
         text = TextCache(TextEncoder.load(self.text_encoder or None))
-        return self._objective(load_tokenizer(Path(self.tokenizer)), text, styles)
+        captions = (caption for index in data.split.train for caption in caption_pool(data.rows[index]))
+        return self._objective(load_tokenizer(Path(self.tokenizer)), text, styles, words_of(captions))
 
-    def _objective(self, tokenizer: Tokenizer, text: TextCache, styles: tuple[str, ...]) -> ObjectiveT:
+    def _objective(
+        self, tokenizer: Tokenizer, text: TextCache, styles: tuple[str, ...], words: Sequence[str]
+    ) -> ObjectiveT:
         raise NotImplementedError
 
 
@@ -73,7 +78,9 @@ class JepaTRecipe(_OnTokens[JepaTObjective]):
     ema_decay: float = 0.998
     plans: bool = True
 
-    def _objective(self, tokenizer: Tokenizer, text: TextCache, styles: tuple[str, ...]) -> JepaTObjective:
+    def _objective(
+        self, tokenizer: Tokenizer, text: TextCache, styles: tuple[str, ...], words: Sequence[str]
+    ) -> JepaTObjective:
         made = tokenizer.config
         plan = made.plan if self.plans and self.network.backbone == "cached" else ()
         config = replace(self.network, num_tokens=made.num_tokens, channels=made.channels, plan=plan, styles=styles)
@@ -88,6 +95,7 @@ class JepaTRecipe(_OnTokens[JepaTObjective]):
             loss=self.loss,
             in_bfloat16=self.schedule.in_bfloat16,
             compiled=self.schedule.compiled,
+            words=words,
         )
 
 

@@ -54,6 +54,8 @@ class GenerateWork:
     image: Callable[[GenerateRequest, Finish], Image.Image]
     keep_picture: KeepPicture
     kept: KeptRuns
+    unknown_words: Callable[[str], list[str]]
+    example: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The Generate tab: a prompt in, and a picture that grows step by step."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -9,6 +9,7 @@ import gradio as gr
 from jepa_app.generation.settings import GUIDANCE, STEPS, TEMPERATURE, SamplingSettings
 from jepa_app.styles import STYLE_AT_END
 from jepa_app.ui import texts
+from jepa_app.ui.fragment import fragment
 from jepa_app.ui.generate.recall import make_history, make_recall, wire_recall
 from jepa_app.ui.generate.runs import GenerateControls, GenerateWork, wire_runs
 from jepa_app.ui.player.player import make_player
@@ -32,9 +33,9 @@ def build_generate_tab(work: GenerateWork, facts: Mapping[str, Any], defaults: S
     weights, max_steps = facts["weights"], min(STEPS[1], facts["tokens"])
     with gr.Row(elem_id="generate-board"):
         with gr.Column(elem_id="compose"):
-            prompt, run, stop, style, examples = _compose(facts["styles"])
+            prompt, run, stop, style, examples = _compose(facts["styles"], work.unknown_words)
         with gr.Column(elem_id="stage"):
-            player = make_player(work.kept, weights)
+            player = make_player(work.kept, weights, work.example)
         with gr.Column(elem_id="settings"):
             controls, dice, negative = _settings(prompt, max_steps, defaults)
             recall = make_recall(max_steps, work.keep_picture, weights)
@@ -47,7 +48,9 @@ def build_generate_tab(work: GenerateWork, facts: Mapping[str, Any], defaults: S
     return player
 
 
-def _compose(styles: Sequence[str]) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.Radio, list[gr.Button]]:
+def _compose(
+    styles: Sequence[str], unknown_words: Callable[[str], list[str]]
+) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.Radio, list[gr.Button]]:
     """Build the prompt, the two large buttons, the style chips and the examples."""
     prompt = gr.Textbox(
         label=texts.PROMPT_LABEL,
@@ -58,6 +61,7 @@ def _compose(styles: Sequence[str]) -> tuple[gr.Textbox, gr.Button, gr.Button, g
         autofocus=True,
         html_attributes=gr.InputHTMLAttributes(enterkeyhint="go", spellcheck=True),
     )
+    _name_unknown_words(prompt, unknown_words)
     with gr.Row(elem_id="go"):
         run = gr.Button(texts.RUN, variant="primary", size="lg", elem_id="run", scale=3)
         stop = gr.Button(
@@ -70,6 +74,23 @@ def _compose(styles: Sequence[str]) -> tuple[gr.Textbox, gr.Button, gr.Button, g
         with gr.Row(elem_classes="chips"):
             examples = [gr.Button(example, size="sm", min_width=0, scale=0) for example in texts.EXAMPLES]
     return prompt, run, stop, style, examples
+
+
+def _name_unknown_words(prompt: gr.Textbox, unknown_words: Callable[[str], list[str]]) -> None:
+    """Put a line under the prompt that names its words that the model has never seen."""
+
+    def told(words: str | None) -> dict[str, list[str]]:
+        return {"unknown": unknown_words(words or "")}
+
+    prompt.change(
+        told,
+        [prompt],
+        [fragment("generate/unknown")],
+        trigger_mode="always_last",
+        show_progress="hidden",
+        queue=False,
+        api_visibility="private",
+    )
 
 
 def _settings(

@@ -27,8 +27,10 @@ class KeptRuns:
     match: Callable[[str, Sequence[int]], list[CaptionScore]]
 
 
-def make_player(kept: KeptRuns, weights: str) -> gr.HTML:
+def make_player(kept: KeptRuns, weights: str, example: str | None = None) -> gr.HTML:
     """Return a stage with a timeline, fed by the values of `delta`; `weights` are named in the settings of a run.
+
+    A visitor without a run of their own first sees the kept run `example`.
 
     `player.js` collects the frames in the browser. Events: `reuse` (use this seed again), `match` (send this picture to
     the Match tab), `edit` (continue the run named in the value's "edit") and `resume` (continue a lost run).
@@ -63,6 +65,7 @@ def make_player(kept: KeptRuns, weights: str) -> gr.HTML:
         server_functions=[encode, missing, predict, energies],
         kinds=list(animation_kinds()),
         verdicts=texts.VERDICTS,
+        example=example,
     )
 
 

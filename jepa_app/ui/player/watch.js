@@ -16,7 +16,7 @@ function forget() {
 function remember() { // for this tab only, so that two tabs do not take each other's runs
   try {
     const isOn = isRunning() && latest < total - 1;
-    if (!run.still && run.prompt) sessionStorage.setItem(RUN_KEY, JSON.stringify({ job: run.job, isOn }));
+    if (!run.still && run.prompt && run.job !== props.example) sessionStorage.setItem(RUN_KEY, JSON.stringify({ job: run.job, isOn }));
   } catch { /* the browser's storage is off */ }
 }
 
@@ -152,10 +152,19 @@ async function rejoin(job, isOn, shownJob = job, told = words(shownJob === job ?
 document.addEventListener('click', (event) => { if (event.target.closest('#stop')) wasStopped = true; }, { capture: true });
 document.addEventListener('jepa:run', (event) => { if (event.detail === 'start') wasStopped = false; });
 
+// A finished run of these weights, for visitors who have none of their own yet.
+function showExample() {
+  if (!props.example) return;
+  rejoin(props.example, false, undefined, words('example')).then((isShown) => {
+    if (isShown && !matchMedia('(prefers-reduced-motion: reduce)').matches) { show(0); replay(); }
+  });
+}
+
 (function afterReload() {
   let kept = null;
   try { kept = JSON.parse(sessionStorage.getItem(RUN_KEY) ?? 'null'); } catch { /* the browser kept nothing */ }
-  if (typeof kept?.job !== 'string' || new URLSearchParams(location.search).has('prompt')) return; // a link has priority
+  if (new URLSearchParams(location.search).has('prompt')) return; // a link has priority
+  if (typeof kept?.job !== 'string') { showExample(); return; }
   rejoin(kept.job, kept.isOn === true).then((isBack) => {
     if (!isBack || !run.settings) return;
     const { seed, ...settings } = run.settings; // the next run is to draw its own seed

@@ -1,0 +1,111 @@
+"""What a visitor sees first: a finished run, and which words of a prompt the model has never seen."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jepa_app.__main__ import main
+from jepa_app.checkpoint import write_manifest
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.generation.vocabulary import load_words, save_words, unknown_words, words_of
+from jepa_app.studio.example import EXAMPLE, EXAMPLE_FILE, read_example
+from jepa_app.studio.export import weights_name
+from jepa_app.studio.requests import GenerateRequest
+from jepa_app.studio.studio import Studio
+from tests.conftest import write_tiny_weights
+
+KNOWN = frozenset(words_of(["red apple, twemoji style", "a kitten’s ball", "cherries", "run", "jack-o-lantern"]))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "unknown"),
+    [
+        ("red apple", []),
+        ("Red APPLES, noto style", []),
+        ("a picture of an astronaut with a kitten", ["astronaut"]),
+        ("cherry", []),
+        ("running kittens", []),
+        ("a kitten's ball", []),
+        ("🍎 42 3d", []),
+        ("🚀", ["rocket"]),
+        ("zebra, fluent 3d style, zebra", ["zebra"]),
+        ("jack-o-lantern", []),
+        ("", []),
+    ],
+)
+def test_words_never_seen_are_named_once_and_whatever_their_ending(prompt: str, unknown: list[str]) -> None:
+    assert unknown_words(prompt, KNOWN) == unknown
+
+
+def test_words_lie_beside_the_weights_and_are_checked_like_them(tmp_path: Path) -> None:
+    folder = write_tiny_weights(tmp_path)
+    assert JepaTPipeline.from_pretrained(folder).known_words is None
+    save_words(folder / "jepa-t", ["apple", "été"])
+    with pytest.raises(ValueError, match="files missing from the manifest"):
+        JepaTPipeline.from_pretrained(folder)
+    write_manifest(folder)
+    pipeline = JepaTPipeline.from_pretrained(folder)
+    assert pipeline.known_words == {"apple", "été"}
+    pipeline.save_pretrained(tmp_path / "again")
+    assert JepaTPipeline.from_pretrained(tmp_path / "again").known_words == {"apple", "été"}
+    for broken in ("[", "{}", "[1]"):
+        (folder / "jepa-t" / "words.json").write_text(broken)
+        with pytest.raises(ValueError, match=r"words\.json"):
+            load_words(folder / "jepa-t")
+
+
+def test_a_finished_run_is_kept_beside_the_weights_and_shown_without_work(tmp_path: Path, capsys: Any) -> None:
+    folder = write_tiny_weights(tmp_path)
+    assert Studio.load(folder).example is None
+    words = ["example", "red apple", "--weights", str(folder), "--seed", "5", "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["file"] == str(folder / EXAMPLE_FILE)
+    studio = Studio.load(folder)
+    assert studio.example == EXAMPLE
+    shown = studio.generating.kept_frames(EXAMPLE)
+    request = GenerateRequest(prompt="red apple", seed=5, **studio.info()["sampling"])
+    made = list(studio.generating.frames(request))
+    assert [frame.image.tobytes() for frame in shown] == [frame.image.tobytes() for frame in made]
+    assert [(frame.index, frame.total, frame.born, frame.request) for frame in shown] == [
+        (frame.index, frame.total, frame.born, frame.request) for frame in made
+    ]
+    for number in range(70):  # more runs than are kept
+        list(studio.generating.frames(GenerateRequest(prompt="cat", steps=1, seed=number)))
+    assert len(studio.generating.kept_frames(EXAMPLE)) == len(made)
+    assert studio.match_frames(EXAMPLE, [len(made) - 1])[0].caption == "red apple"
+
+
+def test_a_run_of_other_weights_is_not_shown_and_a_broken_one_is_told(tmp_path: Path) -> None:
+    folder = write_tiny_weights(tmp_path)
+    Studio.load(folder).write_example(GenerateRequest(prompt="rose", steps=2, seed=1))
+    assert read_example(folder) is not None
+    save_words(folder / "jepa-t", ["rose"])
+    write_manifest(folder)
+    weights_name.cache_clear()  # a process loads weights once
+    assert read_example(folder) is None
+    (folder / EXAMPLE_FILE).write_bytes(b"not a run")
+    with pytest.raises(ValueError, match=r"example\.safetensors is broken"):
+        read_example(folder)
+
+
+def test_unknown_words_need_known_ones(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert studio.unknown_words("astronaut") == []
+    monkeypatch.setattr(studio._pipeline, "known_words", KNOWN)
+    assert studio.unknown_words("red astronaut") == ["astronaut"]
+
+
+def test_the_trainer_keeps_the_words_of_its_captions(tmp_path: Path) -> None:
+    from jepa_app.models.text import TextEncoder
+    from jepa_app.models.tokenizers.tokenizer import make_tokenizer
+    from tests.conftest import TINY_JEPA_T, TINY_TOKENIZER
+    from tests.test_training import objective_of  # its tiny objective
+
+    torch.manual_seed(0)
+    objective = objective_of(TINY_JEPA_T, make_tokenizer(TINY_TOKENIZER), TextEncoder.load())
+    objective.words = ["apple", "cat"]
+    objective.save(tmp_path / "weights")
+    objective.save_unaveraged(tmp_path / "unaveraged")
+    assert load_words(tmp_path / "weights") == load_words(tmp_path / "unaveraged") == {"apple", "cat"}

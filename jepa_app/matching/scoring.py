@@ -112,7 +112,11 @@ class Scorer:
         return combined(self.network.config, terms)
 
     def probability(self, energy: Tensor) -> Tensor:
-        """Return the calibrated probability that pairs of this energy belong together, against random captions."""
+        """Return the calibrated probability that pairs of this energy belong together.
+
+        It is against a mix of wrong captions: half of them random, half nearly right (another colour, number or side,
+        another thing of the same group).
+        """
         return match_probability(self.network.config, energy)
 
     def standing(self, energy: Tensor) -> Standing | None:

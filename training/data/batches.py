@@ -176,6 +176,18 @@ class CaptionedPictures:
             indices=torch.tensor([index]),
         )
 
+    def recoloured(self, index: int, colour: str) -> Batch | None:
+        """A row with its main colour turned to one of `HUES`, which its caption names; None if it has none."""
+        picture = premultiplied(self._rgba([index]))[0]
+        own, row = dominant_hue(picture), self.rows[index]
+        if own is None:
+            return None
+        return Batch(
+            **_on_colours(recoloured(picture, own, HUES[colour])[None], [None]),
+            captions=[with_style(in_colour(row.label, colour), row.style)],
+            indices=torch.tensor([index]),
+        )
+
     def coloured(self, index: int, colour: str) -> Batch:
         """A row on a background of `BACKGROUNDS`, which its caption names."""
         picture = premultiplied(self._rgba([index]))

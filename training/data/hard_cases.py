@@ -1,14 +1,26 @@
-"""Captions that are nearly right: another colour, words in another order, meaningless words, the other side.
+"""Captions that are nearly right: another colour, number or side, words in another order, meaningless words.
 
 Every function is pure: the wrong captions of a row depend only on the row and a generator.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from training.data.captions import BACKGROUNDS, RELATIONS, Row, scene_caption, with_style
+from training.data.batches import Batch, CaptionedPictures
+from training.data.captions import (
+    BACKGROUNDS,
+    NUMBERS,
+    RELATIONS,
+    Row,
+    counted_caption,
+    scene_caption,
+    with_style,
+)
+from training.data.recolouring import HUES, in_colour
+from training.data.selection import Indices, balanced_order
 
 TRIED = 3  # wrong captions of each kind per picture
 OPPOSITE = dict(zip(RELATIONS, ("right of", "left of", "below", "above"), strict=True))
@@ -50,6 +62,72 @@ def nonsense(row: Row, generator: np.random.Generator) -> list[str]:
 
 WRONG_CAPTIONS: Mapping[str, WrongCaptions] = {"attribute": recoloured, "shuffled": shuffled, "nonsense": nonsense}
 """Kinds of wrong captions by the end of their figures' names."""
+
+
+class Case(NamedTuple):
+    """One picture with its caption, and captions that are nearly right."""
+
+    batch: Batch
+    wrong: list[str]
+
+
+def hard_cases(
+    data: CaptionedPictures, members: Indices, count: int, seed: int, image_size: int | None = None
+) -> dict[str, list[Case]]:
+    """Up to `count` cases of each kind from the rows `members`.
+
+    - `attribute`: a row whose label names a colour, and other colours;
+    - `recoloured`: a row in another colour that its caption names, and other colours;
+    - `count`: one to three of a row, and other numbers;
+    - `shuffled`, `nonsense`: a row, and its words in other orders or replaced by meaningless ones;
+    - `sides`: two rows side by side or one above the other, and the opposite relation.
+    """
+    order = balanced_order(data.rows, members, seed).tolist()
+    cases: dict[str, list[Case]] = {}
+    for kind, wrong in WRONG_CAPTIONS.items():
+        captioned = ((index, wrong(data.rows[index], np.random.default_rng([seed, index]))) for index in order)
+        found = (Case(data.fixed([index], image_size), captions) for index, captions in captioned if captions)
+        cases[kind] = _first(found, count)
+    for kind, more in (("recoloured", _recoloured_cases), ("count", _count_cases), ("sides", _scene_cases)):
+        cases[kind] = _first(more(data, order, seed), count)
+    return cases
+
+
+def _first(cases: Iterator[Case], count: int) -> list[Case]:
+    return [case for case, _ in zip(cases, range(count), strict=False)]
+
+
+def _recoloured_cases(data: CaptionedPictures, order: Sequence[int], seed: int) -> Iterator[Case]:
+    for index in order:
+        colours = [str(colour) for colour in np.random.default_rng([seed, index]).permutation(list(HUES))]
+        batch = data.recoloured(index, colours[0])
+        if batch is not None:
+            row = data.rows[index]
+            yield Case(batch, [with_style(in_colour(row.label, name), row.style) for name in colours[1 : TRIED + 1]])
+
+
+def _count_cases(data: CaptionedPictures, order: Sequence[int], seed: int) -> Iterator[Case]:
+    for index in order:
+        if counted_caption(data.rows[index], 1) is None:
+            continue
+        numbers = np.random.default_rng([seed, index]).permutation(len(NUMBERS)) + 1
+        told = [counted_caption(data.rows[index], int(number)) for number in numbers]
+        turned = index % 2 == 1
+        yield Case(data.counted(index, int(numbers[0]), turned), [caption for caption in told[1:] if caption])
+
+
+def _scene_cases(data: CaptionedPictures, order: Sequence[int], seed: int) -> Iterator[Case]:
+    """Pairs of neighbours in the order with one style but different labels."""
+    by_style: dict[str, list[int]] = {}
+    for index in order:
+        by_style.setdefault(data.rows[index].style, []).append(index)
+    pairs = [pair for members in by_style.values() for pair in zip(members[::2], members[1::2], strict=False)]
+    for first, second in pairs:
+        if data.rows[first].label == data.rows[second].label:
+            continue
+        relation = RELATIONS[int(np.random.default_rng([seed, first, second]).integers(len(RELATIONS)))]
+        wrong = sides_swapped(data.rows[first], relation, data.rows[second])
+        yield Case(data.scene(first, relation, second), [wrong])
 
 
 def sides_swapped(first: Row, relation: str, second: Row) -> str:

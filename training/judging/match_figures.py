@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.batches import Batch, CaptionedPictures
-from training.data.captions import RELATIONS, Row, canonical_caption
-from training.data.hard_cases import WRONG_CAPTIONS, sides_swapped
-from training.data.selection import Indices, balanced_order, choose_pictures, kind_of
+from training.data.batches import CaptionedPictures
+from training.data.captions import Row, canonical_caption
+from training.data.hard_cases import Case, hard_cases
+from training.data.selection import Indices, choose_pictures, kind_of
 from training.judging.weights import Matcher
 
 CHOICES = 10  # captions that a picture chooses from, including the right one
@@ -93,34 +93,16 @@ def hard_case_figures(
     """AUC against nearly right captions (`data/hard_cases.py`) and how often the right one beats them all.
 
     Each kind is measured on up to `count` of the rows `members` that have such captions, and left out when there are
-    fewer than 20 of them. Scenes show two of the rows side by side, and their wrong captions swap the sides.
+    fewer than 20 of them.
     """
+    cases = hard_cases(data, members, count, seed, matcher.image_size)
     figures: dict[str, float] = {}
-    order = balanced_order(data.rows, members, seed).tolist()
-    for kind, wrong in WRONG_CAPTIONS.items():
-        cases: list[tuple[Batch, list[str]]] = []
-        for index in order:
-            captions = wrong(data.rows[index], np.random.default_rng([seed, index]))
-            if captions and len(cases) < count:
-                cases.append((data.fixed([index], matcher.image_size), captions))
-        figures |= _case_figures(matcher, cases, kind)
-    return figures | _case_figures(matcher, list(_scenes(data, order, count, seed)), "sides")
+    for kind, found in cases.items():
+        figures |= _case_figures(matcher, found, kind)
+    return figures
 
 
-def _scenes(data: CaptionedPictures, order: Sequence[int], count: int, seed: int) -> Iterator[tuple[Batch, list[str]]]:
-    """Pairs of neighbours in the order with one style but different labels, and the captions with sides swapped."""
-    by_style: dict[str, list[int]] = {}
-    for index in order:
-        by_style.setdefault(data.rows[index].style, []).append(index)
-    pairs = [pair for members in by_style.values() for pair in zip(members[::2], members[1::2], strict=False)]
-    pairs = [pair for pair in pairs if data.rows[pair[0]].label != data.rows[pair[1]].label]
-    for first, second in pairs[:count]:
-        relation = RELATIONS[int(np.random.default_rng([seed, first, second]).integers(len(RELATIONS)))]
-        wrong = sides_swapped(data.rows[first], relation, data.rows[second])
-        yield data.scene(first, relation, second), [wrong]
-
-
-def _case_figures(matcher: Matcher, cases: Sequence[tuple[Batch, list[str]]], kind: str) -> dict[str, float]:
+def _case_figures(matcher: Matcher, cases: Sequence[Case], kind: str) -> dict[str, float]:
     if sum(len(wrong) for _, wrong in cases) < FEWEST_COMPARED:
         return {}
     matched, mismatched, wins = [], [], []

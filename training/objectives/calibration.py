@@ -1,7 +1,7 @@
 """From energies to a probability: the references that pairs are compared with, and logistic regressions on the terms.
 
-The weights of the terms are fitted to tell right captions from both near misses and random ones; scale and offset then
-answer one question: this caption or a random one?
+Weights, scale and offset are fitted to tell right captions from a mix of wrong ones: half of them random, half near
+misses, which are captions of other things of the same group, and of other colours, numbers and sides.
 
 Letters in shapes: P matched pairs, M mismatched pairs, G pictures of a group, R references, E terms of an energy.
 """
@@ -26,11 +26,14 @@ from jepa_app.matching.energies import (
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
 from training.data.batches import Batch, CaptionedPictures
+from training.data.hard_cases import Case, hard_cases
 from training.data.selection import balanced_order, choose_pictures, fitting_and_measuring, kind_of
 from training.objectives.text_cache import TextCache
 
 GROUP = 16  # pictures compared with one another's captions: the number of pairs per picture grows with it
 NUM_QUANTILES = 101  # of the energies of right and of wrong pairs: one per percent
+HARD_KINDS = ("attribute", "recoloured", "count", "sides")
+HARD_CASES = 60  # of each kind
 RIDGE = 1e-3  # on the coefficients of standardised terms, for terms that separate perfectly
 
 
@@ -39,11 +42,12 @@ class Anchors:
     """The pictures that weights use as references and are calibrated on before they are written.
 
     `heldout` are pictures never trained on, in random order, and `kinds` what near misses among them have in common;
-    `references` is None if pairs are not compared with anything.
+    `hard` are cases of other colours, numbers and sides; `references` is None if pairs are not compared with anything.
     """
 
     heldout: Batch
     kinds: tuple[str, ...]
+    hard: tuple[Case, ...] = ()
     references: Batch | None = None
 
     @classmethod
@@ -52,9 +56,11 @@ class Anchors:
         fitting, _ = fitting_and_measuring(data.rows, data.split.heldout_pairs)
         heldout = balanced_order(data.rows, fitting, seed)[:pictures]
         chosen = choose_pictures(data.rows, data.split.train, references, seed)
+        cases = hard_cases(data, fitting, HARD_CASES, seed)
         return cls(
             heldout=data.fixed(heldout),
             kinds=tuple(kind_of(data.rows[index]) for index in heldout.tolist()),
+            hard=tuple(case for kind in HARD_KINDS for case in cases[kind]),
             references=data.fixed(chosen) if references and len(chosen) else None,
         )
 
@@ -81,8 +87,23 @@ def finish(network: TIJepa, text: TextCache, anchors: Anchors) -> TIJepa:
         near = near_misses(
             grouped_energies(network, pixels, words, order.to(device)), [anchors.kinds[place] for place in order]
         )
-        network.config = calibrate(network.config, energies, near)
+        right, hard = hard_energies(network, text, anchors.hard)
+        network.config = calibrate(network.config, energies, torch.cat([near, hard]), right)
     return network
+
+
+@torch.no_grad()
+def hard_energies(network: TIJepa, text: TextCache, cases: Sequence[Case]) -> tuple[Tensor, Tensor]:
+    """Return the terms of the right (P, E) and of the wrong pairs (M, E) of hard cases, on the CPU."""
+    terms = 6 if network.references is not None else 3
+    right, wrong = [torch.empty(0, terms)], [torch.empty(0, terms)]
+    for batch, captions in cases:
+        words = text.features([*batch.captions, *captions]).to(network.null_text.device, torch.float32)
+        pictures = picture_features(network, batch.pixels.to(network.null_text.device))
+        energies = pair_energies(network, pictures, caption_features(network, words)).stacked()[0].cpu()
+        right.append(energies[:1])
+        wrong.append(energies[1:])
+    return torch.cat(right), torch.cat(wrong)
 
 
 @torch.no_grad()
@@ -127,24 +148,29 @@ def grouped_energies(network: TIJepa, pixels: Tensor, text: TextFeatures, order:
     return torch.stack(groups)
 
 
-def calibrate(config: TIJepaConfig, energies: Tensor, near: Tensor | None = None) -> TIJepaConfig:
+def calibrate(
+    config: TIJepaConfig, energies: Tensor, near: Tensor | None = None, right_too: Tensor | None = None
+) -> TIJepaConfig:
     """Return the config with weights, scale and offset fitted to energies.
 
     Args:
         config: settings of the network that gave the energies.
         energies: (groups, G, G, E) of pictures with the captions of random groups, right pairs on the diagonal.
         near: (P, E) of wrong pairs that are near misses; together they count as much as the random wrong pairs.
+        right_too: (M, E) of more right pairs.
     """
     right = torch.eye(energies.shape[1], dtype=torch.bool).expand(len(energies), -1, -1)
     matched, mismatched = energies.cpu()[right], energies.cpu()[~right]
+    wrong = mismatched
     if near is not None and len(near):
         times = max(1, round(len(mismatched) / len(near)))
-        weights, _ = fit_logistic(matched, torch.cat([mismatched, near.cpu().repeat(times, 1)]))
-    else:
-        weights, _ = fit_logistic(matched, mismatched)
+        wrong = torch.cat([mismatched, near.cpu().repeat(times, 1)])
+    if right_too is not None:
+        matched = torch.cat([matched, right_too.cpu()])
+    weights, _ = fit_logistic(matched, wrong)
     scale = sum(weights)
     shares = torch.tensor([weight / scale for weight in weights])
-    (scale,), offset = fit_logistic((matched @ shares)[:, None], (mismatched @ shares)[:, None])
+    (scale,), offset = fit_logistic((matched @ shares)[:, None], (wrong @ shares)[:, None])
     config = replace(config, energy_weights=tuple(shares.tolist()), calibration_scale=scale, calibration_offset=offset)
     return with_quantiles(config, energies)
 

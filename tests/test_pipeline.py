@@ -1,6 +1,8 @@
 """The pipeline on tiny random weights: prompts to pictures, step by step."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from jepa_app.config import TokenizerConfig
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.tokenizers.tokenizer import make_tokenizer
 from jepa_app.pixels import picture_grid, to_pil
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +204,23 @@ def test_weights_that_do_not_fit_are_refused(
     damage(weights)
     with pytest.raises(ValueError, match=message):
         JepaTPipeline.from_pretrained(weights)
+
+
+@pytest.mark.slow  # two processes with the bundled weights: tiny networks are never split between threads
+def test_a_seed_draws_the_same_picture_whatever_the_number_of_threads() -> None:
+    script = (
+        "import sys, hashlib, torch\n"
+        "from jepa_app.generation.pipeline import JepaTPipeline\n"
+        "pipeline = JepaTPipeline.from_pretrained('weights')\n"
+        "torch.set_num_threads(int(sys.argv[1]))\n"
+        "made = pipeline(['apple, noto style', 'cat'], generator=[torch.Generator().manual_seed(n) for n in (1, 2)])\n"
+        "print([hashlib.sha256(image.tobytes()).hexdigest() for image in made.images])\n"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", script, threads], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout
+        for threads in ("1", "2", "4")
+    ]
+    assert told[0].count("'") == 4
+    assert told[0] == told[1] == told[2]

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from jepa_app.checkpoint import check_fit, load_network, resolve_weights, save_network, verify_manifest, write_manifest
-from jepa_app.compute import choose_dtype, lay_out_for_few_rows
+from jepa_app.compute import choose_dtype, keep_numbers_from_threads, lay_out_for_few_rows
 from jepa_app.config import JepaTConfig, TokenizerConfig
 from jepa_app.generation.flow import make_denoising
 from jepa_app.generation.results import JepaTOutput, SampleStep, check_prompts, check_size, refuse_overflow
@@ -59,6 +59,7 @@ class JepaTPipeline:
         Raises:
             ValueError: weights are missing, broken, swapped or do not fit together.
         """
+        keep_numbers_from_threads()
         folder = resolve_weights(source)
         verify_manifest(folder)
         tokenizer = load_network(folder / "tokenizer", TokenizerConfig, make_tokenizer)

@@ -337,11 +337,11 @@ def test_a_pipeline_in_bfloat16_draws_nearly_the_same(pipeline: JepaTPipeline, t
     assert float((pixels(pipeline, one) - pixels(half, other)).abs().mean()) < 0.05
 
 
-@pytest.mark.parametrize(("milliseconds", "chosen"), [((20, 5, 40), 2), ((20, 20, 20), 1), ((40, 20, 5), 3)])
+@pytest.mark.parametrize(("milliseconds", "chosen"), [((20, 5, 40, 40), 2), ((20, 20, 20, 20), 1), ((40, 20, 5, 5), 4)])
 def test_the_fewest_threads_that_are_as_fast_as_any_are_set(milliseconds: tuple[int, ...], chosen: int) -> None:
     before = torch.get_num_threads()
     try:
-        assert choose_threads(lambda: time.sleep(milliseconds[torch.get_num_threads() - 1] / 1000), most=3) == chosen
+        assert choose_threads(lambda: time.sleep(milliseconds[torch.get_num_threads() - 1] / 1000), most=5) == chosen
         assert torch.get_num_threads() == chosen
     finally:
         torch.set_num_threads(before)

@@ -80,8 +80,9 @@ def keep_freed_memory() -> None:
 def choose_threads(work: Callable[[], object], most: int | None = None) -> int:
     """Return how many threads to use for a piece of work, out of 1, 2, 4, … up to `most` (None: the allowed cores).
 
-    Other numbers cut tensors where vector instructions do not fit, and the last digits change there. The chosen number is the fewest that take less than 1.3 times the shortest time; the other cores are left free to encode frames.
-    The number stays set.
+    Other numbers cut tensors where vector instructions do not fit, and the last digits change there. The chosen number
+    is the fewest that take less than 1.3 times the shortest time; the other cores are left free to encode frames. It
+    stays set.
     """
     most = most or len(os.sched_getaffinity(0))
     candidates = [1 << power for power in range(most.bit_length())]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from jepa_app.checkpoint import save_network
@@ -17,9 +18,11 @@ from jepa_app.matching.energies import (
     picture_features,
     score_views,
 )
-from jepa_app.matching.scoring import Scorer
+from jepa_app.matching.near import COLOURS, alternatives
+from jepa_app.matching.scoring import Scorer, Scores
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
+from jepa_app.studio.matches import Matching
 from training.objectives.calibration import (
     calibrate,
     choose_references,
@@ -286,3 +289,36 @@ def test_calibration_keeps_the_network_and_tells_right_pairs_from_wrong() -> Non
     right = torch.eye(16, dtype=torch.bool).expand(20, -1, -1)
     assert probability[right].mean() > 0.95
     assert probability[~right].mean() < 0.05
+
+
+def test_captions_that_differ_in_one_thing() -> None:
+    assert ("colour", "red apple, noto style") in alternatives("Green apple, noto style")
+    assert len(alternatives("green apple")) == len(COLOURS) - 1
+    assert alternatives("a rose left of a cat") == [("side", "a rose right of a cat")]
+    assert alternatives("a rose on the left, a cat on the right") == [
+        ("side", "a rose on the right, a cat on the left")
+    ]
+    assert alternatives("two hearts") == [("number", "three hearts")]
+    assert alternatives("red and blue") == alternatives("a lefthanded cat") == []
+
+
+def test_near_misses_are_told_by_what_differs(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scorer is made to know one caption, so that the words do not depend on random weights."""
+    asked: list[str] = []
+
+    def score(pixels: torch.Tensor, captions: list[str]) -> Scores:
+        asked.extend(captions)
+        energy = torch.tensor([[-1.0 if caption == "red apple" else 1.0 for caption in captions]])
+        return Scores(energy, torch.sigmoid(-4 * energy))
+
+    monkeypatch.setattr(scorer, "score", score)
+    monkeypatch.setattr(scorer, "probability", lambda energy: torch.sigmoid(-4 * energy))
+    told = Matching(scorer).score(Image.new("RGB", (16, 16)), ["green apple", "red apple", "cat"])
+    assert [(one.caption, one.differs, one.closer) for one in told] == [
+        ("red apple", None, None),
+        ("green apple", "colour", "red apple"),
+        ("cat", None, None),
+    ]
+    assert asked.count("red apple") == 2  # once as given, once as what the green one might have been
+    assert sum(one.share or 0 for one in told) == pytest.approx(1)
+    assert told[0].share == max(one.share or 0 for one in told)

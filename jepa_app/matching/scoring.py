@@ -119,6 +119,13 @@ class Scorer:
         """
         return match_probability(self.network.config, energy)
 
+    def shares(self, energy: Tensor) -> Tensor:
+        """Return how likely each caption is among those given (..., L), if exactly one of them is right; the sum is 1.
+
+        It is the softmax of the calibrated log odds, so captions that are equally far off share equally.
+        """
+        return torch.softmax(-self.network.config.calibration_scale * energy, dim=-1)
+
     def standing(self, energy: Tensor) -> Standing | None:
         """Return where these energies stand among the references, or None if the weights contain none."""
         config = self.network.config

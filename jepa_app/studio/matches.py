@@ -5,7 +5,7 @@ Everything shares one scorer, guarded by a lock; a large table releases the lock
 
 import threading
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -15,9 +15,14 @@ from jepa_app.limits import MAX_CAPTIONS, MAX_TABLE_SIDE, check_captions, check_
 from jepa_app.matching.energies import CAPTIONS_AT_ONCE, blocks
 from jepa_app.matching.feature_cache import FeatureCache
 from jepa_app.matching.maps import match_maps
+from jepa_app.matching.near import Difference, alternatives
 from jepa_app.matching.scoring import Scorer
 from jepa_app.matching.tables import best_rows, listed_pairs, table_rows
 from jepa_app.pixels import to_pixels
+
+FITS = 0.6  # probability from which a caption fits
+CLEARLY = 0.2  # by how much a near miss must be beaten
+MAX_TRIED = 120  # captions that differ in one thing, for one picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +30,9 @@ class CaptionScore:
     """How one caption fits a picture: `energy` is better when lower, `probability` is in [0, 1].
 
     `better_than_wrong` and `better_than_right` are the shares in [0, 1] of the bundled wrong and right reference pairs
-    that fit worse; None if the weights contain no references.
+    that fit worse; None if the weights contain no references. `share` in [0, 1] is how likely the caption is among
+    those given together, if one of them is right. A caption that misses narrowly `differs` in "colour", "side" or
+    "number" from `closer`, which fits.
     """
 
     caption: str
@@ -33,6 +40,9 @@ class CaptionScore:
     probability: float
     better_than_wrong: float | None = None
     better_than_right: float | None = None
+    share: float | None = None
+    differs: Difference | None = None
+    closer: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +110,12 @@ class Matching:
         """
         check_captions(captions)
         with self._turn:
-            energy = self._scorer.score(self._pixels([picture]), [caption.strip() for caption in captions]).energy[0]
-        return sorted(self._told(captions, energy), key=lambda score: score.energy)
+            pixels = self._pixels([picture])
+            energy = self._scorer.score(pixels, [caption.strip() for caption in captions]).energy[0]
+            scores = self._near_misses(pixels, self._told(captions, energy))
+        shares = self._scorer.shares(energy).tolist()
+        told = [replace(score, share=share) for score, share in zip(scores, shares, strict=True)]
+        return sorted(told, key=lambda score: score.energy)
 
     def score_matrix(
         self, pictures: Sequence[Image.Image], captions: Sequence[str]
@@ -199,6 +213,25 @@ class Matching:
             patches=tuple((-maps.patch_energy / alone).tolist()),
             word_patches=_nested(maps.word_patch / (maps.word_patch + maps.patch_error)),
         )
+
+    def _near_misses(self, pixels: Tensor, scores: Sequence[CaptionScore]) -> list[CaptionScore]:
+        """Say of captions that do not fit a picture (1, 3, S, S) in which one thing they differ from one that does."""
+        tried = [
+            (number, *alternative)
+            for number, score in enumerate(scores)
+            if score.probability < FITS
+            for alternative in alternatives(score.caption)
+        ][:MAX_TRIED]
+        told = list(scores)
+        if not tried:
+            return told
+        probability = self._scorer.score(pixels, [caption for _, _, caption in tried]).probability[0].tolist()
+        best = [FITS] * len(told)
+        for (number, differs, caption), fits in zip(tried, probability, strict=True):
+            if fits >= max(best[number], told[number].probability + CLEARLY):
+                best[number] = fits
+                told[number] = replace(told[number], differs=differs, closer=caption)
+        return told
 
     def _pixels(self, pictures: Sequence[Image.Image]) -> Tensor:
         return to_pixels(pictures, self.image_size)

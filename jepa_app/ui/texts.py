@@ -358,6 +358,11 @@ LEARN = {
 RANKING = {
     "empty": "Add a picture and a few captions. The captions are ranked here by how well they fit.",
     "facts": "probability {percent} %  ·  energy {energy}",
+    "facts_among": "probability {percent} %  ·  {share} % among these captions  ·  energy {energy}",
+    "differs_colour": "close: the colour differs",
+    "differs_side": "close: the sides differ",
+    "differs_number": "close: the number differs",
+    "closer": "“{caption}” fits better",
     "typical": "Better than {wrong} % of wrong pairs; about as good as a typical right pair",
     "strong": "Better than {wrong} % of wrong pairs and {right} % of right pairs",
     "weak": "Better than {wrong} % of wrong pairs; {others} % of right pairs fit better",

@@ -316,6 +316,11 @@ COMPARE = AXES | {
 RANKING = {
     "empty": "给出一张图片和几条描述，它们会按匹配程度排列在这里。",
     "facts": "概率 {percent}%  ·  能量 {energy}",
+    "facts_among": "概率 {percent}%  ·  在这些描述中占 {share}%  ·  能量 {energy}",
+    "differs_colour": "接近：颜色不同",
+    "differs_side": "接近：左右或上下不同",
+    "differs_number": "接近：数量不同",
+    "closer": "“{caption}”更匹配",
     "typical": "优于 {wrong}% 的错误配对，与一般的正确配对相当",
     "strong": "优于 {wrong}% 的错误配对，也优于 {right}% 的正确配对",
     "weak": "优于 {wrong}% 的错误配对；有 {others}% 的正确配对比它更匹配",

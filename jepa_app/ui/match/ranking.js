@@ -24,7 +24,8 @@ function row(result, place) {
   button.addEventListener('click', () => choose(place));
   const percent = Math.round(result.probability * 100);
   const head = node('span', 'match-head');
-  head.append(node('span', 'match-caption', result.caption), node('span', 'match-words', verdict(result.probability)));
+  const told = result.differs ? words('differs_' + result.differs) : verdict(result.probability);
+  head.append(node('span', 'match-caption', result.caption), node('span', 'match-words', told));
   const bar = node('span', 'match-bar');
   bar.setAttribute('aria-hidden', 'true');
   const fill = node('span', 'match-fill');
@@ -32,8 +33,10 @@ function row(result, place) {
   bar.append(fill);
   button.append(head, bar);
   const compared = standing(result);
-  if (compared) button.append(node('span', 'match-standing', compared));
-  button.append(node('span', 'match-facts', words('facts', { percent: probable(result.probability), energy: result.energy.toFixed(4) })));
+  if (result.closer) button.append(node('span', 'match-standing', words('closer', { caption: result.closer })));
+  else if (compared) button.append(node('span', 'match-standing', compared));
+  const facts = { percent: probable(result.probability), share: probable(result.share ?? 1), energy: result.energy.toFixed(4) };
+  button.append(node('span', 'match-facts', words(props.value.length > 1 ? 'facts_among' : 'facts', facts)));
   item.append(button);
   return item;
 }

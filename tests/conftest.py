@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from tests.studio_server import Gate
 
 TINY_TOKENIZER = TokenizerConfig(image_size=32, patch_size=8, channels=12)
+TINY_DECODING = TokenizerConfig(
+    image_size=32,
+    patch_size=8,
+    channels=12,
+    decoder_width=16,
+    decoder_depth=1,
+    decoder_features=8,
+    decoder_layers=1,
+    decoded_size=64,
+)
 TINY_JEPA_T = JepaTConfig(
     num_tokens=16,
     channels=12,

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from jepa_app.__main__ import main
-from jepa_app.config import TokenizerConfig
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.pixels import to_cutouts
 from jepa_app.studio.export import animation, open_frames, read_settings
@@ -19,26 +18,16 @@ from jepa_app.studio.frames import Finish, Frame
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio
 from jepa_app.ui.player.player import delta
-from tests.conftest import awake, write_tiny_weights
+from tests.conftest import TINY_DECODING, awake, write_tiny_weights
 from tests.studio_server import loaded
 
-DECODING = TokenizerConfig(
-    image_size=32,
-    patch_size=8,
-    channels=12,
-    decoder_width=16,
-    decoder_depth=1,
-    decoder_features=8,
-    decoder_layers=1,
-    decoded_size=64,
-)
 REQUEST = GenerateRequest(prompt="red apple", steps=4, seed=3)
 
 
 @pytest.fixture(scope="module")
 def decoding_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tiny weights whose decoder tells what is opaque."""
-    return write_tiny_weights(tmp_path_factory.mktemp("decoding"), tokenizer_config=DECODING)
+    return write_tiny_weights(tmp_path_factory.mktemp("decoding"), tokenizer_config=TINY_DECODING)
 
 
 @pytest.fixture(scope="module")

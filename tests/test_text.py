@@ -34,11 +34,39 @@ def test_meaning_is_read(text_encoder: TextEncoder) -> None:
 
 
 def test_symbols_are_read_by_their_names(text_encoder: TextEncoder) -> None:
-    assert spell_symbols("🍎 on a 🟦") == "red apple on a large blue square"
-    assert spell_symbols("❤️‍🔥") == "heavy black heart fire"  # joined by marks that have no meaning of their own
+    assert spell_symbols("🍎 on a 🟦") == "red apple on a blue square"
     apple, name, truck = (text_encoder.encode([prompt]) for prompt in ("🍎", "red apple", "delivery truck"))
     assert similarity(apple, name) == pytest.approx(1, abs=1e-4)
     assert similarity(apple, truck) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("emoji", "name"),
+    [
+        ("❤️, twemoji style", "red heart , twemoji style"),
+        ("❤", "red heart"),
+        ("⭐", "star"),
+        ("☀️", "sun"),
+        ("☎️", "telephone"),
+        ("♥️", "heart suit"),
+        ("🇯🇵", "flag: Japan"),
+        ("1️⃣", "keycap: 1"),
+        ("❤️‍🔥", "heart on fire"),
+        ("👍🏽", "thumbs up"),
+        ("👩🏿‍🚀", "woman astronaut"),
+        ("🫩", "face with bags under eyes"),
+        ("✅🍎", "check mark button red apple"),
+        ("\u200d⛏\ufe0e", "pick"),
+        ("1 and #", "1 and #"),
+    ],
+)
+def test_emoji_mean_what_they_are_called_now(emoji: str, name: str) -> None:
+    assert spell_symbols(emoji) == name
+
+
+def test_what_cannot_be_read_is_named(text_encoder: TextEncoder) -> None:
+    assert text_encoder.unread("red apple ❤️ 🇯🇵 красное") == []
+    assert text_encoder.unread("red \u200d apple 𞤀𞤁") == ["\u200d", "𞤀𞤁"]
 
 
 @pytest.mark.parametrize(

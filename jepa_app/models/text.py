@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
+from jepa_app.models.emoji_names import name_emoji
+
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_TOKENS = 128  # word pieces, including the two that mark start and end
 
@@ -68,7 +70,7 @@ def drop_text(text: TextFeatures, drop: Tensor, null_text: Tensor) -> TextFeatur
 
 
 def spell_symbols(prompt: str) -> str:
-    """Replace emoji and other pictographs with their Unicode names, which the encoder's vocabulary can read."""
+    """Replace emoji with their present names, and other pictographs with their Unicode names: these can be read."""
 
     def word(character: str) -> str:
         if unicodedata.category(character) in ("So", "Sk") and ord(character) > 0x2000:
@@ -76,7 +78,7 @@ def spell_symbols(prompt: str) -> str:
         unreadable = character in "\u200d\ufe0e\ufe0f" or unicodedata.category(character) == "Cs"
         return "" if unreadable else character  # joiners, variation selectors, and halves of surrogate pairs
 
-    return " ".join("".join(map(word, prompt)).split())
+    return " ".join("".join(map(word, name_emoji(prompt))).split())
 
 
 class TextEncoder:
@@ -113,6 +115,13 @@ class TextEncoder:
             ValueError: the prompt has more word pieces than the encoder takes.
         """
         _check_length(len(self.tokenizer(spell_symbols(prompt))["input_ids"]))
+
+    def unread(self, prompt: str) -> list[str]:
+        """Return the words of a prompt that have no letter or sign that the encoder knows, in their order."""
+        unknown = getattr(self.tokenizer, "unk_token", None)
+        words = dict.fromkeys(prompt.split())
+        pieces = {word: self.tokenizer.tokenize(spell_symbols(word)) for word in words}  # type: ignore[attr-defined]
+        return [word for word, read in pieces.items() if not read or set(read) == {unknown}]
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> TextFeatures:

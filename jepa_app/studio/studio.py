@@ -125,10 +125,17 @@ class Studio:
             ),
         )
 
-    def unknown_words(self, prompt: str) -> list[str]:
-        """Return the words of a prompt that the generator has never seen; none if its words are not known."""
+    def unknown_words(self, prompt: object) -> list[str]:
+        """Return the words of a prompt that the text encoder cannot read or the generator has never seen.
+
+        The latter is known only if the generator's words are kept with its weights.
+        """
+        if not isinstance(prompt, str):
+            return []
+        unread = self._pipeline.text_encoder.unread(prompt[:MAX_WORDS])
         known = self._pipeline.known_words
-        return [] if known is None or not isinstance(prompt, str) else unknown_words(prompt[:MAX_WORDS], known)
+        unseen = [] if known is None else unknown_words(prompt[:MAX_WORDS], known)
+        return list(dict.fromkeys([*unread, *unseen]))
 
     def write_example(self, request: GenerateRequest) -> Path:
         """Make a picture and keep its run beside the weights, for the page to show first; return the file.

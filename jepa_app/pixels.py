@@ -10,19 +10,66 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 LEAST_OPACITY = 0.04  # of a pixel of a cutout; what is fainter is left out
 
 
 def upright_rgb(picture: Image.Image) -> Image.Image:
     """Rotate a loaded picture by its EXIF orientation and convert it to RGB, compositing transparency on white."""
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I;16"):  # Pillow would clip 16-bit grey to 255; take the high byte instead
-        upright = upright.point(lambda value: value / 256, "L")
-    if upright.has_transparency_data:
-        layered = upright.convert("RGBA")
+    eight = eight_bits(picture)
+    if eight.has_transparency_data:
+        layered = eight.convert("RGBA")
         white = Image.new("RGBA", layered.size, "white")
-        return Image.alpha_composite(white, layered).convert("RGB")
-    return upright.convert("RGB")
+        return turned_upright(Image.alpha_composite(white, layered).convert("RGB"), orientation_of(picture))
+    return turned_upright(eight.convert("RGB"), orientation_of(picture))
+
+
+def upright_rgba(picture: Image.Image) -> Image.Image:
+    """Rotate a loaded picture by its EXIF orientation and convert it to RGBA."""
+    return turned_upright(eight_bits(picture).convert("RGBA"), orientation_of(picture))
+
+
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """Return a picture of deep grey values (16 or 32 bits, or floating point) scaled to 8 bits; others unchanged.
+
+    Pillow would clip them to 255. Whole numbers keep their share of what their type holds, unless they fit into 8 bits;
+    floating-point numbers are taken as shares of 1 or, if they are larger, of their greatest value.
+    """
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0, neginf=0)
+    greatest = float(values.max(initial=0))
+    if picture.mode == "F":
+        whole = max(1.0, greatest)
+    else:
+        whole = next(limit for limit in (2**8, 2**16, 2**24, 2**32) if greatest < limit)
+        whole = 255 * whole / 256 if picture.mode == "I" else 255 * 256
+    return Image.fromarray((values / whole * 255).clip(0, 255).astype(np.uint8))
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """Return a picture's EXIF orientation, 1 to 8; 1 if it has none or one that cannot be read."""
+    try:
+        orientation = picture.getexif().get(ORIENTATION, 1)
+    except Exception:  # noqa: BLE001  # whatever else is wrong with the metadata is no damage to the picture
+        return 1
+    return orientation if orientation in TURNS else 1
+
+
+def turned_upright(picture: Image.Image, orientation: int) -> Image.Image:
+    """Turn a picture with an EXIF orientation upright."""
+    turn = TURNS[orientation]
+    return picture if turn is None else picture.transpose(turn)
 
 
 def central_square(picture: Image.Image, side: int) -> Image.Image:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from jepa_app.files.pictures import open_picture
 from jepa_app.styles import STYLES
 from training.data.batches import CaptionedPictures
 from training.data.captions import (
@@ -30,8 +31,9 @@ from training.data.captions import (
     on_background,
     with_article,
 )
+from training.data.composition.recolouring import HUES, in_colour
+from training.data.folders import open_square, read_folder
 from training.data.plurals import plural
-from training.data.recolouring import HUES, in_colour
 from training.data.split import is_heldout_concept, split_rows
 
 CAT = Row(
@@ -576,13 +578,15 @@ def test_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_pictures_without_captions_are_refused(tmp_path: Path) -> None:
     folder = imagefolder(tmp_path / "photos", [])
     (folder / "metadata.jsonl").unlink()
-    with pytest.raises(ValueError, match=r"has no caption column: got image; allowed: text or caption"):
+    with pytest.raises(ValueError, match=r"has no captioned pictures; expected pictures with a metadata.jsonl"):
         CaptionedPictures.load(folder, 16)
 
 
 def test_metadata_without_caption_column_is_refused(tmp_path: Path) -> None:
     lines = [{"file_name": f"{number}.png", "title": "a title"} for number in range(4)]
-    with pytest.raises(ValueError, match=r"no caption column: got image, title; allowed: text or caption"):
+    with pytest.raises(
+        ValueError, match=r"metadata.jsonl line 1 .0.png. has no text in the column text or caption: got None"
+    ):
         CaptionedPictures.load(imagefolder(tmp_path / "photos", lines), 16)
 
 
@@ -595,20 +599,20 @@ def test_metadata_naming_a_missing_picture_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("caption", [" ", 7, None])
 def test_caption_that_is_no_text_is_refused(caption: object, tmp_path: Path) -> None:
     lines = [{"file_name": f"{number}.png", "text": caption} for number in range(4)]
-    with pytest.raises(ValueError, match=r"0\.png has no text in the column 'text'"):
+    with pytest.raises(ValueError, match=r"line 1 .0\.png. has no text in the column text or caption"):
         CaptionedPictures.load(imagefolder(tmp_path / "photos", lines), 16)
 
 
 def test_metadata_that_is_not_json_is_refused(tmp_path: Path) -> None:
     folder = imagefolder(tmp_path / "photos", [])
     (folder / "metadata.jsonl").write_text("file_name,text\n0.png,hello\n")
-    with pytest.raises(ValueError, match="photos is not an imagefolder"):
+    with pytest.raises(ValueError, match="metadata.jsonl line 1 is not JSON"):
         CaptionedPictures.load(folder, 16)
 
 
 def test_row_whose_picture_is_missing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "captions.jsonl").write_text('{"file": "noto/gone.webp", "label": "rose"}\n')
-    with pytest.raises(ValueError, match=r"noto/gone\.webp, which is not there; restore it or drop its line"):
+    with pytest.raises(ValueError, match=r"noto/gone\.webp, which is not there; mend or drop the lines"):
         CaptionedPictures.load(tmp_path, 16)
 
 
@@ -630,3 +634,76 @@ def test_broken_picture_is_named_and_leaves_no_cache(kind: str, tmp_path: Path) 
     with pytest.raises(ValueError, match=r"cannot read the picture .*a\.png"):
         CaptionedPictures.load(tmp_path, 16, cache_dir=tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
+
+
+# names of files and folders decide nothing
+
+
+@pytest.mark.parametrize("name", ["train", "test", "brackets [v1]", "hash #2 (copy)", "été", "valid"])
+def test_folders_are_read_whatever_they_are_called(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    lines = [
+        {"file_name": f"{sub}/{number}.png", "text": f"{sub} {number}"} for sub in ("train", "bus") for number in (0, 1)
+    ]
+    for line in lines:
+        path = folder / str(line["file_name"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    Image.new("RGB", (8, 8)).save(folder / "taste_test.png")
+    lines.append({"file_name": "taste_test.png", "text": "a taste"})
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (folder / "._metadata.jsonl").write_bytes(b"\x00\x05\x16\x07")  # macOS writes these
+    assert sorted(row.label for row in read_folder(folder).rows) == ["a taste", "bus 0", "bus 1", "train 0", "train 1"]
+
+
+def test_names_written_on_other_systems_are_found(tmp_path: Path) -> None:
+    (tmp_path / "imgs").mkdir()
+    names = {"imgs\\red.png": "imgs/red.png", "caf\u00e9.png": "cafe\u0301.png"}
+    for written in names.values():
+        Image.new("RGB", (8, 8)).save(tmp_path / written)
+    lines = "\n".join(json.dumps({"file_name": name, "text": "a\u2028b"}) for name in names)
+    (tmp_path / "metadata.jsonl").write_text(lines, encoding="utf-8-sig")
+    folder = read_folder(tmp_path)
+    assert [row.label for row in folder.rows] == ["a\u2028b"] * 2
+    assert sorted(path.name for path in folder.paths) == sorted(Path(name).name for name in names.values())
+
+
+def test_all_mistakes_are_told_with_their_lines(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    rows = ["file_name;text", "a.png;red", "b.png;blue", ";green", "a.png;", "x" * 300 + ".png;long"]
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    with pytest.raises(ValueError, match="cannot be used") as told:
+        read_folder(tmp_path)
+    for part in (
+        "line 3 names the picture b.png",
+        "line 4 has no file_name",
+        "line 5 (a.png) has no text",
+        "line 6 names",
+    ):
+        assert part in str(told.value)
+
+
+def test_captions_in_another_encoding_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "captions.jsonl").write_bytes('{"file": "a.png", "label": "caf\u00e9"}'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"captions\.jsonl is not UTF-8 text"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"),
+    [
+        ("I;16", 60 * 257, 60),
+        ("I", 60 * 257, 60),
+        ("I", 60, 60),
+        ("F", 60 / 255, 60),
+        ("F", 4000.0, 255),
+        ("L", 60, 60),
+    ],
+)
+def test_deep_grey_keeps_its_range(mode: str, value: float, expected: int, tmp_path: Path) -> None:
+    dtype = {"I;16": np.uint16, "I": np.int32, "F": np.float32, "L": np.uint8}[mode]
+    path = tmp_path / "grey.tif"
+    Image.fromarray(np.full((16, 16), value, dtype)).save(path)
+    for pixel in (open_square(path, 16).getpixel((8, 8)), open_picture(path).getpixel((8, 8))):
+        assert pixel is not None
+        assert abs(pixel[0] - expected) <= 1

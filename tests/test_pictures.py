@@ -6,10 +6,12 @@ import struct
 import tracemalloc
 import zlib
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from jepa_app.files import pictures
 from jepa_app.files.pictures import open_base64, open_picture
@@ -155,3 +157,36 @@ def test_missing_files_and_folders_are_told(tmp_path: Path) -> None:
 def test_text_that_is_no_base64_is_told() -> None:
     with pytest.raises(ValueError, match="is not base64 text"):
         open_base64("<not base64>")
+
+
+@pytest.mark.parametrize("form", ["wrapped", "url", "percent", "bare"])
+def test_base64_of_every_form_is_base64(form: str) -> None:
+    buffer = io.BytesIO()
+    Image.effect_noise((40, 40), 90).save(buffer, "PNG")
+    text = {
+        "wrapped": base64.encodebytes(buffer.getvalue()).decode(),
+        "url": base64.urlsafe_b64encode(buffer.getvalue()).decode().rstrip("="),
+        "percent": "data:image/png;base64," + quote(base64.b64encode(buffer.getvalue()).decode(), safe=""),
+        "bare": base64.b64encode(buffer.getvalue()).decode(),
+    }[form]
+    assert open_base64(text).size == (40, 40)
+
+
+@pytest.mark.parametrize("kind", ["text", "packed", "profile"])
+def test_long_metadata_is_no_damage(kind: str) -> None:
+    info, options = PngInfo(), {}
+    if kind == "profile":
+        options["icc_profile"] = bytes(8_000_000)
+    else:
+        info.add_text("workflow", "x" * 8_000_000, zip=kind == "packed")
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9), "red").save(buffer, "PNG", pnginfo=info, **options)
+    assert open_picture(buffer.getvalue()).getpixel((4, 4)) == (255, 0, 0)
+
+
+def test_odd_metadata_beside_an_orientation_is_no_damage() -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0110] = 6, 7  # a camera model that is a number
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 10), "red").save(buffer, "JPEG", exif=exif)
+    assert open_picture(buffer.getvalue()).size == (10, 20)

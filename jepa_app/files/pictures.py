@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 from PIL import Image, UnidentifiedImageError
 
@@ -28,6 +29,10 @@ BROKEN_DATA = (
     struct.error,
     zlib.error,
 )
+URL_LETTERS = str.maketrans("-_", "+/")
+PNG_START = b"\x89PNG\r\n\x1a\n"
+BALLAST = (b"zTXt", b"iTXt", b"iCCP", b"eXIf")  # chunks that may unpack to anything
+MAX_CHUNK = 64 * 1024  # bytes of text or metadata in a PNG that are kept
 ALLOWED = f"allowed: {', '.join(FORMATS)}"
 
 
@@ -57,12 +62,15 @@ def open_base64(text: str, name: str = "the picture", max_side: int | None = Non
 def decode_base64(text: str, name: str) -> bytes:
     """Decode base64 text, with or without a leading `data:...;base64,`.
 
+    Line breaks, the letters of addresses (- and _), missing padding and, in a data URL, percent signs are understood.
+
     Raises:
         ValueError: the text is not base64.
     """
-    encoded = text.partition(",")[2] if text.startswith("data:") else text
+    encoded = unquote(text.partition(",")[2]) if text.lstrip().startswith("data:") else text
+    encoded = "".join(encoded.split()).translate(URL_LETTERS)
     try:
-        return base64.b64decode(encoded, validate=True)
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError) as wrong:
         raise ValueError(f"{name} is not base64 text ({wrong}); send the bytes of a picture file as base64") from wrong
 
@@ -78,6 +86,40 @@ def read_text(source: str | Path | bytes, key: str, name: str) -> str | None:
     return text if isinstance(text, str) else None
 
 
+def without_ballast(data: bytes) -> bytes:
+    """Return a PNG without texts, profiles and metadata that are long: Pillow refuses a picture for them.
+
+    Other files, and PNGs whose chunks cannot be followed, are returned unchanged.
+    """
+    if not data.startswith(PNG_START):
+        return data
+    kept, place = [PNG_START], len(PNG_START)
+    while place + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, place)
+        kind, end = data[place + 4 : place + 8], place + 12 + length
+        is_text = kind in (*BALLAST, b"tEXt")
+        packed = kind in (b"zTXt", b"iTXt", b"iCCP")  # a few bytes of these may unpack to megabytes
+        if not is_text or (length <= MAX_CHUNK and not (packed and _unpacks_too_far(data[place + 8 : end - 4], kind))):
+            kept.append(data[place:end])
+        place = end
+        if kind == b"IEND":
+            break
+    return b"".join([*kept, data[place:]])
+
+
+def _unpacks_too_far(chunk: bytes, kind: bytes) -> bool:
+    """Whether the packed part of a chunk is longer than what is kept, or cannot be unpacked."""
+    if kind == b"iTXt" and chunk[chunk.find(b"\0") + 1 : chunk.find(b"\0") + 2] == b"\0":
+        return False  # not packed
+    start = chunk.find(b"\0") + 2
+    if kind == b"iTXt":
+        start = chunk.find(b"\0", chunk.find(b"\0", start + 1) + 1) + 1
+    try:
+        return len(zlib.decompressobj().decompress(chunk[start:], MAX_CHUNK + 1)) > MAX_CHUNK
+    except zlib.error:
+        return True
+
+
 def _loaded(source: str | Path | bytes, name: str, max_side: int | None = None) -> Image.Image:
     """Check the format and size of a picture, then decode it without any conversion."""
     data = source if isinstance(source, bytes) else _read(Path(source), name)
@@ -87,7 +129,7 @@ def _loaded(source: str | Path | bytes, name: str, max_side: int | None = None) 
         raise ValueError(f"{name} is {len(data) / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are read: reduce it")
     try:
         with _refusing_damage(name):
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            picture = Image.open(io.BytesIO(without_ballast(data)), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as bomb:
         raise ValueError(f"{name} has too many pixels; at most {MAX_PIXELS:,} are read: reduce it") from bomb
     width, height = picture.size
@@ -111,8 +153,12 @@ def _refusing_damage(name: str) -> Iterator[None]:
 
 
 def _read(path: Path, name: str) -> bytes:
-    if not path.is_file():
-        raise ValueError(f"there is no picture file at {path}; check the path")
+    try:
+        is_there = path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or that holds a zero byte
+        is_there = False
+    if not is_there:
+        raise ValueError(f"there is no picture file at {str(path)[:300]}; check the path")
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise ValueError(f"{name} is {size / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are read: reduce it")

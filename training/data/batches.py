@@ -25,10 +25,10 @@ from training.data.captions import (
     scene_caption,
     with_style,
 )
-from training.data.composing import MOST, WHITE, over_colours, premultiplied, repeated, side_by_side
+from training.data.composition.composing import MOST, WHITE, over_colours, premultiplied, repeated, side_by_side
+from training.data.composition.recolouring import HUES, dominant_hue, in_colour, recoloured
 from training.data.decoded import decode, decode_all, default_cache_dir
 from training.data.folders import CaptionedFolder, read_folder
-from training.data.recolouring import HUES, dominant_hue, in_colour, recoloured
 from training.data.split import Split, split_rows
 
 _COLOURS = tuple(BACKGROUNDS)

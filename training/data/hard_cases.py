@@ -19,7 +19,7 @@ from training.data.captions import (
     scene_caption,
     with_style,
 )
-from training.data.recolouring import HUES, in_colour
+from training.data.composition.recolouring import HUES, in_colour
 from training.data.selection import Indices, balanced_order
 
 TRIED = 3  # wrong captions of each kind per picture

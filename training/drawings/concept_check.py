@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from training.data.composing import on_white
+from training.data.composition.composing import on_white
 from training.data.decoded import decode
 from training.drawings.concepts import NEEDED_REFERENCES
 from training.judging.judge import ConceptGallery, Features, Judge, right_ranks

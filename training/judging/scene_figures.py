@@ -23,7 +23,7 @@ from torch import Tensor
 
 from training.data.batches import Batch, CaptionedPictures
 from training.data.captions import BACKGROUNDS, NUMBERS, RELATIONS
-from training.data.composing import MOST
+from training.data.composition.composing import MOST
 from training.data.plurals import plural
 from training.data.selection import balanced_order
 from training.judging.judge import Features, Judge

@@ -1,0 +1,1 @@
+"""Pictures made of pictures: scenes, several of one, backgrounds, other colours."""

@@ -1,0 +1,125 @@
+"""The layout of Hugging Face's imagefolder: pictures, and metadata.jsonl or metadata.csv files that caption them.
+
+It is read here and not by `datasets`, which lets names of files and folders ("train", "test", "[v1]") decide what is
+read. All mistakes are collected and told together.
+"""
+
+import csv
+import json
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from training.data.captions import Row
+
+CAPTION_COLUMNS = ("text", "caption")
+NAMES = ("metadata.jsonl", "metadata.csv")
+MOST_MISTAKES = 10  # that are told
+
+
+class Entry(NamedTuple):
+    """One line of a metadata file: where it stands, the folder that its name is relative to, and its values."""
+
+    where: str
+    folder: Path
+    values: dict[str, Any]
+
+
+def imagefolder_rows(folder: Path) -> tuple[tuple[Row, ...], tuple[Path, ...]]:
+    """Return the rows and pictures of an imagefolder and its subfolders; both are empty if it has no metadata.
+
+    Raises:
+        ValueError: metadata cannot be read, a line lacks a caption or a picture, or a picture is missing; the message
+            names all of them, with file and line, up to ten.
+    """
+    rows, paths = [], []
+    mistakes: list[str] = []
+    for entry in _entries(folder, mistakes):
+        name, caption = entry.values.get("file_name"), _caption(entry.values)
+        if not is_text(name):
+            mistakes.append(f"{entry.where} has no file_name")
+        elif not is_text(caption):
+            columns = " or ".join(CAPTION_COLUMNS)
+            mistakes.append(f"{entry.where} ({name}) has no text in the column {columns}: got {caption!r}")
+        elif (path := find_file(entry.folder, str(name))) is None:
+            mistakes.append(f"{entry.where} names the picture {name}, which is not there")
+        else:
+            group = entry.values.get("group")
+            file = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+            rows.append(Row(file=file, label=str(caption).strip(), group=str(group) if is_text(group) else ""))
+            paths.append(path)
+    refuse_mistakes(folder, mistakes)
+    return tuple(rows), tuple(paths)
+
+
+def refuse_mistakes(folder: Path, mistakes: list[str]) -> None:
+    """Refuse a folder with mistakes.
+
+    Raises:
+        ValueError: there are any; the message tells the first ten and counts the others.
+    """
+    if mistakes:
+        rest = len(mistakes) - MOST_MISTAKES
+        more = f"; and {rest} more" if rest > 0 else ""
+        raise ValueError(
+            f"{folder} cannot be used: {'; '.join(mistakes[:MOST_MISTAKES])}{more}; mend or drop the lines"
+        )
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """Return the file of this name in a folder, whichever system wrote the name; None if there is none.
+
+    Windows writes backslashes, and macOS takes letters with accents apart.
+    """
+    forms = dict.fromkeys([name, name.replace("\\", "/")])
+    for form in [*forms]:
+        forms |= dict.fromkeys(unicodedata.normalize(kind, form) for kind in ("NFC", "NFD"))
+    try:
+        return next((folder / form for form in forms if (folder / form).is_file()), None)
+    except (OSError, ValueError):  # a name that is too long, or that holds a zero byte
+        return None
+
+
+def is_text(value: object) -> bool:
+    """Whether a value is text that is not blank."""
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _caption(values: dict[str, Any]) -> object:
+    return next((values[column] for column in CAPTION_COLUMNS if values.get(column) is not None), None)
+
+
+def _entries(folder: Path, mistakes: list[str]) -> Iterator[Entry]:
+    for path in sorted(path for name in NAMES for path in folder.rglob(name)):
+        where = path.relative_to(folder).as_posix()
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            lines = _json_lines(text) if path.suffix == ".jsonl" else _csv_lines(text)
+            for number, values in lines:
+                yield Entry(f"{where} line {number}", path.parent, values)
+        except UnicodeDecodeError as error:
+            mistakes.append(f"{where} is not UTF-8 text ({error.reason}); save it as UTF-8")
+        except (ValueError, csv.Error) as error:
+            mistakes.append(f"{where} {error}")
+
+
+def _json_lines(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):  # U+2028 and the like are part of a caption
+        if line.strip():
+            try:
+                values = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"line {number} is not JSON: {error}") from error
+            if not isinstance(values, dict):
+                raise ValueError(
+                    f'line {number} is no object such as {{"file_name": "0001.png", "text": "a red apple"}}'
+                )
+            yield number, values
+
+
+def _csv_lines(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    lines = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
+    for values in lines:
+        yield lines.line_num, {str(name).strip(): value for name, value in values.items()}

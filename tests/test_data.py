@@ -606,7 +606,7 @@ def test_caption_that_is_no_text_is_refused(caption: object, tmp_path: Path) -> 
 def test_metadata_that_is_not_json_is_refused(tmp_path: Path) -> None:
     folder = imagefolder(tmp_path / "photos", [])
     (folder / "metadata.jsonl").write_text("file_name,text\n0.png,hello\n")
-    with pytest.raises(ValueError, match="metadata.jsonl line 1 is not JSON"):
+    with pytest.raises(ValueError, match=r"metadata\.jsonl line 1 is not JSON"):
         CaptionedPictures.load(folder, 16)
 
 

@@ -15,7 +15,7 @@ try:  # on a ZeroGPU Space this must be imported before torch; elsewhere the pac
 except ImportError:
     spaces = None
 
-from jepa_app.command_line import OneLineParser, tell
+from jepa_app.command_line import OneLineParser, check_address, tell
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 from jepa_app.ui.page import build_page, serving_options
 
@@ -33,6 +33,12 @@ def main() -> int:
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     parser.add_argument("--share", action="store_true", help="open a public link through gradio.live")
     options = parser.parse_args()
+    try:
+        check_address(options.host, options.port)
+        if not str(options.weights).strip():
+            raise ValueError("--weights is empty; name a weights folder or hub id, or leave it out")
+    except ValueError as mistake:
+        return tell(mistake)
     try:
         studio = Studio.load(options.weights)
     except ValueError as mistake:

@@ -91,6 +91,8 @@ def run_generate(options: argparse.Namespace) -> None:
     _check_target(options.out, TRANSPARENT_TYPES if options.transparent else PICTURE_TYPES)
     if options.run_file is not None:
         _check_target(options.run_file, (".webp",))
+        if options.run_file.resolve() == options.out.resolve():
+            raise ValueError(f"--out and --run both name {options.out}; give two files")
     request = _request(options, options.prompt, options.seed)
     studio = _load(options)
     request = _suited(options, request, studio)
@@ -139,6 +141,8 @@ def _generate_many(options: argparse.Namespace) -> None:
     prompts = text_lines(_read_text(options.prompts))
     if not prompts:
         raise ValueError(f"{options.prompts} contains no prompts; write one per line")
+    if options.seed is not None and not 0 <= options.seed <= MAX_SEED:
+        raise ValueError(f"seed is {options.seed}; allowed: a whole number from 0 to {MAX_SEED}")
     requests = []
     for number, prompt in enumerate(prompts):
         seed = None if options.seed is None else (options.seed + number) % (MAX_SEED + 1)
@@ -254,6 +258,8 @@ def _suited(options: argparse.Namespace, request: GenerateRequest, studio: Studi
 
 
 def _load(options: argparse.Namespace) -> Studio:
+    if not str(options.weights).strip():
+        raise ValueError("--weights is empty; name a weights folder or hub id, or leave it out")
     return Studio.load(options.weights, options.device)
 
 

@@ -2,10 +2,12 @@
 
 import argparse
 import functools
+import socket
 import sys
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec
 
+LAST_PORT = 65535
 MISTAKE = 2  # exit status for a user's mistake; 1 is for any other failure
 
 Arguments = ParamSpec("Arguments")
@@ -36,3 +38,25 @@ def telling_mistakes(command: Callable[Arguments, int]) -> Callable[Arguments, i
             return tell(mistake)
 
     return told
+
+
+def check_address(host: str | None, port: int | None) -> None:
+    """Refuse an address that cannot be listened on, before the work of loading is begun.
+
+    Raises:
+        ValueError: the port is out of range or taken, or the host is not an address of this machine.
+    """
+    if port is not None and not 1 <= port <= LAST_PORT:
+        raise ValueError(f"--port is {port}; allowed: 1 to {LAST_PORT}")
+    try:
+        found = socket.getaddrinfo(host or "127.0.0.1", port or 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as unknown:
+        raise ValueError(f"--host is {host!r}, which is not an address of this machine ({unknown})") from unknown
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(address)
+        except OSError as refused:
+            wanted = f"--host {host or '127.0.0.1'}" + (f" --port {port}" if port else "")
+            raise ValueError(f"{wanted} cannot be listened on: {refused.strerror}") from refused

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from jepa_app.__main__ import main
+from jepa_app.command_line import check_address
 from jepa_app.studio import score_csv
 from jepa_app.studio.export import read_settings
 from jepa_app.studio.requests import GenerateRequest
@@ -98,7 +100,7 @@ def test_score_fills_a_table(weights: str, tmp_path: Path, capsys: Any) -> None:
     with table.open("w", newline="") as file:
         csv.writer(file).writerows([("picture", "caption"), *pairs])
     assert main(["score", "--csv", str(table), "--out", str(out), "--weights", weights, "--json"]) == 0
-    with out.open(newline="") as file:
+    with out.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["picture", "caption", "energy", "probability"]
     assert [(row["picture"], row["caption"]) for row in rows] == pairs
@@ -122,7 +124,7 @@ def test_bad_rows_are_told_and_the_others_written(weights: str, tmp_path: Path, 
         strict=True,
     ):  # fmt: skip
         assert words in line
-    with out.open(newline="") as file:
+    with out.open(newline="", encoding="utf-8-sig") as file:
         assert [row["caption"] for row in csv.DictReader(file)] == ["sky", "sea"]
 
 
@@ -134,7 +136,7 @@ def test_a_long_table_is_scored_in_parts(weights: str, tmp_path: Path, monkeypat
     table, out = tmp_path / "pairs.csv", tmp_path / "scores.csv"
     table.write_text("picture,caption\n" + "\n".join(map(",".join, pairs)) + "\n")
     assert main(["score", "--csv", str(table), "--out", str(out), "--weights", weights]) == 0
-    with out.open(newline="") as file:
+    with out.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert [(row["picture"], row["caption"]) for row in rows] == pairs
     assert main(["score", str(tmp_path / "1.png"), "caption 4", "--weights", weights]) == 0
@@ -261,3 +263,75 @@ def fetch(address: str) -> str:
         except URLError:
             assert time.monotonic() < deadline
             time.sleep(1)
+
+
+def test_no_table_is_destroyed(weights: str, tmp_path: Path, capsys: Any) -> None:
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "red.png")
+    table = tmp_path / "pairs.csv"
+    table.write_text("picture,caption\nred.png,sky\n")
+    for out in (table, tmp_path / "." / "pairs.csv"):
+        assert main(["score", "--csv", str(table), "--out", str(out), "--weights", weights]) == 2
+        assert "is the table to be read" in capsys.readouterr().err
+    assert table.read_text() == "picture,caption\nred.png,sky\n"
+    out = tmp_path / "scores.csv"
+    out.write_text("kept")
+    table.write_text('picture,caption\nred.png,"sky\nred.png,sea\nred.png,rose\n')
+    assert main(["score", "--csv", str(table), "--out", str(out), "--weights", weights]) == 2
+    assert "row 2 has a quote that is not closed" in capsys.readouterr().err
+    assert out.read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.csv", "red.png", "scores.csv"]
+
+
+def test_tables_of_other_systems_are_scored(weights: str, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "imgs").mkdir()
+    for name in ("imgs/red.png", "cafe\u0301.png"):
+        Image.new("RGB", (9, 9), "red").save(tmp_path / name)
+    long = "x" * 300 + ".png"
+    table, out = tmp_path / "pairs.csv", tmp_path / "scores.csv"
+    rows = ["imgs\\red.png,=1+1", "caf\u00e9.png,-sea", f"{long},sky"]
+    table.write_text("picture,caption\n" + "\n".join(rows))
+    assert main(["score", "--csv", str(table), "--out", str(out), "--weights", weights]) == 2
+    assert "1 of 3 rows were left out" in capsys.readouterr().err
+    assert out.read_bytes().startswith(b"\xef\xbb\xbf")
+    with out.open(newline="", encoding="utf-8-sig") as file:
+        scored = list(csv.DictReader(file))
+    assert [row["caption"] for row in scored] == ["'=1+1", "'-sea"]
+    again = tmp_path / "again.csv"
+    assert main(["score", "--csv", str(out), "--out", str(again), "--weights", weights]) == 0
+    assert again.read_bytes() == out.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["generate", "rose", "--out", "{tmp}/a.webp", "--run", "{tmp}/./a.webp"], "--out and --run both name"),
+        (["generate", "--prompts", "{tmp}/p.txt", "--out-dir", "{tmp}/o", "--seed", "2147483648"], "0 to 2147483647"),
+        (["generate", "--prompts", "{tmp}/p.txt", "--out-dir", "{tmp}/o", "--seed", "-1"], "seed is -1"),
+        (["generate", "rose", "--out", "{tmp}/a.png", "--weights", ""], "--weights is empty"),
+    ],
+)
+def test_mistakes_are_told_before_work_begins(words: list[str], told: str, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "p.txt").write_text("rose\ncat\n")
+    assert main([word.replace("{tmp}", str(tmp_path)) for word in words]) == 2
+    captured = capsys.readouterr()
+    assert told in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_addresses_that_cannot_be_listened_on_are_told() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for host, number, told in (
+            (None, 99999, "--port is 99999; allowed: 1 to 65535"),
+            (None, -1, "--port is -1"),
+            (None, port, f"--port {port} cannot be listened on"),
+            ("192.0.2.7", None, "cannot be listened on"),
+            ("no such host", None, "is not an address of this machine"),
+        ):
+            with pytest.raises(ValueError, match=re.escape(told)):
+                check_address(host, number)
+    check_address(None, None)
+    check_address("0.0.0.0", None)
+    check_address("localhost", None)

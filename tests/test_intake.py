@@ -208,3 +208,86 @@ def test_nothing_to_score_is_a_mistake(tmp_path: Path) -> None:
         list(read_uploads([write(tmp_path, "a.png", png())], [], 16, check))
     with pytest.raises(ValueError, match=r"no picture to score \(a.png: is not a readable picture"):
         list(read_uploads([write(tmp_path, "a.png", b"text")], ["sky"], 16, check))
+
+
+def listed(names: list[bytes]) -> bytes:
+    """An archive whose entries have these names, byte for byte, as other systems write them."""
+    buffer = io.BytesIO()
+    stand_ins = {name: name.decode() if name.isascii() else "Q" * len(name) for name in names}
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(zipfile.ZipInfo(stand_ins[name]), png())
+    data = buffer.getvalue()
+    for name in names:
+        data = data.replace(stand_ins[name].encode(), name)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        (b"set\\red.png", "set/red.png"),
+        (b"shot 12:30.png", "shot 12:30.png"),
+        ("\u7ea2\u5706.png".encode("gbk"), "\u7ea2\u5706.png"),
+        ("\u308a\u3093\u3054.png".encode("shift_jis"), "\u308a\u3093\u3054.png"),
+        ("\u00e9t\u00e9.png".encode("cp437"), "\u00e9t\u00e9.png"),
+        ("caf\u00e9.png".encode(), "caf\u00e9.png"),
+        ("cafe\u0301.png".encode(), "caf\u00e9.png"),
+    ],
+)
+def test_names_of_other_systems_are_read(raw: bytes, name: str) -> None:
+    [entry] = archives.read_entries(listed([raw]), "all.zip")
+    assert (entry.name, entry.reason) == (name, "")
+
+
+@pytest.mark.parametrize("raw", [b".", b"..\\a.png", b"C:\\a.png", b"/a.png"])
+def test_entries_without_a_safe_name_are_left_out_and_the_rest_is_read(raw: bytes) -> None:
+    entries = list(archives.read_entries(listed([raw, b"good.png"]), "all.zip"))
+    assert entries[0].data is None
+    assert entries[0].reason
+    assert entries[1].data
+
+
+def test_an_entry_of_an_unknown_version_costs_no_other() -> None:
+    data = bytearray(listed([b"a.png", b"b.png"]))
+    place = data.find(archives.DIRECTORY_ENTRY)
+    struct.pack_into("<H", data, place + 6, 198)
+    assert [entry.name for entry in archives.read_entries(bytes(data), "all.zip") if entry.data] == ["a.png", "b.png"]
+
+
+def test_long_archives_records_are_read_and_long_lists_refused() -> None:
+    data = listed([b"a.png"])
+    end = data.rfind(archives.END)
+    size, start = struct.unpack_from("<II", data, end + 12)
+    for claimed, is_read in ((size, True), (1 << 40, False)):
+        record = archives.ZIP64_END + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, 1, 1, claimed, start)
+        locator = archives.ZIP64_LOCATOR + struct.pack("<IQI", 0, end, 1)
+        tail = archives.END + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+        whole = data[:end] + record + locator + tail
+        if is_read:
+            assert [entry.name for entry in archives.read_entries(whole, "all.zip")] == ["a.png"]
+        else:
+            with pytest.raises(ValueError, match="lists too many files"):
+                list(archives.read_entries(whole, "all.zip"))
+
+
+@pytest.mark.parametrize("header", ["x" * 200_000, '"' + "x" * 200_000, "picture," + "x" * 200_000])
+def test_an_endless_header_is_refused(header: str, tmp_path: Path) -> None:
+    intake = taken([write(tmp_path, "pairs.csv", header), write(tmp_path, "a.png", png())])
+    assert "its first line must be" in reasons(intake)["pairs.csv"]
+
+
+def test_an_unclosed_quote_is_named(tmp_path: Path) -> None:
+    table = 'picture,caption\na.png,"red\na.png,blue\na.png,green\n'
+    intake = taken([write(tmp_path, "pairs.csv", table), write(tmp_path, "a.png", png())])
+    assert "row 2 has a quote that is not closed" in reasons(intake)["pairs.csv"]
+    whole = 'picture,caption\na.png,"red\nand blue"\na.png,5" nail\n'
+    assert taken([write(tmp_path, "pairs.csv", whole), write(tmp_path, "a.png", png())]).captions[1:] == (
+        "red\nand blue",
+        '5" nail',
+    )
+
+
+def test_a_list_of_captions_ends_its_lines_at_newlines_alone(tmp_path: Path) -> None:
+    lines = write(tmp_path, "captions.txt", "red\u2028apple\nblue\x0bcar\r\nsea")
+    assert taken([lines, write(tmp_path, "a.png", png())]).captions[1:] == ("red\u2028apple", "blue\x0bcar", "sea")

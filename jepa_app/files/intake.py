@@ -6,6 +6,8 @@ time, so a thousand photographs take no more memory than a thousand small square
 
 import csv
 import io
+import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,6 +20,7 @@ from jepa_app.files.pictures import MAX_BYTES, open_picture
 from jepa_app.limits import MAX_TABLE_SIDE
 from jepa_app.pixels import central_square
 
+MAX_HEADER = 10_000  # characters of the first line of a table
 MAX_TABLE_BYTES = 16 * 2**20
 MAX_PROBLEMS = 200  # that are named; the rest are only counted
 FORMULA = ("=", "+", "-", "@")
@@ -171,7 +174,7 @@ def _take(found: _Collected, name: str, data: bytes | None, side: int) -> None:
         if suffix in (".csv", ".tsv"):
             _take_table(found, name, _text(data, name))
         elif suffix == ".txt":
-            for number, line in enumerate(_text(data, name).splitlines(), start=1):
+            for number, line in enumerate(re.split(r"\r\n|\r|\n", _text(data, name)), start=1):
                 if line.strip():
                     found.add_caption(f"{name} line {number}", line.strip())
         elif name in found.pictures:
@@ -179,7 +182,7 @@ def _take(found: _Collected, name: str, data: bytes | None, side: int) -> None:
         elif len(found.pictures) == MAX_TABLE_SIDE:
             raise ValueError(f"comes after the first {MAX_TABLE_SIDE:,} pictures; at most that many are scored at once")
         else:
-            found.pictures[name] = central_square(open_picture(data, name), side)
+            found.pictures[unicodedata.normalize("NFC", name)] = central_square(open_picture(data, name), side)
     except ValueError as mistake:
         found.leave_out(name, str(mistake))
 
@@ -198,20 +201,50 @@ def table_rows(lines: TextIO, name: str) -> Iterator[tuple[str, str, str]]:
     Raises:
         ValueError: a column is missing, or the table is not CSV.
     """
-    first = lines.readline()
+    first = lines.readline(MAX_HEADER)
     delimiter = max(DELIMITERS, key=first.count)
-    columns = [column.strip().lower() for column in next(csv.reader([first], delimiter=delimiter), [])]
+    columns = [] if len(first) == MAX_HEADER else _columns(first, delimiter)
     if not {"picture", "caption"} <= set(columns):
         raise ValueError(f"{name} starts with {first.strip()[:60]!r}; its first line must be 'picture,caption'")
     places = columns.index("picture"), columns.index("caption")
-    rows = csv.reader(lines, delimiter=delimiter)
+    raw = _Remembered(lines)
+    rows = csv.reader(raw, delimiter=delimiter)
     try:
         for number, row in enumerate(rows, start=2):
+            if raw.is_unclosed():
+                raise ValueError(f"{name} row {number} has a quote that is not closed; close it or leave it out")
+            raw.forget()
             if row:
                 picture, caption = (_cell(row, place) for place in places)
                 yield f"{name} row {number}", picture, caption
     except csv.Error as wrong:
         raise ValueError(f"{name} is not a readable table ({wrong}); save it as CSV") from wrong
+
+
+class _Remembered:
+    """The lines of a table, of which those of the current row are kept."""
+
+    def __init__(self, lines: Iterator[str] | TextIO) -> None:
+        self._lines, self._row = iter(lines), list[str]()
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self._row.append(line)
+            yield line
+
+    def forget(self) -> None:
+        self._row.clear()
+
+    def is_unclosed(self) -> bool:
+        """Whether the row swallowed more lines than its quotes hold."""
+        return len(self._row) > 1 and sum(line.count('"') for line in self._row) % 2 == 1
+
+
+def _columns(first: str, delimiter: str) -> list[str]:
+    try:
+        return [column.strip().lower() for column in next(csv.reader([first], delimiter=delimiter), [])]
+    except csv.Error:
+        return []
 
 
 def _cell(row: list[str], place: int) -> str:
@@ -228,7 +261,7 @@ def _pair_up(found: _Collected) -> list[tuple[int, int]]:
         by_base.setdefault(PurePosixPath(name).name, []).append(number)
     pairs: dict[tuple[int, int], None] = {}
     for where, folder, picture, caption in found.rows:
-        wanted = str(PurePosixPath(picture.replace("\\", "/")))
+        wanted = str(PurePosixPath(unicodedata.normalize("NFC", picture.replace("\\", "/"))))
         beside = str(PurePosixPath(folder, wanted))
         others = by_base.get(PurePosixPath(wanted).name, [])
         place = numbers.get(beside, numbers.get(wanted, others[0] if len(others) == 1 else None))

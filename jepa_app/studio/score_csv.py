@@ -1,6 +1,8 @@
 """Scores a table of pairs into another table, a few hundred rows at a time, so its length costs no memory."""
 
 import csv
+import os
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from jepa_app.files.intake import Problem, table_rows
+from jepa_app.files.intake import FORMULA, Problem, table_rows
 from jepa_app.files.pictures import open_picture
 from jepa_app.pixels import central_square
 from jepa_app.studio.matches import CaptionScore, Matching
@@ -33,12 +35,16 @@ class ScoredRows:
 def score_csv(source: Path, target: Path, load: Callable[[], Matching]) -> Iterator[ScoredRows]:
     """Score a table with the columns picture and caption, and yield the rows as they are written.
 
-    Paths of pictures are relative to the table's folder. `load` is called once the first rows could be read.
+    Paths of pictures are relative to the table's folder. `load` is called once the first rows could be read. The target
+    gets its name when it is complete; until then, and if anything goes wrong, an older file stays.
 
     Raises:
-        ValueError: the source is not such a table, or has no rows.
+        ValueError: the source is not such a table, has no rows, or is the target.
         OSError: the target cannot be written.
     """
+    if target.exists() and source.exists() and target.samefile(source):
+        raise ValueError(f"{target} is the table to be read; write the scores to another file")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with source.open(newline="", encoding="utf-8-sig") as lines:
             rows = table_rows(lines, str(source))
@@ -47,17 +53,28 @@ def score_csv(source: Path, target: Path, load: Callable[[], Matching]) -> Itera
                 raise ValueError(f"{source} has no rows; add at least one below its first line")
             matching = load()
             square = _opener(source.parent, matching.image_size)
-            with target.open("w", newline="", encoding="utf-8") as scores:
+            with partial.open("w", newline="", encoding="utf-8-sig") as scores:  # the mark lets Excel read it
                 writer = csv.DictWriter(scores, fieldnames=COLUMNS)
                 writer.writeheader()
                 while part:
                     scored = _score(matching, square, part)
-                    writer.writerows(scored.rows)
+                    writer.writerows(map(harmless, scored.rows))
                     scores.flush()
                     yield scored
                     part = list(islice(rows, ROWS_AT_ONCE))
+            partial.replace(target)
     except UnicodeDecodeError as wrong:
         raise ValueError(f"{source} is not UTF-8 text ({wrong.reason}); save it as UTF-8") from wrong
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def harmless(row: dict[str, Any]) -> dict[str, Any]:
+    """Put an apostrophe before text that a spreadsheet would run as a formula; reading a table takes it off again."""
+    return {
+        name: f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+        for name, value in row.items()
+    }
 
 
 def score_record(score: CaptionScore) -> dict[str, Any]:
@@ -72,9 +89,19 @@ def score_record(score: CaptionScore) -> dict[str, Any]:
 def _opener(folder: Path, side: int) -> Callable[[str], Image.Image]:
     @lru_cache(OPENED_PICTURES)
     def square(name: str) -> Image.Image:
-        return central_square(open_picture(folder / name), side)
+        return central_square(open_picture(_beside(folder, name)), side)
 
     return square
+
+
+def _beside(folder: Path, name: str) -> Path:
+    """The file of this name in the table's folder, whichever system wrote the name; the plain path if there is none."""
+    slashed = name.replace("\\", "/")
+    forms = [name, slashed, *(unicodedata.normalize(kind, slashed) for kind in ("NFC", "NFD"))]
+    try:
+        return next((folder / form for form in forms if (folder / form).is_file()), folder / name)
+    except (OSError, ValueError):  # a name that is too long, or that holds a zero byte
+        return folder / name
 
 
 def _score(matching: Matching, square: Callable[[str], Image.Image], rows: Rows) -> ScoredRows:

@@ -26,12 +26,17 @@ LEAST_OPACITY = 0.04  # of a pixel of a cutout; what is fainter is left out
 
 def upright_rgb(picture: Image.Image) -> Image.Image:
     """Rotate a loaded picture by its EXIF orientation and convert it to RGB, compositing transparency on white."""
+    return turned_upright(on_white_rgb(picture), orientation_of(picture))
+
+
+def on_white_rgb(picture: Image.Image) -> Image.Image:
+    """Convert a loaded picture to RGB, with transparency on white, without turning it."""
     eight = eight_bits(picture)
     if eight.has_transparency_data:
         layered = eight.convert("RGBA")
         white = Image.new("RGBA", layered.size, "white")
-        return turned_upright(Image.alpha_composite(white, layered).convert("RGB"), orientation_of(picture))
-    return turned_upright(eight.convert("RGB"), orientation_of(picture))
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return eight.convert("RGB")
 
 
 def upright_rgba(picture: Image.Image) -> Image.Image:

@@ -3,6 +3,10 @@
 import base64
 import io
 import struct
+import subprocess
+import sys
+import threading
+import time
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -15,6 +19,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from jepa_app.files import pictures
 from jepa_app.files.pictures import open_base64, open_picture
+from jepa_app.files.reducing import KEPT_PIXELS, PixelBudget, reduced
+from jepa_app.pixels import on_white_rgb
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -190,3 +196,73 @@ def test_odd_metadata_beside_an_orientation_is_no_damage() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (20, 10), "red").save(buffer, "JPEG", exif=exif)
     assert open_picture(buffer.getvalue()).size == (10, 20)
+
+
+def test_large_pictures_are_reduced_and_small_ones_untouched() -> None:
+    buffer = io.BytesIO()
+    Image.effect_noise((300, 200), 90).save(buffer, "PNG")
+    assert open_picture(buffer.getvalue()).size == (300, 200)
+    large = Image.new("RGBA", (4000, 3001), (255, 0, 0, 255))
+    large.paste((0, 0, 0, 0), (2000, 0, 4000, 3001))
+    for kind in ("PNG", "WEBP"):
+        buffer = io.BytesIO()
+        large.save(buffer, kind)
+        opened = open_picture(buffer.getvalue())
+        assert opened.width * opened.height <= KEPT_PIXELS
+        assert opened.width / opened.height == pytest.approx(4000 / 3001, rel=0.01)
+        assert opened.getpixel((opened.width // 4, 9)) == pytest.approx((255, 0, 0), abs=3)
+        assert opened.getpixel((opened.width * 3 // 4, opened.height - 2)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "CMYK", "I;16"])
+def test_every_mode_is_reduced(mode: str) -> None:
+    values = {"1": 1, "I;16": 60 * 257, "LA": (60, 60), "CMYK": (60, 60, 60, 60)}
+    large = Image.new(mode, (3000, 2000), values.get(mode, 60))
+    small = reduced(large)
+    assert small.width * small.height <= KEPT_PIXELS
+    expected = on_white_rgb(large.crop((0, 0, 8, 8))).getpixel((4, 4))
+    assert on_white_rgb(small).getpixel((5, 5)) == pytest.approx(expected, abs=2)
+
+
+def test_only_so_many_pixels_are_in_work_at_once() -> None:
+    budget, most, now, lock = PixelBudget(100), 0, 0, threading.Lock()
+
+    def work(pixels: int) -> None:
+        nonlocal most, now
+        with budget.spend(pixels):
+            with lock:
+                now += min(pixels, 100)
+                most = max(most, now)
+            time.sleep(0.01)
+            with lock:
+                now -= min(pixels, 100)
+
+    threads = [threading.Thread(target=work, args=(pixels,)) for pixels in (60, 60, 30, 500, 10, 90) * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert not any(thread.is_alive() for thread in threads)
+    assert 0 < most <= 100
+
+
+@pytest.mark.slow
+def test_many_huge_pictures_take_little_memory() -> None:
+    """Fifty million pixels in a few kilobytes, eight times at once, in a process of its own."""
+    script = (
+        "import io, resource, threading\n"
+        "from PIL import Image\n"
+        "from jepa_app.files.pictures import open_picture\n"
+        "def rss(): return int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize() / 2**20\n"
+        "buffer = io.BytesIO()\n"
+        "Image.new('P', (10000, 5000)).save(buffer, 'PNG')\n"
+        "data, before = buffer.getvalue(), rss()\n"
+        "threads = [threading.Thread(target=open_picture, args=(data,)) for _ in range(8)]\n"
+        "[thread.start() for thread in threads]; [thread.join() for thread in threads]\n"
+        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10\n"
+        "print(peak - before, rss() - before)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
+    peak, kept = map(float, told.stdout.split())
+    assert peak < 900
+    assert kept < 200

@@ -12,7 +12,8 @@ from urllib.parse import unquote
 
 from PIL import Image, UnidentifiedImageError
 
-from jepa_app.pixels import upright_rgb
+from jepa_app.files.reducing import BIG, BUDGET, give_memory_back, reduced, reduction_of
+from jepa_app.pixels import on_white_rgb, orientation_of, turned_upright
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # 150 MB decoded; more than a phone camera's usual picture, less than Pillow's own limit
@@ -40,14 +41,26 @@ def open_picture(source: str | Path | bytes, name: str | None = None, max_side: 
     """Open a picture and return it upright, as RGB, with transparency on white; of an animation, the first frame.
 
     `source` is a path or the bytes of a file; `name` is what error messages call it (the file's name unless given).
-    The size is checked before anything is decoded, so a small file that claims to be huge costs no memory.
+    The size is checked before anything is decoded, so a small file that claims to be huge costs no memory. A picture of
+    more than two million pixels is reduced while it is decoded, and only so many pixels are in work at once.
 
     Raises:
         ValueError: the file is missing, too large, damaged, or not a picture in an allowed format.
     """
     name = name or ("the picture" if isinstance(source, bytes) else Path(source).name)
-    with _loaded(source, name, max_side) as picture, _refusing_damage(name):
-        return upright_rgb(picture)
+    with _opened(source, name, max_side) as picture:
+        pixels = picture.width * picture.height
+        try:
+            with BUDGET.spend(pixels), _refusing_damage(name):
+                factor = reduction_of(*picture.size)
+                if factor > 1:  # a JPEG is decoded at a fraction of its size
+                    picture.draft("RGB", (picture.width // factor, picture.height // factor))
+                picture.load()
+                return turned_upright(on_white_rgb(reduced(picture)), orientation_of(picture))
+        finally:
+            picture.close()
+            if pixels >= BIG:
+                give_memory_back()
 
 
 def open_base64(text: str, name: str = "the picture", max_side: int | None = None) -> Image.Image:
@@ -81,7 +94,8 @@ def read_text(source: str | Path | bytes, key: str, name: str) -> str | None:
     Raises:
         ValueError: as `open_picture`.
     """
-    with _loaded(source, name) as picture:
+    with _opened(source, name) as picture, BUDGET.spend(picture.width * picture.height), _refusing_damage(name):
+        picture.load()
         text = picture.info.get(key)
     return text if isinstance(text, str) else None
 
@@ -120,8 +134,8 @@ def _unpacks_too_far(chunk: bytes, kind: bytes) -> bool:
         return True
 
 
-def _loaded(source: str | Path | bytes, name: str, max_side: int | None = None) -> Image.Image:
-    """Check the format and size of a picture, then decode it without any conversion."""
+def _opened(source: str | Path | bytes, name: str, max_side: int | None = None) -> Image.Image:
+    """Check the format and size of a picture; nothing is decoded yet."""
     data = source if isinstance(source, bytes) else _read(Path(source), name)
     if not data:
         raise ValueError(f"{name} is empty; {ALLOWED}")
@@ -137,8 +151,6 @@ def _loaded(source: str | Path | bytes, name: str, max_side: int | None = None) 
         raise ValueError(f"{name} is {width} x {height}; at most {MAX_PIXELS:,} pixels are read: reduce it")
     if max_side is not None and max(width, height) > max_side:
         raise ValueError(f"{name} is {width} x {height}; at most {max_side} x {max_side} are allowed here")
-    with _refusing_damage(name):
-        picture.load()
     return picture
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from jepa_app.files.fetching import fetch
 from jepa_app.files.pictures import open_base64, open_picture
-from jepa_app.limits import text_lines
+from jepa_app.limits import MAX_CAPTIONS, check_captions, text_lines
 from jepa_app.studio.studio import CaptionScore
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
@@ -117,6 +117,8 @@ def _wire_one(
         """Score every picture with every caption (one per line): M rows of K energies and probabilities."""
         with shown_to_user():
             lines = text_lines(captions)
+            check_captions(lines)
+            check_pictures(pictures)
             energy, probability = work.score_pairs([open_upload(picture) for picture in pictures or []], lines)
             return {"captions": lines, "energy": energy, "probability": probability}
 
@@ -145,6 +147,17 @@ def _wire_one(
             concurrency_id=SCORE_QUEUE,
             concurrency_limit=1,
         )
+
+
+def check_pictures(pictures: object) -> None:
+    """Refuse a list of pictures that is too long, before one is opened.
+
+    Raises:
+        ValueError: it is not a list of 1 to 20.
+    """
+    if not isinstance(pictures, list) or not 1 <= len(pictures) <= MAX_CAPTIONS:
+        got = f"{len(pictures)} pictures" if isinstance(pictures, list) else "no list of pictures"
+        raise ValueError(f"got {got}; allowed: 1 to {MAX_CAPTIONS} at once")
 
 
 def open_upload(upload: Upload | None) -> Image.Image:

@@ -18,9 +18,9 @@ from training.judging.evaluation import Settings, evaluate
 from training.optimisation.muon import Muon, make_optimizers
 from training.optimisation.schedule import Schedule
 from training.studies import comparison as comparing
-from training.studies.comparison import _trained_parameters, run_name
-from training.studies.comparison_tables import Measured, chart, table
-from training.studies.variants import COMPARISONS
+from training.studies.comparing.comparison import _trained_parameters, run_name
+from training.studies.comparing.comparison_tables import Measured, chart, table
+from training.studies.comparing.variants import COMPARISONS
 
 COLOURS = ("red", "green", "blue", "orange", "purple", "black", "white", "yellow")
 

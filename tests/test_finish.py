@@ -1,6 +1,7 @@
 """How finished pictures are given out: their size, and without their background."""
 
 import io
+import json
 from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio
 from jepa_app.ui.player.player import delta
 from tests.conftest import TINY_DECODING, awake, write_tiny_weights
+from tests.drawn_corpus import write_corpus
 from tests.studio_server import loaded
+from training.studies.decoding import main as decoding_study
 
 REQUEST = GenerateRequest(prompt="red apple", steps=4, seed=3)
 
@@ -153,3 +156,18 @@ def test_the_command_line_leaves_the_background_out(
     assert "must end in .png or .webp" in capsys.readouterr().err
     assert main([*words, "--out", str(tmp_path / "b.png"), "--size", "1000"]) == 2
     assert "size is 1000; allowed: a whole number of pixels from 16 to 64" in capsys.readouterr().err
+
+
+def test_what_a_decoder_is_worth_is_measured(decoding_weights: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "corpus").mkdir()
+    corpus = write_corpus(tmp_path / "corpus")
+    words = [str(decoding_weights), "--data", str(corpus), "--pictures", "24"]
+    assert decoding_study([*words, "--out", str(tmp_path / "out"), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    figures = document["figures"]
+    assert figures["psnr"] == pytest.approx(figures["psnr_linear"], abs=0.5)  # untrained, it adds nothing
+    assert figures["psnr_noisy"] < figures["psnr"]
+    assert 0 <= figures["opaque_iou"] <= 1
+    assert figures["decoding_ms"] > 0
+    assert {"psnr_large_heldout_concepts", "opaque_iou_heldout_concepts"} <= set(figures)
+    assert (tmp_path / "out" / "decoding.png").is_file()

@@ -5,7 +5,7 @@ steps that fit into the processor time asked for is measured on the first varian
 (Timed separately, they would vary with whatever else the machine does.) Then they are measured like any weights:
 generators by their loss, the judge's figures, their size and the time for one picture; TI-JEPA by how well it matches
 held-out pairs and by signs of collapse.
-`training/studies/variants.py` says what is compared.
+`training/studies/comparing/variants.py` says what is compared.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jepa_app.command_line import OneLineParser, telling_mistakes
-from training.studies.comparison import compare, read_measured
-from training.studies.comparison_tables import Measured, chart, table
-from training.studies.variants import COMPARISONS
+from training.studies.comparing.comparison import compare, read_measured
+from training.studies.comparing.comparison_tables import Measured, chart, table
+from training.studies.comparing.variants import COMPARISONS
 
 
 @telling_mistakes

@@ -1,6 +1,6 @@
 """Trains and measures variants of a model at equal compute, as the command `python -m training.compare` explains.
 
-`training/studies/variants.py` says what is compared.
+`training/studies/comparing/variants.py` says what is compared.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ from training.judging.weights import Matcher, PicturePipeline
 from training.loop import TrainStep, train
 from training.objectives.objective import Objective
 from training.recipes import Recipe
-from training.studies.comparison_tables import Measured
-from training.studies.variants import COMPARISONS
+from training.studies.comparing.comparison_tables import Measured
+from training.studies.comparing.variants import COMPARISONS
 
 TIMED_STEPS = 6  # to estimate how many steps of the first variant fit into the time
 TIMED_ROUNDS = 3

@@ -1,0 +1,1 @@
+"""Variants trained side by side for the same compute, and their tables."""

@@ -105,14 +105,20 @@ def hard_case_figures(
 def _case_figures(matcher: Matcher, cases: Sequence[Case], kind: str) -> dict[str, float]:
     if sum(len(wrong) for _, wrong in cases) < FEWEST_COMPARED:
         return {}
-    matched, mismatched, wins = [], [], []
+    matched, mismatched, wins, pairs = [], [], [], []
     for batch, wrong in cases:
-        energy = matcher.score(batch.pixels, [*batch.captions, *wrong]).energy[0].numpy()
+        scores = matcher.score(batch.pixels, [*batch.captions, *wrong])
+        energy = scores.energy[0].numpy()
         matched.append(energy[:1])
         mismatched.append(energy[1:])
         wins.append(bool(energy[0] < energy[1:].min()))
-    auc = match_auc(np.concatenate(matched), np.concatenate(mismatched))
-    return {f"match_auc_{kind}": auc, f"match_wins_{kind}": float(np.mean(wins))}
+        pairs.append(scores.probability[0, :2].numpy())  # the right caption and one wrong one: half of all match
+    right, wrong_too = np.stack(pairs).T
+    return {
+        f"match_auc_{kind}": match_auc(np.concatenate(matched), np.concatenate(mismatched)),
+        f"match_wins_{kind}": float(np.mean(wins)),
+        f"ece_{kind}": calibration_error(right, wrong_too),
+    }
 
 
 def concept_figures(

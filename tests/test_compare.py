@@ -17,7 +17,7 @@ from training.data.batches import CaptionedPictures
 from training.judging.evaluation import Settings, evaluate
 from training.optimisation.muon import Muon, make_optimizers
 from training.optimisation.schedule import Schedule
-from training.studies import comparison as comparing
+from training.studies.comparing import comparison as comparing
 from training.studies.comparing.comparison import _trained_parameters, run_name
 from training.studies.comparing.comparison_tables import Measured, chart, table
 from training.studies.comparing.variants import COMPARISONS

@@ -24,6 +24,11 @@ BASE = GenerateRequest(prompt="red apple, noto style", steps=3, seed=5)
         ("steps", "4; 8 .. 10", [4, 8, 9, 10]),
         ("guidance", "1, 2.5", [1.0, 2.5]),
         ("temperature", "0.5\n1", [0.5, 1.0]),
+        ("guidance", "1,5\n3,0", [1.5, 3.0]),
+        ("guidance", "1,5; 3", [1.5, 3.0]),
+        ("guidance", "1,5", [1.0, 5.0]),
+        ("temperature", "0.5, 1", [0.5, 1.0]),
+        ("steps", "1,5\n3", [1, 5, 3]),
     ],
 )
 def test_values_are_read_as_they_are_typed(axis: str, text: str, values: list[object]) -> None:

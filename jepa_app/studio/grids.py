@@ -16,6 +16,7 @@ from jepa_app.styles import STYLES, in_style
 MAX_CELLS = 36
 AXES = ("prompt", "style", "seed", "steps", "guidance", "temperature")
 NONE = "none"
+DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
 RANGE = re.compile(r"(\d+)\s*(?:-|–|\.\.)\s*(\d+)")
 
 
@@ -79,7 +80,7 @@ def axis_values(axis: str, text: str) -> list[Any]:
         return [None]
     if axis not in AXES:
         raise ValueError(f"axis is {axis!r}; allowed: {', '.join((*AXES, NONE))}")
-    words = text_lines(text if axis == "prompt" else re.sub(r"[,;]", "\n", text))
+    words = text_lines(text if axis == "prompt" else _one_a_line(axis, text))
     if not words:
         raise ValueError(f"there are no values for {axis}; write some, one per line")
     if axis == "prompt":
@@ -91,6 +92,17 @@ def axis_values(axis: str, text: str) -> list[Any]:
             raise ValueError(f"style is {unknown[0]!r}; allowed: {', '.join(known)}")
         return [word.lower() for word in words]
     return [number for word in words for number in _numbers(axis, word)]
+
+
+def _one_a_line(axis: str, text: str) -> str:
+    """Values one a line. Between values that stand on lines of their own, or between semicolons, commas are decimal."""
+    if (
+        axis in ("guidance", "temperature")
+        and DECIMAL_COMMA.search(text)
+        and (";" in text or len(text_lines(text)) > 1)
+    ):
+        return DECIMAL_COMMA.sub(".", text.replace(";", "\n"))
+    return re.sub(r"[,;]", "\n", text)
 
 
 def changed(request: GenerateRequest, axis: str, value: Any) -> GenerateRequest:

@@ -443,14 +443,54 @@ def test_a_lost_run_is_resumed_as_it_was(studio: Studio) -> None:
     assert len(studio.generating.kept_frames(first.job)) == 4
 
 
-def test_who_resumes_takes_the_run_over(studio: Studio) -> None:
+def test_who_resumes_and_who_watched_before_both_get_all_steps(studio: Studio) -> None:
     first = studio.generating.frames(GenerateRequest(prompt="red apple", steps=8, seed=42))
-    job = next(first).job
-    rest = list(studio.generating.resume(job))
-    assert list(first) == []
-    kept = studio.generating.kept_frames(job)
-    assert [frame.index for frame in kept] == list(range(8))
-    assert len(rest) == 7
+    before = [next(first)]
+    job = before[0].job
+    rest = [frame for frame in studio.generating.resume(job) if isinstance(frame, Frame)]
+    assert [frame.index for frame in [*before, *first]] == list(range(8))
+    assert [frame.index for frame in rest] == list(range(1, 8))
+    assert [frame.index for frame in studio.generating.kept_frames(job)] == list(range(8))
+
+
+def test_a_run_is_taken_back_when_who_resumed_it_leaves(studio: Studio) -> None:
+    first = studio.generating.frames(GenerateRequest(prompt="red apple", steps=12, seed=46))
+    before = [next(first)]
+    other = studio.generating.resume(before[0].job)
+    next(other)
+    other.close()
+    assert [frame.index for frame in [*before, *first]] == list(range(12))
+
+
+def test_resumed_twice_at_once_every_step_comes_once(studio: Studio) -> None:
+    whole = frames_of(studio, seed=47, steps=16)
+    for _ in range(6):
+        started = studio.generating.frames(GenerateRequest(prompt="red apple", steps=16, seed=47))
+        first = next(started)
+        started.close()
+        seen: list[list[int]] = [[], [], []]
+
+        def follow(number: int, job: str = first.job, seen: list[list[int]] = seen) -> None:
+            frames = studio.generating.resume(job)
+            seen[number] = [frame.index for frame in frames if isinstance(frame, Frame)]
+
+        threads = [threading.Thread(target=follow, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+        assert not any(thread.is_alive() for thread in threads)
+        for indices in seen:
+            assert indices == list(range(indices[0] if indices else 16, 16))
+        kept = studio.generating.kept_frames(first.job)
+        assert [frame.index for frame in kept] == list(range(16))
+        assert np.allclose(np.asarray(kept[-1].image, int), np.asarray(whole[-1].image, int), atol=2)
+
+
+def test_a_job_s_name_cannot_be_guessed() -> None:
+    names = {Job().name for _ in range(100)}
+    assert len(names) == 100
+    assert min(map(len, names)) * 4 >= 128  # bits, in hexadecimal digits
 
 
 def test_the_same_request_is_shown_again_from_memory(studio: Studio) -> None:

@@ -17,7 +17,8 @@ from PIL import Image
 from jepa_app.generation.engine import Engine
 from jepa_app.generation.picture import Shown, TokenStep
 from jepa_app.generation.waiting import EngineRequest, Inbox, Run
-from jepa_app.pixels import to_cutouts, to_pil, to_pixels
+from jepa_app.pixels import to_pixels
+from jepa_app.studio.drawing import draw_frame
 from jepa_app.studio.edits import margin, margin_width, whole
 from jepa_app.studio.frames import Frame, Waiting
 from jepa_app.studio.jobs import Job, Jobs
@@ -55,7 +56,7 @@ class Generating:
             ValueError: the prompt has more tokens than the text encoder reads, the numbers overflowed, or too many
                 requests are waiting.
         """
-        with closing(self.follow(*self.submit(request, client), time.perf_counter())) as frames:
+        with closing(self.follow(*self.submit(request, client), time.perf_counter(), client)) as frames:
             for frame in frames:
                 if isinstance(frame, Frame):
                     yield frame
@@ -70,7 +71,7 @@ class Generating:
         """
         known = None if request.seed is None else self._jobs.finished(request)
         if known is None:
-            yield from self.follow(*self.submit(request, client), time.perf_counter())
+            yield from self.follow(*self.submit(request, client), time.perf_counter(), client)
             return
         job = self._jobs.keep(replace(known, name=Job().name, kept=list(known.kept), run=None))
         first = 0 if request.edit is None else request.edit.step + 1
@@ -138,7 +139,7 @@ class Generating:
         job = self._jobs.get(name)
         if job.request is None or job.is_done:
             return
-        yield from self.follow(job, self.enter(job, job.last_step, client), time.perf_counter())
+        yield from self.follow(job, self.take_over(job, client), time.perf_counter(), client)
 
     def kept_frames(self, name: str, steps: Sequence[int] = ()) -> list[Frame]:
         """Return the requested steps that a run has, or all of them if none is named, for a visitor who comes back.
@@ -228,46 +229,61 @@ class Generating:
             after=after,
         )
         if job.run is not None:
-            job.run.cancel()  # its follower has left, or will see that it has ended
+            job.run.cancel()  # its follower has left, or watches from now on
         job.run = self._engine.submit(asked, inbox)
         return job.run
 
-    def follow(self, job: Job, run: Run, started: float) -> Generator[Frame | Waiting, None, None]:
-        """Keep the steps of a run and yield its frames; closing the iterator cancels the run."""
-        is_waiting = True
-        with closing(run.steps(patience=SECONDS_BETWEEN_NEWS)) as steps:
-            for step in steps:
-                if job.run is not run:
-                    return
-                if step is not None:
+    def take_over(self, job: Job, client: Hashable) -> Run:
+        """Continue a job after its last step with a run of one's own; no step is lost or made twice."""
+        with job.turn:
+            run = self.enter(job, job.last_step, client)
+            job.turn.notify_all()
+            return run
+
+    def follow(
+        self, job: Job, run: Run, started: float, client: Hashable = None
+    ) -> Generator[Frame | Waiting, None, None]:
+        """Keep the steps of a run and yield its frames; closing the iterator cancels the run.
+
+        If another visitor takes the job over, that visitor's frames are yielded too, and if they leave, the job is
+        taken back.
+        """
+        is_waiting, seen = True, len(job.kept)
+        try:
+            with closing(run.steps(patience=SECONDS_BETWEEN_NEWS)) as steps:
+                for step in steps:
+                    if step is None:
+                        if is_waiting and job.run is run:
+                            yield Waiting(ahead=run.num_ahead, seconds=run.expected_wait)
+                        continue
                     is_waiting = False
-                    job.add(step, time.perf_counter() - started)
-                    yield self.frame(job, len(job.kept) - 1)
-                elif is_waiting:
-                    yield Waiting(ahead=run.num_ahead, seconds=run.expected_wait)
+                    with job.turn:
+                        if job.run is not run:
+                            break
+                        job.add(step, time.perf_counter() - started)
+                        job.turn.notify_all()
+                    yield self.frame(job, seen)
+                    seen += 1
+        finally:
+            with job.turn:
+                job.turn.notify_all()
+        if job.run is not run:
+            yield from self._watch(job, seen, client)
+
+    def _watch(self, job: Job, seen: int, client: Hashable) -> Generator[Frame | Waiting, None, None]:
+        """Yield the frames from number `seen` on that another follower of the job keeps."""
+        while not (job.is_done and seen == len(job.kept)):
+            news = job.wait_for_more(seen, SECONDS_BETWEEN_NEWS)
+            ready, is_stalled = len(job.kept), job.is_stalled
+            while seen < ready:
+                yield self.frame(job, seen)
+                seen += 1
+            if is_stalled:
+                yield from self.follow(job, self.take_over(job, client), time.perf_counter(), client)
+                return
+            if not news and job.run is not None:
+                yield Waiting(ahead=job.run.num_ahead, seconds=job.run.expected_wait)
 
     def frame(self, job: Job, index: int) -> Frame:
         """Return one of the frames of a job."""
-        kept = job.kept[index]
-        image, cutout = self._drawn(kept.step)
-        return Frame(
-            job=job.name,
-            index=index,
-            total=job.total,
-            image=image,
-            cutout=cutout,
-            revealed=kept.step.painted,
-            planned=kept.step.planned,
-            num_plan=kept.step.num_plan,
-            born=kept.born,
-            grid=self._pipeline.grid,
-            request=kept.request,
-            seconds=kept.seconds,
-        )
-
-    def _drawn(self, step: TokenStep) -> tuple[Image.Image, Image.Image | None]:
-        """Return the picture after a step and, if it is finished and its opacity is known, without its background."""
-        if not step.is_whole:
-            return self._pipeline.pictures(step.tokens[None], step.known[None])[0], None
-        layers = self._pipeline.layers(step.tokens[None])
-        return to_pil(layers.colours)[0], to_cutouts(*layers)[0] if self._pipeline.knows_opacity else None
+        return draw_frame(self._pipeline, job, index)

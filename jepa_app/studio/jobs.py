@@ -42,15 +42,27 @@ class Job:
         kept: the steps so far, one per frame.
         total: the number of frames once it is done.
         run: the engine's run that currently adds to it.
+        turn: held while steps are added and while another run takes over; notified when either happens.
     """
 
-    name: str = field(default_factory=lambda: secrets.token_hex(6))
+    name: str = field(default_factory=lambda: secrets.token_hex(16))  # whoever knows it may see and continue the run
     request: GenerateRequest | None = None
     shown: Shown | None = None
     offset: int = 0
     kept: list[KeptStep] = field(default_factory=list)
     total: int = 0
     run: Run | None = None
+    turn: threading.Condition = field(default_factory=threading.Condition, compare=False)
+
+    def wait_for_more(self, frames: int, seconds: float) -> bool:
+        """Wait until there are more than so many frames, or nobody makes them; False if the time ran out."""
+        with self.turn:
+            return self.turn.wait_for(lambda: len(self.kept) > frames or self.is_stalled, seconds)
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether frames are missing and nobody makes them."""
+        return not self.is_done and (self.run is None or self.run.is_cancelled)
 
     @property
     def is_done(self) -> bool:

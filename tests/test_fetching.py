@@ -1,8 +1,10 @@
 """Pictures from the network, over a real server that for these tests counts as public."""
 
+import contextlib
 import io
 import ipaddress
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -38,6 +40,16 @@ class Answers(BaseHTTPRequestHandler):
             self.answer((self.headers["Host"] or "").encode())
         elif place == "picture":
             self.answer(picture())
+        elif place == "packed":
+            self.send_response(200)
+            self.send_header("Content-Encoding", "br")
+            self.end_headers()
+            self.wfile.write(b"x" * 100)
+        elif place == "drip":
+            with contextlib.suppress(OSError):  # the other side has left
+                for letter in b"HTTP/1.1 200 OK\r\nServer: " + b"x" * 60:
+                    self.wfile.write(bytes([letter]))
+                    time.sleep(0.05)
         else:
             self.send_error(404, "Not Found")
 
@@ -112,3 +124,25 @@ def test_which_numbers_are_public() -> None:
     assert is_public("93.184.216.34")
     assert is_public("2606:4700::1111")
     assert not any(map(is_public, ("127.0.0.1", "::1", "::ffff:127.0.0.1", "100.64.0.1", "fe80::1", "fd00::1")))
+    disguised = ("64:ff9b::7f00:1", "64:ff9b::808:808", "64:ff9b:1::1", "2002:7f00:1::", "::7f00:1", "fec0::1")
+    assert not any(map(is_public, (*disguised, "ff02::1", "224.0.0.1", "239.1.1.1")))
+
+
+def test_a_packed_body_is_not_unpacked(site: str) -> None:
+    with pytest.raises(ValueError, match="packed by br"):
+        fetch(f"{site}/packed")
+
+
+def test_headers_that_drip_in_have_the_same_deadline(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "SECONDS", 0.2)
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="takes longer"):
+        fetch(f"{site}/drip")
+    assert time.monotonic() - began < 3
+
+
+def test_only_so_many_addresses_are_read_at_once(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "_IN_FLIGHT", threading.BoundedSemaphore(1))
+    with fetching._IN_FLIGHT, pytest.raises(ValueError, match="too many addresses are being read"):
+        fetch(f"{site}/picture")
+    assert fetch(f"{site}/picture") == picture()

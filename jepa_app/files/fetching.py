@@ -2,8 +2,10 @@
 
 import ipaddress
 import socket
+import threading
 import time
 from contextlib import closing
+from queue import Empty, SimpleQueue
 from urllib.parse import urljoin
 
 import httpx
@@ -11,6 +13,12 @@ import httpx
 from jepa_app.files.pictures import MAX_BYTES
 
 MAX_REDIRECTS = 5
+IN_FLIGHT = 8  # addresses that are read at once, those given up included
+# NAT64, its local form, 6to4, IPv4-compatible, Teredo, site-local: other addresses, in disguise
+ELSEWHERE = tuple(
+    map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "::/96", "2001::/32", "fec0::/10"))
+)
+_IN_FLIGHT = threading.BoundedSemaphore(IN_FLIGHT)
 SECONDS, SECONDS_OF_SILENCE = 30.0, 10.0  # other visitors wait for their scores in the meantime
 
 
@@ -18,13 +26,38 @@ def fetch(address: str) -> bytes:
     """Return the body that an http or https address responds with.
 
     The host name is resolved once and that IP address is used, so a name cannot lead into this machine's own network.
+    There is one deadline for everything, however slowly the answer drips in. Bodies must come as they are: nothing is
+    unpacked that could be a thousand times larger.
 
     Raises:
-        ValueError: the address is not public, or does not respond with a file of at most 64 MB.
+        ValueError: the address is not public, or does not respond in time with a file of at most 64 MB.
     """
+    if not _IN_FLIGHT.acquire(blocking=False):
+        raise ValueError("too many addresses are being read; try again in a moment, or send the picture as base64")
+    answer: SimpleQueue[bytes | Exception] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answer.put(_fetched(address, time.monotonic() + SECONDS))
+        except Exception as failure:  # noqa: BLE001  # it is raised again by who waits
+            answer.put(failure)
+        finally:
+            _IN_FLIGHT.release()
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        found = answer.get(timeout=SECONDS + 1)
+    except Empty:  # the thread ends when the other side falls silent
+        raise ValueError(_too_slow(address)) from None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _fetched(address: str, until: float) -> bytes:
     try:
         for _ in range(1 + MAX_REDIRECTS):
-            body, address = _ask(httpx.URL(address))
+            body, address = _ask(httpx.URL(address), until)
             if body is not None:
                 return body
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as failure:
@@ -34,16 +67,19 @@ def fetch(address: str) -> bytes:
     )
 
 
-def _ask(url: httpx.URL) -> tuple[bytes | None, str]:
+def _too_slow(address: object) -> str:
+    return f"{address} takes longer than {SECONDS:.0f} s; send the picture itself as base64"
+
+
+def _ask(url: httpx.URL, until: float) -> tuple[bytes | None, str]:
     """Return the body and its address, or None and the address that it redirects to."""
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"{url} is not the address of a picture; allowed: http://... and https://...")
-    until = time.monotonic() + SECONDS
     with httpx.Client(timeout=SECONDS_OF_SILENCE, trust_env=False) as client:
         by_number = client.build_request(
             "GET",
             url.copy_with(host=_public_number(url)),
-            headers={"Host": url.netloc.decode("ascii"), "User-Agent": "jepa-studio"},
+            headers={"Host": url.netloc.decode("ascii"), "User-Agent": "jepa-studio", "Accept-Encoding": "identity"},
             extensions={"sni_hostname": url.host},  # the certificate belongs to the name, not to the IP address
         )
         with closing(client.send(by_number, stream=True)) as answer:
@@ -51,13 +87,18 @@ def _ask(url: httpx.URL) -> tuple[bytes | None, str]:
                 return None, urljoin(str(url), answer.headers["location"])
             if answer.status_code != httpx.codes.OK:
                 raise ValueError(f"{url} responds with {answer.status_code} {answer.reason_phrase}; check the address")
+            packed = answer.headers.get("content-encoding", "identity")
+            if packed != "identity":
+                raise ValueError(
+                    f"{url} responds with a body packed by {packed[:20]}; send the picture itself as base64"
+                )
             body = bytearray()
-            for part in answer.iter_bytes():
+            for part in answer.iter_raw():
                 body += part
                 if len(body) > MAX_BYTES:
                     raise ValueError(f"{url} is larger than {MAX_BYTES // 2**20} MB; reduce the picture")
                 if time.monotonic() > until:
-                    raise ValueError(f"{url} takes longer than {SECONDS:.0f} s; send the picture itself as base64")
+                    raise ValueError(_too_slow(url))
             return bytes(body), str(url)
 
 
@@ -71,5 +112,9 @@ def _public_number(url: httpx.URL) -> str:
 
 
 def is_public(number: str) -> bool:
-    """Whether an IP address belongs to the public network."""
-    return ipaddress.ip_address(number).is_global
+    """Whether an IP address belongs to the public network; what leads to another address inside it does not."""
+    found = ipaddress.ip_address(number)
+    if isinstance(found, ipaddress.IPv6Address):
+        found = found.ipv4_mapped or found
+    leads_elsewhere = any(found in network for network in ELSEWHERE if network.version == found.version)
+    return found.is_global and not found.is_multicast and not leads_elsewhere

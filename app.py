@@ -31,12 +31,20 @@ def main() -> int:
     )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for the whole network)")
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="an address under which the studio is also reached or used, such as https://example.org",
+    )
     parser.add_argument("--share", action="store_true", help="open a public link through gradio.live")
     options = parser.parse_args()
     try:
         check_address(options.host, options.port)
         if not str(options.weights).strip():
             raise ValueError("--weights is empty; name a weights folder or hub id, or leave it out")
+        options_of_page = serving_options(options.host, options.allow_origin, share=options.share)
     except ValueError as mistake:
         return tell(mistake)
     try:
@@ -45,7 +53,7 @@ def main() -> int:
         return tell(mistake)
     page = build_page(studio, on_gpu)
     try:
-        page.launch(server_name=options.host, server_port=options.port, share=options.share, **serving_options())
+        page.launch(server_name=options.host, server_port=options.port, share=options.share, **options_of_page)
     except OSError as taken:  # the port is in use, or the host is not an address of this machine
         return tell(taken)
     return 0

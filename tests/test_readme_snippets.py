@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+import torch
 from PIL import Image
 
+from jepa_app.models.text import TextEncoder
 from tests.browser import PATIENCE_MS
 from tests.documents import DOCUMENTS, ROOT, blocks
 from tests.studio_server import PATIENCE, Gate
@@ -80,7 +82,18 @@ def test_every_snippet_is_run_here() -> None:
         ("jepa_app/README.md", "js"): 1,
         ("jepa_app/README.md", "json"): 1,
         ("training/README.md", "json"): 2,
+        ("training/README.md", "python"): 1,
     }
+
+
+def test_the_text_encoder_is_written_in_half_precision(tmp_path: Path) -> None:
+    [block] = blocks(DOCUMENTS["training/README.md"], "python")
+    assert attempt([sys.executable, "-W", "ignore", "-c"], block, tmp_path).returncode == 0
+    sizes = [path.stat().st_size for path in (tmp_path / "text-encoder").iterdir()]
+    assert 40e6 < sum(sizes) < 50e6
+    features = TextEncoder.load(tmp_path / "text-encoder").encode(["red apple"])
+    assert features.tokens.dtype == torch.float32
+    torch.testing.assert_close(features.tokens, TextEncoder.load().encode(["red apple"]).tokens, rtol=0.02, atol=0.02)
 
 
 def test_python_without_a_server(tiny_weights: Path, tmp_path: Path) -> None:

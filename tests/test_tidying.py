@@ -10,7 +10,7 @@ from PIL import Image
 
 from jepa_app.studio.studio import Studio
 from jepa_app.ui import page
-from jepa_app.ui.tidying import remove_empty_folders
+from jepa_app.ui.serving.tidying import remove_empty_folders
 from tests.studio_server import PATIENCE, served
 
 pytestmark = pytest.mark.filterwarnings("default")  # the server's own libraries warn in this process

@@ -1,6 +1,6 @@
 """The page: header, tabs, the handover between tabs, and how the page is served."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from jepa_app.ui.learn.tab import build_learn_tab
 from jepa_app.ui.match.many import ManyWork
 from jepa_app.ui.match.tab import ONE, MatchTab, MatchWork, build_match_tab
 from jepa_app.ui.player.player import KeptRuns
+from jepa_app.ui.serving.guarding import Allowed, guarded
+from jepa_app.ui.serving.tidying import tidying
 from jepa_app.ui.theme import studio_theme
-from jepa_app.ui.tidying import tidying
 
 HERE = Path(__file__).parent
 HOUR = 3600
@@ -73,8 +74,15 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
     return page.queue(max_size=QUEUE_LENGTH)
 
 
-def serving_options() -> dict[str, Any]:
-    """Return the arguments of `launch` that belong to the page rather than to the machine it runs on."""
+def serving_options(
+    host: str | None = None, allow_origins: Sequence[str] = (), *, share: bool = False
+) -> dict[str, Any]:
+    """Return the arguments of `launch` that belong to the page rather than to the machine it runs on.
+
+    Raises:
+        ValueError: an allowed origin is not like https://example.org.
+    """
+    allowed = Allowed.of(host, allow_origins, shared=share)
     return {
         "theme": studio_theme(),
         "css_paths": [
@@ -86,7 +94,7 @@ def serving_options() -> dict[str, Any]:
         "run_history": False,  # it would store every run, including its pictures, in the visitor's browser
         "max_threads": THREADS,
         "mcp_server": True,  # endpoints are also tools for agents
-        "app_kwargs": {"lifespan": tidying(HOUR)},
+        "app_kwargs": {"lifespan": guarded(tidying(HOUR), allowed)},
         "enable_monitoring": False,
         "state_session_capacity": SESSIONS,
         "max_file_size": "64mb",

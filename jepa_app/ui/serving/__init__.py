@@ -1,0 +1,1 @@
+"""How the page is served: who may call it, and what is tidied away."""

@@ -1,0 +1,122 @@
+"""Who may call the studio: under which host names, and from pages of which origins.
+
+Without this, any page that a visitor opens could use a private studio on the visitor's machine: by a post from another
+origin, or under a name of its own that it lets point to the visitor's machine (DNS rebinding).
+"""
+
+import ipaddress
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
+SPACES = (".hf.space", "huggingface.co")
+SHARED = (".gradio.live",)
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Host names and origins ("https://example.org") under which the studio may be called.
+
+    Names that begin with a point stand for all names that end with them. Addresses of numbers are always allowed, since
+    nobody can make a number point elsewhere.
+    """
+
+    names: frozenset[str]
+    origins: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, host: str | None, origins: Iterable[str], *, shared: bool) -> "Allowed":
+        """What a studio that listens on `host` allows; on a Space that includes the Space's own names.
+
+        Raises:
+            ValueError: an origin is not like https://example.org.
+        """
+        named = list(origins)
+        for origin in named:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+                raise ValueError(f"--allow-origin is {origin!r}; allowed: an origin such as https://example.org")
+        own = socket.gethostname().lower()
+        names = {"localhost", ".localhost", own, f"{own}.local", *((host.lower(),) if host else ())}
+        names |= {str(urlsplit(origin).hostname) for origin in named}
+        names |= set(SPACES) if os.environ.get("SPACE_ID") else set()
+        names |= set(SHARED) if shared else set()
+        return cls(frozenset(names), frozenset(origin.rstrip("/").lower() for origin in named))
+
+    def takes_host(self, host: str) -> bool:
+        """Whether the studio may be called under this host, "name" or "name:port"."""
+        name = (urlsplit(f"//{host}").hostname or "").lower() if host else ""
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name in self.names or any(name.endswith(end) for end in self.names if end.startswith("."))
+        return True
+
+    def takes_origin(self, origin: str, host: str) -> bool:
+        """Whether a page of this origin may call the studio under this host.
+
+        Its own pages may, those named, and on the machine itself pages that are served there too.
+        """
+        parts = urlsplit(origin)
+        if _is_this_machine(parts.hostname) and _is_this_machine(urlsplit(f"//{host}").hostname):
+            return True
+        if parts.netloc and parts.netloc.lower() == host.lower():
+            return True
+        name = (parts.hostname or "").lower()
+        return origin.lower() in self.origins or any(name.endswith(end) for end in SPACES if end in self.names)
+
+
+def _is_this_machine(name: str | None) -> bool:
+    try:
+        return ipaddress.ip_address(name or "").is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+class Guard:
+    """ASGI middleware that refuses other hosts and other origins before anything else sees the request."""
+
+    def __init__(self, app: ASGIApp, allowed: Allowed) -> None:
+        self._app = app
+        self._allowed = allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it with a refusal."""
+        refusal = self._refusal(scope) if scope["type"] in ("http", "websocket") else None
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await PlainTextResponse(refusal, status_code=403)(scope, receive, send)
+
+    def _refusal(self, scope: MutableMapping[str, Any]) -> str | None:
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not self._allowed.takes_host(host):
+            return f"This studio is not served as {host[:100]!r}. Its host can allow it with --allow-origin."
+        if origin is not None and not self._allowed.takes_origin(origin, host):
+            return f"Pages of {origin[:100]!r} may not use this studio. Its host can allow them with --allow-origin."
+        return None
+
+
+def guarded(lifespan: Lifespan, allowed: Allowed) -> Lifespan:
+    """Return a server lifespan that puts a guard before everything else, also before Gradio's own answers to origins.
+
+    Middleware of `app_kwargs` would come after those, which grant any origin what it asks for.
+    """
+
+    @asynccontextmanager
+    async def guarding(app: Any) -> AsyncIterator[None]:
+        app.middleware_stack = Guard(app.middleware_stack, allowed)
+        async with lifespan(app):
+            yield
+
+    return guarding

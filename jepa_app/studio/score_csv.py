@@ -2,7 +2,6 @@
 
 import csv
 import os
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from jepa_app.files.intake import FORMULA, Problem, table_rows
+from jepa_app.files.names import find_file
 from jepa_app.files.pictures import open_picture
 from jepa_app.pixels import central_square
 from jepa_app.studio.matches import CaptionScore, Matching
@@ -89,19 +89,9 @@ def score_record(score: CaptionScore) -> dict[str, Any]:
 def _opener(folder: Path, side: int) -> Callable[[str], Image.Image]:
     @lru_cache(OPENED_PICTURES)
     def square(name: str) -> Image.Image:
-        return central_square(open_picture(_beside(folder, name)), side)
+        return central_square(open_picture(find_file(folder, name) or folder / name), side)
 
     return square
-
-
-def _beside(folder: Path, name: str) -> Path:
-    """The file of this name in the table's folder, whichever system wrote the name; the plain path if there is none."""
-    slashed = name.replace("\\", "/")
-    forms = [name, slashed, *(unicodedata.normalize(kind, slashed) for kind in ("NFC", "NFD"))]
-    try:
-        return next((folder / form for form in forms if (folder / form).is_file()), folder / name)
-    except (OSError, ValueError):  # a name that is too long, or that holds a zero byte
-        return folder / name
 
 
 def _score(matching: Matching, square: Callable[[str], Image.Image], rows: Rows) -> ScoredRows:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from jepa_app.files.names import find_file
 from jepa_app.files.pictures import BROKEN_DATA, without_ballast
 from jepa_app.pixels import upright_rgba
 from training.data.captions import Row
-from training.data.imagefolder import find_file, imagefolder_rows, is_text, refuse_mistakes
+from training.data.imagefolder import imagefolder_rows, is_text, refuse_mistakes
 
 _LAYOUTS = (
     "pictures with a metadata.jsonl beside them, one line per picture such as "

@@ -6,11 +6,11 @@ read. All mistakes are collected and told together.
 
 import csv
 import json
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jepa_app.files.names import find_file
 from training.data.captions import Row
 
 CAPTION_COLUMNS = ("text", "caption")
@@ -65,20 +65,6 @@ def refuse_mistakes(folder: Path, mistakes: list[str]) -> None:
         raise ValueError(
             f"{folder} cannot be used: {'; '.join(mistakes[:MOST_MISTAKES])}{more}; mend or drop the lines"
         )
-
-
-def find_file(folder: Path, name: str) -> Path | None:
-    """Return the file of this name in a folder, whichever system wrote the name; None if there is none.
-
-    Windows writes backslashes, and macOS takes letters with accents apart.
-    """
-    forms = dict.fromkeys([name, name.replace("\\", "/")])
-    for form in [*forms]:
-        forms |= dict.fromkeys(unicodedata.normalize(kind, form) for kind in ("NFC", "NFD"))
-    try:
-        return next((folder / form for form in forms if (folder / form).is_file()), None)
-    except (OSError, ValueError):  # a name that is too long, or that holds a zero byte
-        return None
 
 
 def is_text(value: object) -> bool:

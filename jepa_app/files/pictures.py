@@ -33,7 +33,7 @@ BROKEN_DATA = (
 URL_LETTERS = str.maketrans("-_", "+/")
 PNG_START = b"\x89PNG\r\n\x1a\n"
 BALLAST = (b"zTXt", b"iTXt", b"iCCP", b"eXIf")  # chunks that may unpack to anything
-MAX_CHUNK = 64 * 1024  # bytes of text or metadata in a PNG that are kept
+MAX_CHUNK = 512 * 1024  # bytes of text or metadata in a PNG that are kept
 ALLOWED = f"allowed: {', '.join(FORMATS)}"
 
 

@@ -258,7 +258,7 @@ class CaptionedPictures:
 
 def _on_colours(picture: torch.Tensor, colours: Sequence[tuple[int, int, int] | None]) -> dict[str, torch.Tensor]:
     """Pixels and opacity of premultiplied pictures (B, 4, S, S) on backgrounds of their own, or (None) on white."""
-    named = torch.tensor([colour is not None for colour in colours], device=picture.device)
+    named = torch.tensor([colour is not None for colour in colours], dtype=torch.bool, device=picture.device)
     opacity = torch.where(named.view(-1, 1, 1, 1), 1.0, picture[:, 3:])
     return {"pixels": over_colours(picture, [colour or WHITE for colour in colours]), "opacity": opacity}
 

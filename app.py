@@ -1,9 +1,10 @@
 """The studio in the browser: python app.py [--weights DIR|ID] [--host HOST] [--port PORT] [--share]."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 # By default Gradio keeps 10,000 events and sums them up after each one, for a dashboard that this page does not show.
@@ -15,16 +16,19 @@ try:  # on a ZeroGPU Space this must be imported before torch; elsewhere the pac
 except ImportError:
     spaces = None
 
-from jepa_app.command_line import OneLineParser, check_address, tell
+from jepa_app.command_line import OneLineParser, bracketed, check_address, check_weights_name, tell
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 from jepa_app.ui.page import build_page, serving_options
+from jepa_app.ui.serving.own_folder import own_folder
+from jepa_app.ui.serving.running import Shortened, serve
 
 Work = TypeVar("Work", bound=Callable[..., Any])
+INTERRUPTED = 130  # exit status, as of a shell
 GPU_SECONDS = 30  # reserved on a ZeroGPU Space for one picture of at most 64 steps
 
 
-def main() -> int:
-    """Load the weights, build the page and serve it until interrupted."""
+def main() -> NoReturn:
+    """Load the weights, build the page, serve it until the process is told to end, and end it."""
     parser = OneLineParser(description="The JEPA studio in the browser.")
     parser.add_argument(
         "--weights", default=DEFAULT_WEIGHTS, help="weights folder or hub id (default: the bundled weights)"
@@ -41,21 +45,28 @@ def main() -> int:
     parser.add_argument("--share", action="store_true", help="open a public link through gradio.live")
     options = parser.parse_args()
     try:
+        status = _serve(options)
+    except KeyboardInterrupt:  # before there was anything to end
+        status = INTERRUPTED
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # a thread that still computes would make the interpreter's own end abort
+
+
+def _serve(options: argparse.Namespace) -> int:
+    try:
+        host = bracketed(options.host)
         check_address(options.host, options.port)
-        if not str(options.weights).strip():
-            raise ValueError("--weights is empty; name a weights folder or hub id, or leave it out")
-        options_of_page = serving_options(options.host, options.allow_origin, share=options.share)
-    except ValueError as mistake:
-        return tell(mistake)
-    try:
+        check_weights_name(options.weights)
+        options_of_page = serving_options(host, options.allow_origin, share=options.share)
         studio = Studio.load(options.weights)
-    except ValueError as mistake:
+        with own_folder():
+            sys.stderr = Shortened(sys.stderr)  # type: ignore[assignment]
+            page = build_page(studio, on_gpu)
+            address = {"server_name": host, "server_port": options.port, "share": options.share}
+            serve(page, studio.close, **address, **options_of_page)
+    except (ValueError, OSError) as mistake:  # such as a port that is taken in the meantime
         return tell(mistake)
-    page = build_page(studio, on_gpu)
-    try:
-        page.launch(server_name=options.host, server_port=options.port, share=options.share, **options_of_page)
-    except OSError as taken:  # the port is in use, or the host is not an address of this machine
-        return tell(taken)
     return 0
 
 
@@ -65,4 +76,4 @@ def on_gpu(work: Work) -> Work:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

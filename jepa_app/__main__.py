@@ -11,7 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from jepa_app.command_line import OneLineParser, telling_mistakes
+from jepa_app.command_line import OneLineParser, check_weights_name, telling_mistakes
 from jepa_app.files.pictures import open_picture
 from jepa_app.limits import text_lines
 from jepa_app.studio.export import animation, png_settings, run_settings
@@ -258,8 +258,7 @@ def _suited(options: argparse.Namespace, request: GenerateRequest, studio: Studi
 
 
 def _load(options: argparse.Namespace) -> Studio:
-    if not str(options.weights).strip():
-        raise ValueError("--weights is empty; name a weights folder or hub id, or leave it out")
+    check_weights_name(options.weights)
     return Studio.load(options.weights, options.device)
 
 

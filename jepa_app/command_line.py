@@ -40,6 +40,21 @@ def telling_mistakes(command: Callable[Arguments, int]) -> Callable[Arguments, i
     return told
 
 
+def bracketed(host: str | None) -> str | None:
+    """Return a host as it stands in an address: one of IPv6 in brackets."""
+    return f"[{host}]" if host and ":" in host and not host.startswith("[") else host
+
+
+def check_weights_name(weights: object) -> None:
+    """Refuse an empty name of weights, which would be the current folder.
+
+    Raises:
+        ValueError: it is empty.
+    """
+    if not str(weights).strip():
+        raise ValueError("--weights is empty; name a weights folder or hub id, or leave it out")
+
+
 def check_address(host: str | None, port: int | None) -> None:
     """Refuse an address that cannot be listened on, before the work of loading is begun.
 
@@ -49,7 +64,9 @@ def check_address(host: str | None, port: int | None) -> None:
     if port is not None and not 1 <= port <= LAST_PORT:
         raise ValueError(f"--port is {port}; allowed: 1 to {LAST_PORT}")
     try:
-        found = socket.getaddrinfo(host or "127.0.0.1", port or 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(
+            (host or "").strip("[]") or "127.0.0.1", port or 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
     except (OSError, UnicodeError) as unknown:
         raise ValueError(f"--host is {host!r}, which is not an address of this machine ({unknown})") from unknown
     family, kind, protocol, _, address = found[0]

@@ -6,13 +6,21 @@ from collections.abc import Sequence
 MAX_PROMPT_CHARACTERS = 1_000
 MAX_CAPTIONS = 20
 MAX_TABLE_SIDE = 1_000  # pictures in one table, and captions in one table
+MAX_TEXT = MAX_TABLE_SIDE * (MAX_PROMPT_CHARACTERS + 2)  # characters of a text of many lines
 
 
 def text_lines(text: str | None) -> list[str]:
     """Return the prompts or captions of a text with one per line; blank lines do not count.
 
     A text box that was never touched holds None. Only newlines end a line: U+2028 and the like are part of the text.
+
+    Raises:
+        ValueError: it is not text, or longer than any list of captions.
     """
+    if not isinstance(text, str | None):
+        raise ValueError(f"captions are of type {type(text).__name__}; allowed: text with one per line")
+    if len(text or "") > MAX_TEXT:
+        raise ValueError(f"the text has {len(text or ''):,} characters; at most {MAX_TEXT:,} are allowed")
     lines = re.split(r"\r\n|\r|\n", text or "")
     return [line.strip() for line in lines if line.strip()]
 

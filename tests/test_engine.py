@@ -15,7 +15,8 @@ from jepa_app.generation.engine import Engine, Recent
 from jepa_app.generation.picture import Shown, TokenStep
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
-from jepa_app.generation.waiting import EngineFullError, EngineRequest, Run
+from jepa_app.generation.waiting import EngineRequest, Run
+from jepa_app.turns import BusyError
 from tests.studio_server import PATIENCE
 
 FAST = SamplingSettings(steps=4, denoising_steps=2)
@@ -205,7 +206,7 @@ def test_a_full_line_refuses_in_words(narrow: Engine, brake: Brake) -> None:
     runs = [narrow.submit(request())]
     brake.wait()
     runs += [narrow.submit(request()) for _ in range(6)]
-    with pytest.raises(EngineFullError, match="6 pictures are waiting already; try again"):
+    with pytest.raises(BusyError, match="6 pictures are waiting already; try again"):
         narrow.submit(request())
     brake.release()
     assert [last(run).index for run in runs] == [3] * 7

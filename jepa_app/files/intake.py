@@ -22,6 +22,7 @@ from jepa_app.pixels import central_square
 
 MAX_HEADER = 10_000  # characters of the first line of a table
 MAX_TABLE_BYTES = 16 * 2**20
+MAX_ROWS = 100_000  # of tables
 MAX_PROBLEMS = 200  # that are named; the rest are only counted
 FORMULA = ("=", "+", "-", "@")
 DELIMITERS = ",;\t"  # in many countries spreadsheets write semicolons
@@ -66,22 +67,34 @@ class _Collected:
     captions: dict[str, int] = field(default_factory=dict)  # caption -> its number, from 0
     rows: list[tuple[str, str, str, str]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    num_unnamed: int = 0  # problems beyond those that are named
 
     def leave_out(self, name: str, reason: str) -> None:
-        self.problems.append(Problem(name, reason.removeprefix(name).lstrip()))
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(Problem(name, reason.removeprefix(name).lstrip()))
+        else:
+            self.num_unnamed += 1
+
+    def add_row(self, where: str, folder: str, picture: str, caption: str) -> None:
+        if len(self.rows) < MAX_ROWS:
+            self.rows.append((where, folder, picture, caption))
+        else:
+            self.leave_out(where, f"comes after the first {MAX_ROWS:,} rows; at most that many are read")
 
     def add_caption(self, where: str, caption: str) -> bool:
+        if caption in self.captions:
+            return True
+        if len(self.captions) == MAX_TABLE_SIDE:
+            self.leave_out(
+                where, f"comes after the first {MAX_TABLE_SIDE:,} captions; at most that many are scored at once"
+            )
+            return False
         try:
             self.check_caption(caption)
         except ValueError as mistake:
             self.leave_out(where, str(mistake))
             return False
-        if caption not in self.captions and len(self.captions) == MAX_TABLE_SIDE:
-            self.leave_out(
-                where, f"comes after the first {MAX_TABLE_SIDE:,} captions; at most that many are scored at once"
-            )
-            return False
-        self.captions.setdefault(caption, len(self.captions))
+        self.captions[caption] = len(self.captions)
         return True
 
 
@@ -118,7 +131,7 @@ def read_uploads(
         pictures=tuple(found.pictures.values()),
         captions=tuple(found.captions),
         right=tuple(right),
-        problems=_shortened(found.problems),
+        problems=_told(found),
     )
 
 
@@ -190,7 +203,7 @@ def _take(found: _Collected, name: str, data: bytes | None, side: int) -> None:
 def _take_table(found: _Collected, name: str, text: str) -> None:
     for where, picture, caption in table_rows(io.StringIO(text, newline=""), name):
         if picture and caption:
-            found.rows.append((where, str(PurePosixPath(name).parent), picture, caption))
+            found.add_row(where, str(PurePosixPath(name).parent), picture, caption)
         else:
             found.leave_out(where, "lacks a picture or a caption")
 
@@ -281,7 +294,6 @@ def _text(data: bytes, name: str) -> str:
         raise ValueError(f"{name} is not UTF-8 text ({wrong.reason}); save it as UTF-8") from wrong
 
 
-def _shortened(problems: Sequence[Problem]) -> tuple[Problem, ...]:
-    shown = tuple(problems[:MAX_PROBLEMS])
-    rest = len(problems) - len(shown)
-    return (*shown, Problem(f"and {rest:,} more", "were left out for similar reasons")) if rest else shown
+def _told(found: _Collected) -> tuple[Problem, ...]:
+    rest = found.num_unnamed
+    return (*found.problems, *([Problem(f"and {rest:,} more", "were left out for similar reasons")] if rest else []))

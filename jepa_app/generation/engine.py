@@ -27,6 +27,7 @@ from jepa_app.models.text import TextFeatures
 
 MAX_ACTIVE = 32  # pictures that share a step
 MAX_WAITING = 256
+MAX_WAITING_EACH = 64  # of one address
 KEPT_PROMPTS = 128
 PACE_MEMORY = 0.8  # weight of the previous pace in the moving average when another picture is done
 
@@ -70,7 +71,7 @@ class Engine:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._text_lock = threading.Lock()
-        self.waiting = WaitingLines(self.max_waiting)
+        self.waiting = WaitingLines(self.max_waiting, MAX_WAITING_EACH)
         self._change = self.waiting.change
         self._active: list[Run] = []
         self._last_done: float | None = None  # when the last picture finished; None after idling
@@ -97,7 +98,7 @@ class Engine:
         """Accept a request and return its run at once; its steps go to `inbox` if one is given.
 
         Raises:
-            EngineFullError: too many requests are waiting.
+            BusyError: too many requests are waiting.
             ValueError: a prompt is empty or too long, there are more steps than tokens, or `shown` does not fit.
         """
         if os.getpid() != self._pid:  # a fork has no worker, and a lock may be stuck without an owner

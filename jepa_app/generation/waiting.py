@@ -1,11 +1,10 @@
 """Requests in the engine: the waiting lines, and the run that each request becomes.
 
-Clients take turns: each client has its own line, and the engine admits one request from each line in turn.
+Clients take turns (`jepa_app.turns`): each has its own line, and the engine admits one request from each in turn.
 """
 
 import queue
 import threading
-from collections import OrderedDict, deque
 from collections.abc import Generator, Hashable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,10 +12,7 @@ from dataclasses import dataclass
 from jepa_app.generation.picture import Picture, Shown, TokenStep
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.models.text import TextFeatures
-
-
-class EngineFullError(ValueError):
-    """Too many requests are waiting already."""
+from jepa_app.turns import Lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,65 +101,48 @@ Inbox = queue.SimpleQueue[tuple[Run, TokenStep | Exception | None]]
 
 
 class WaitingLines:
-    """One line for each client, ordered by whose turn comes next.
+    """The runs that wait, in the order in which their clients take turns.
 
     Attributes:
         change: held while lines change, and notified then; the worker that admits runs waits on it.
         seconds_a_picture: seconds between two finished pictures while the engine is busy; None: not known.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, capacity_each: int) -> None:
         self.change = threading.Condition()
         self.seconds_a_picture: float | None = None
-        self.capacity = capacity
-        self._lines: OrderedDict[Hashable, deque[Run]] = OrderedDict()
+        self.capacity, self.capacity_each = capacity, capacity_each
+        self._lines = Lines[Run]()
 
     def __len__(self) -> int:
         with self.change:
-            return sum(map(len, self._lines.values()))
+            return len(self._lines)
 
     def add(self, run: Run) -> None:
         """Put a run at the end of its client's line.
 
         Raises:
-            EngineFullError: too many runs are waiting.
+            BusyError: too many runs are waiting.
         """
+        client = run.request.client
         with self.change:
-            if len(self) >= self.capacity:
-                raise EngineFullError(f"{self.capacity} pictures are waiting already; try again in a moment")
-            self._lines.setdefault(run.request.client, deque()).append(run)
+            self._lines.check_room(client, self.capacity, self.capacity_each, "pictures")
+            self._lines.add(run, client)
             self.change.notify()
 
     def take(self, room: int) -> list[Run]:
         """Take up to `room` runs, one from each client in turn."""
-        taken: list[Run] = []
         with self.change:
-            while self._lines and len(taken) < room:
-                client, line = self._lines.popitem(last=False)
-                taken.append(line.popleft())
-                if line:
-                    self._lines[client] = line  # behind the others
-        return taken
+            return [self._lines.pop() for _ in range(min(room, len(self._lines)))]
 
     def cancel(self, run: Run) -> None:
         """Mark a run as cancelled; if it is still waiting, it ends at once."""
         with self.change:
             run.is_cancelled = True
-            line = self._lines.get(run.request.client, deque())
-            if run in line:
-                line.remove(run)
+            if self._lines.remove(run, run.request.client):
                 run.deliver(None)
-                if not line:
-                    del self._lines[run.request.client]
 
     def num_ahead(self, run: Run) -> int:
         """Return how many runs will be taken before this one; 0 if it is not waiting."""
         with self.change:
-            mine = self._lines.get(run.request.client, deque())
-            if run not in mine:
-                return 0
-            place = mine.index(run)
-            clients = list(self._lines)
-            turn = clients.index(run.request.client)
-            others = ((index, line) for index, line in enumerate(self._lines.values()) if line is not mine)
-            return place + sum(min(len(line), place + (index < turn)) for index, line in others)
+            return self._lines.num_ahead(run)

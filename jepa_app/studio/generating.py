@@ -73,7 +73,7 @@ class Generating:
         if known is None:
             yield from self.follow(*self.submit(request, client), time.perf_counter(), client)
             return
-        job = self._jobs.keep(replace(known, name=Job().name, kept=list(known.kept), run=None))
+        job = self._jobs.keep(replace(known, name=Job().name, kept=list(known.kept), run=None), client)
         first = 0 if request.edit is None else request.edit.step + 1
         for index in range(first, job.total):
             yield self.frame(job, index)
@@ -161,7 +161,9 @@ class Generating:
         job.step_at(index)  # refuses a frame that does not exist
         return self.frame(job, index)
 
-    def keep_picture(self, picture: Image.Image, *, with_room: bool = False) -> tuple[Frame, tuple[int, ...]]:
+    def keep_picture(
+        self, picture: Image.Image, client: Hashable = None, *, with_room: bool = False
+    ) -> tuple[Frame, tuple[int, ...]]:
         """Keep the central square of a picture as a run of one frame that other runs can start from.
 
         Returns:
@@ -176,7 +178,7 @@ class Generating:
         pixels[:, edge : edge + side, edge : edge + side] = to_pixels([picture], side)[0]
         with torch.inference_mode():
             tokens = self._pipeline.encode(pixels[None])[0].cpu()
-        job = self._jobs.keep(Job())
+        job = self._jobs.keep(Job(), client)
         job.add(whole(tokens, self._pipeline.grid), seconds=0.0)
         return self.frame(job, 0), around
 
@@ -206,7 +208,7 @@ class Generating:
             request = replace(request, seed=self._seed_for(request))
         job, after = self._jobs.begin(request, self._pipeline.grid)
         run = self.enter(job, after, client, inbox)
-        return self._jobs.keep(job), run
+        return self._jobs.keep(job, client), run
 
     def _seed_for(self, request: GenerateRequest) -> int:
         """Return a fresh seed, or, for a run that continues, its own seed."""

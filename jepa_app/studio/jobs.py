@@ -2,13 +2,15 @@
 
 import secrets
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from jepa_app.generation.picture import Shown, TokenStep
 from jepa_app.generation.waiting import Run
 from jepa_app.studio.edits import on_board, with_ring, without
 from jepa_app.studio.requests import MAX_FRAMES, GenerateRequest
+from jepa_app.turns import address_of
 
 KEPT_JOBS = 64
 UNKNOWN = -1
@@ -42,6 +44,7 @@ class Job:
         kept: the steps so far, one per frame.
         total: the number of frames once it is done.
         run: the engine's run that currently adds to it.
+        owner: the client that it is kept for.
         turn: held while steps are added and while another run takes over; notified when either happens.
     """
 
@@ -52,6 +55,7 @@ class Job:
     kept: list[KeptStep] = field(default_factory=list)
     total: int = 0
     run: Run | None = None
+    owner: Hashable = None
     turn: threading.Condition = field(default_factory=threading.Condition, compare=False)
 
     def wait_for_more(self, frames: int, seconds: float) -> bool:
@@ -111,13 +115,20 @@ class Jobs:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def keep(self, job: Job) -> Job:
-        """Keep a run and return it; beyond the capacity, the oldest kept run is dropped."""
+    def keep(self, job: Job, owner: Hashable = None) -> Job:
+        """Keep a run for its owner and return it; beyond the capacity, the oldest of whoever keeps most is dropped."""
         with self._lock:
+            job.owner = owner
             self._jobs[job.name] = job
             while len(self._jobs) > self._capacity:
-                self._jobs.popitem(last=False)
+                del self._jobs[self._dispensable().name]
         return job
+
+    def _dispensable(self) -> Job:
+        """The oldest run of the owner with most runs, at the address with most: nobody pushes others' runs out."""
+        at = Counter(address_of(job.owner) for job in self._jobs.values())
+        of = Counter(job.owner for job in self._jobs.values())
+        return max(self._jobs.values(), key=lambda job: (at[address_of(job.owner)], of[job.owner]))
 
     def pin(self, job: Job) -> None:
         """Keep a run for good."""

@@ -73,6 +73,10 @@ class Studio:
             studio.example = job.name
         return studio
 
+    def close(self) -> None:
+        """End all runs and the worker that makes them."""
+        self._engine.close()
+
     @property
     def defaults(self) -> SamplingSettings:
         """The sampling settings that suit the weights."""
@@ -158,14 +162,14 @@ class Studio:
         """
         finish.check(self._pipeline.decoded_side, knows_opacity=self._pipeline.knows_opacity)
 
-    def generate_image(self, request: GenerateRequest, finish: Finish = PLAIN) -> Image.Image:
+    def generate_image(self, request: GenerateRequest, finish: Finish = PLAIN, client: Hashable = None) -> Image.Image:
         """Run a request to its end and return the finished picture, with its settings attached for saving it as PNG.
 
         Raises:
             ValueError: as `Generating.frames`, or the weights cannot give the picture in that form.
         """
         self.check_finish(finish)
-        *_, last = self.generating.frames(request)
+        *_, last = self.generating.frames(request, client)
         assert last.request is not None
         picture = finish.of(last)
         picture.info[PARAMETERS] = json.dumps(run_settings(last.request, last.seed, self._weights))

@@ -4,10 +4,12 @@ import html
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from typing import Any
 
 import gradio as gr
+
+from jepa_app.turns import Visitor
+from jepa_app.ui.serving.visitors import visitor_of
 
 log = logging.getLogger(__name__)
 
@@ -33,17 +35,17 @@ def shown_to_user() -> Iterator[None]:
         ) from failure
 
 
-def answering(ask: Callable[[object], dict[str, Any]]) -> Callable[[object], dict[str, Any]]:
+def answering(ask: Callable[[object, Visitor], dict[str, Any]]) -> Callable[[object, gr.Request], dict[str, Any]]:
     """Make a function that the page's scripts call return {"error": message} instead of raising.
 
     The scripts show the message through textContent, so nothing is escaped.
     """
 
-    @wraps(ask)
-    def answer(asked: object) -> dict[str, Any]:
+    def answer(asked: object, request: gr.Request) -> dict[str, Any]:
         try:
-            return ask(asked)
+            return ask(asked, visitor_of(request))
         except ValueError as mistake:
             return {"error": str(mistake)}
 
+    answer.__name__ = ask.__name__  # what the scripts call it
     return answer

@@ -20,20 +20,22 @@ from jepa_app.ui.learn.tab import build_learn_tab
 from jepa_app.ui.match.many import ManyWork
 from jepa_app.ui.match.tab import ONE, MatchTab, MatchWork, build_match_tab
 from jepa_app.ui.player.player import KeptRuns
+from jepa_app.ui.serving.described import tell_wrong_inputs
 from jepa_app.ui.serving.guarding import Allowed, guarded
 from jepa_app.ui.serving.tidying import tidying
 from jepa_app.ui.theme import studio_theme
+from jepa_app.ui.uploads import UsedUploads
 
 HERE = Path(__file__).parent
 HOUR = 3600
-QUEUE_LENGTH = 64  # requests that may wait for a score; the engine has its own line for pictures
+QUEUE_LENGTH = 64  # requests that may wait for a thread; what they ask for has lines of its own
 THREADS = 320  # each stream holds one while it waits for its next step; more than the engine's waiting line
 SESSIONS = 200  # sessions whose state is kept; Gradio's default of 10,000 would grow for days
 
 
 def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work) -> gr.Blocks:
     """Build the whole page for a loaded studio; `on_gpu` wraps each heavy callable (a Space lends its GPU there)."""
-    facts = studio.info()
+    facts, uploads = studio.info(), UsedUploads()
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
         fragment("header")
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
@@ -65,13 +67,16 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
                             score_table=on_gpu(studio.matching.score_table),
                             check_caption=studio.matching.check_caption,
                             side=studio.matching.image_size,
+                            uploads=uploads,
                         ),
                     )
                 )
             with gr.Tab(texts.LEARN_TAB, id="learn"):
                 build_learn_tab(on_gpu(studio.explain), studio.defaults)
         _wire_handover(player, match, tabs)
-    return page.queue(max_size=QUEUE_LENGTH)
+        page.unload(uploads.end)
+        tell_wrong_inputs(page)
+    return page.queue(max_size=QUEUE_LENGTH, api_open=False)
 
 
 def serving_options(
@@ -96,6 +101,7 @@ def serving_options(
         "mcp_server": True,  # endpoints are also tools for agents
         "app_kwargs": {"lifespan": guarded(tidying(HOUR), allowed)},
         "enable_monitoring": False,
+        "show_error": True,  # what Gradio itself refuses is told too
         "state_session_capacity": SESSIONS,
         "max_file_size": "64mb",
         "ssr_mode": False,

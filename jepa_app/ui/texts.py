@@ -406,6 +406,7 @@ WHY = {
 MANY = {
     "empty": "Add pictures and captions. Each picture is scored with each caption, and the table fills row by row.",
     "region": "Table of matches",
+    "waiting": "Waiting: {ahead} ahead of you",
     "reading": "Reading file {done} of {total}",
     "scoring": "{done} of {total} pictures scored",
     "stopped": "Stopped: {done} of {total} pictures scored; these results are kept",

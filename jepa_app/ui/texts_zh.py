@@ -362,6 +362,7 @@ WHY = {
 MANY = {
     "empty": "请添加图片和描述。每张图片都会与每条描述打分，表格逐行填入。",
     "region": "匹配表格",
+    "waiting": "等待中：前面还有 {ahead} 个",
     "reading": "正在读取第 {done} 个文件，共 {total} 个",
     "scoring": "已为 {done} / {total} 张图片打分",
     "stopped": "已停止：{total} 张图片中已打分 {done} 张，结果保留",

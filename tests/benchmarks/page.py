@@ -42,7 +42,9 @@ class Page:
         self._folder = folder
         self.address = address
         components = httpx.get(f"{address}config", timeout=PATIENCE).json()["components"]
-        [self._player] = [part["id"] for part in components if part["props"].get("elem_id") == "player"]
+        self.components: dict[str, int] = {
+            part["props"].get("elem_id") or str(part["id"]): part["id"] for part in components
+        }
 
     def resident_mb(self) -> float:
         """Memory of the page's process."""
@@ -58,7 +60,7 @@ class Page:
 
     def export(self, frames: Sequence[str]) -> dict[str, str]:
         """Ask for an animation as the player's button does."""
-        asked = {"session_hash": "bench", "component_id": self._player, "fn_name": "encode"}
+        asked = {"session_hash": "bench", "component_id": self.components["player"], "fn_name": "encode"}
         asked["data"] = {"kind": "webp", "frames": list(frames)}
         answer = httpx.post(f"{self.address}gradio_api/component_server", json=asked, timeout=PATIENCE)
         return answer.raise_for_status().json()

@@ -15,6 +15,7 @@ from jepa_app.ui import texts
 from jepa_app.ui.encoding import png
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
+from jepa_app.ui.serving.visitors import visitor_of
 from jepa_app.ui.streams import READY, RUNNING, at_end
 from jepa_app.ui.tools import no_tool
 
@@ -67,7 +68,7 @@ def build_compare_tab(make_many: MakeMany, usual: SamplingSettings) -> None:
         with shown_to_user():
             base = GenerateRequest(prompt=prompt, steps=steps, guidance=guidance, temperature=temperature, seed=seed)
             plan = make_grid(base, x_axis, x_values or "", y_axis, y_values or "")
-            with closing(make_many([cell.request for cell in plan.cells], visitor.session_hash)) as frames:
+            with closing(make_many([cell.request for cell in plan.cells], visitor_of(visitor))) as frames:
                 yield from deltas(plan, frames)
 
     (x_axis, x_values), (y_axis, y_values) = axes

@@ -10,6 +10,7 @@ from jepa_app.files.pictures import decode_base64, open_picture
 from jepa_app.studio.export import REQUEST_KEYS, read_settings
 from jepa_app.studio.frames import Frame
 from jepa_app.studio.requests import GenerateRequest
+from jepa_app.turns import Visitor
 from jepa_app.ui.errors import answering
 from jepa_app.ui.fragment import fragment
 from jepa_app.ui.player.player import delta
@@ -20,7 +21,7 @@ VALUES = """const values = %s.map((key, place) => (key in settings ? settings[ke
 FILL = "(settings, ...controls) => { %s return [...values, negative]; }"
 PICK = "(item, ...controls) => { const settings = item.settings; %s return [item, ...values, negative]; }"
 TELL_LINK = "(...values) => { document.dispatchEvent(new CustomEvent('jepa:link', { detail: values })); }"
-KeepPicture = Callable[..., tuple[Frame, tuple[int, ...]]]  # (picture, with_room=)
+KeepPicture = Callable[..., tuple[Frame, tuple[int, ...]]]  # (picture, client, with_room=)
 NUMBERS: dict[str, Callable[[str], float]] = {"steps": int, "seed": int, "guidance": float, "temperature": float}
 
 
@@ -31,14 +32,14 @@ def make_recall(max_steps: int, keep_picture: KeepPicture, weights: str) -> gr.H
     """
 
     @answering
-    def read_picture(upload: object) -> dict[str, Any]:
+    def read_picture(upload: object, _: Visitor) -> dict[str, Any]:
         return picture_settings(upload, max_steps)
 
     @answering
-    def begin_with(upload: object) -> dict[str, Any]:
+    def begin_with(upload: object, visitor: Visitor) -> dict[str, Any]:
         data, name = _uploaded(upload)
         with_room = isinstance(upload, dict) and bool(upload.get("room"))
-        frame, around = keep_picture(open_picture(data, name), with_room=with_room)
+        frame, around = keep_picture(open_picture(data, name), visitor, with_room=with_room)
         return {"delta": delta(weights, frame), "around": list(around)}
 
     def read_link(asked: object) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from jepa_app.studio.studio import Choice
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.generate.recall import KeepPicture
 from jepa_app.ui.player.player import KeptRuns, delta
+from jepa_app.ui.serving.visitors import visitor_of
 from jepa_app.ui.streams import at_end
 from jepa_app.ui.tools import no_tool
 
@@ -51,7 +52,7 @@ class GenerateWork:
     watch: Callable[[GenerateRequest, Hashable], Generator[Frame | Waiting, None, None]]
     resume: Callable[[str, Hashable], Generator[Frame | Waiting, None, None]]
     best_of: Callable[[GenerateRequest, int, Hashable], Generator[Frame | Choice, None, None]]
-    image: Callable[[GenerateRequest, Finish], Image.Image]
+    image: Callable[[GenerateRequest, Finish, Hashable], Image.Image]
     keep_picture: KeepPicture
     kept: KeptRuns
     unknown_words: Callable[[str], list[str]]
@@ -87,9 +88,9 @@ def _handlers(work: GenerateWork, weights: str) -> _Handlers:
         with shown_to_user():
             request = _request(prompt, negative_prompt, steps, guidance, temperature, seed)
             if best_of == 1:
-                yield from _deltas(weights, work.watch(request, visitor.session_hash))
+                yield from _deltas(weights, work.watch(request, visitor_of(visitor)))
             else:
-                for change in _deltas(weights, work.best_of(request, best_of, visitor.session_hash)):
+                for change in _deltas(weights, work.best_of(request, best_of, visitor_of(visitor))):
                     yield change | {"of": best_of}
 
     @no_tool
@@ -110,15 +111,16 @@ def _handlers(work: GenerateWork, weights: str) -> _Handlers:
         """
         with shown_to_user():
             request = _request(prompt, negative_prompt, steps, guidance, temperature, seed)
-            yield from _deltas(weights, work.watch(replace(request, edit=_edit(start)), visitor.session_hash))
+            yield from _deltas(weights, work.watch(replace(request, edit=_edit(start)), visitor_of(visitor)))
 
     @no_tool
     def resume(visitor: gr.Request, job: str) -> Iterator[dict[str, Any]]:
         """Stream the missing steps of a kept run that was stopped or lost."""
         with shown_to_user():
-            yield from _deltas(weights, work.resume(str(job), visitor.session_hash))
+            yield from _deltas(weights, work.resume(str(job), visitor_of(visitor)))
 
     def generate_image(
+        visitor: gr.Request,
         prompt: str,
         negative_prompt: str | None,
         steps: int,
@@ -142,7 +144,8 @@ def _handlers(work: GenerateWork, weights: str) -> _Handlers:
         """
         with shown_to_user():
             finish = Finish(size=_whole(size), transparent=bool(transparent))
-            return work.image(_request(prompt, negative_prompt, steps, guidance, temperature, seed), finish)
+            request = _request(prompt, negative_prompt, steps, guidance, temperature, seed)
+            return work.image(request, finish, visitor_of(visitor))
 
     return _Handlers(generate=generate, edit=edit, resume=resume, generate_image=generate_image)
 

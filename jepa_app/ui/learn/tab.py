@@ -11,15 +11,17 @@ from PIL import Image
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.lesson.lesson import Lesson, LessonProgress
 from jepa_app.studio.requests import GenerateRequest
+from jepa_app.turns import Turns
 from jepa_app.ui import texts
 from jepa_app.ui.encoding import data_url
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
+from jepa_app.ui.serving.visitors import visitor_of
 from jepa_app.ui.streams import at_end
 from jepa_app.ui.tools import no_tool
 
 USUAL_SEED = 1
-LESSON_QUEUE = "lessons"  # one lesson at a time, alongside picture generation
+SECONDS_BETWEEN_NEWS = 1.0  # while others have their lesson
 SMALLER = 6  # PNG compression level, because a lesson contains many pictures
 TELL_WALK = "() => { document.dispatchEvent(new CustomEvent('jepa:lesson', { detail: '%s' })); }"
 NEXT_SAMPLE = """(prompt) => { const all = %s; return all[(all.indexOf(prompt) + 1) %% all.length]; }"""
@@ -56,8 +58,11 @@ def build_learn_tab(explain: Explain, usual: SamplingSettings) -> None:
             temperature = gr.Number(usual.temperature, label=texts.TEMPERATURE_LABEL, min_width=90)
     walk = fragment("learn/learn", "board.js")
 
+    turns = Turns("lessons", most_each=4)
+
     @no_tool
     def learn(
+        visitor: gr.Request,
         prompt: str,
         seed: int | None = None,
         steps: int = usual.steps,
@@ -67,9 +72,12 @@ def build_learn_tab(explain: Explain, usual: SamplingSettings) -> None:
         """Explain one run: stream the progress, and finally the context, prediction and attention of each step."""
         with shown_to_user():
             request = GenerateRequest(prompt=prompt, seed=seed, steps=steps, guidance=guidance, temperature=temperature)
-            with closing(explain(request)) as parts:
-                for part in parts:
-                    yield told(part)
+            with closing(turns.ask(visitor_of(visitor))) as turn:
+                while not turn.wait(SECONDS_BETWEEN_NEWS):
+                    yield {"waiting": {"ahead": turn.num_ahead}}
+                with closing(explain(request)) as parts:
+                    for part in parts:
+                        yield told(part)
 
     asked = [run.click, prompt.submit]
     sample.click(None, [prompt], [prompt], js=NEXT_SAMPLE % json.dumps(list(texts.EXAMPLES)), api_visibility="private")
@@ -82,8 +90,7 @@ def build_learn_tab(explain: Explain, usual: SamplingSettings) -> None:
         preprocess=False,  # the request checks itself
         show_progress="hidden",
         api_name="learn",
-        concurrency_id=LESSON_QUEUE,
-        concurrency_limit=1,
+        concurrency_limit=None,  # visitors take turns
     )
     at_end(running, TELL_WALK % "end")
 

@@ -167,19 +167,19 @@ part('csv').addEventListener('click', () => {
 part('sort').addEventListener('change', () => { order = part('sort').value; draw(); });
 
 function say() {
-  const { stage, done, total } = table;
+  const { stage, done, total, ahead } = table;
   part('bar').value = total ? done / total : 0;
   part('progress').hidden = stage === 'done';
   part('status').textContent = stage === 'done'
     ? words('finished', { pictures: total, captions: table.captions.length })
-    : words(stage, { done, total });
+    : words(stage, { done, total, ahead });
   root.dataset.state = stage;
 }
 
 watch('value', () => {
   const value = props.value;
   if (!value?.run) return;
-  const isNew = table?.run !== value.run, wasReading = table?.stage === 'reading';
+  const isNew = table?.run !== value.run, wasReading = ['waiting', 'reading'].includes(table?.stage);
   table = value;
   if (isNew || wasReading) begin(value);
   for (let row = energies.length; row < (value.energies?.length ?? 0); row++) {

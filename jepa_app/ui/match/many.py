@@ -13,19 +13,22 @@ import gradio as gr
 from PIL import Image
 
 from jepa_app.files.intake import Intake, read_uploads
-from jepa_app.limits import text_lines
+from jepa_app.limits import MAX_TABLE_SIDE, text_lines
 from jepa_app.studio.matches import TableRows
+from jepa_app.turns import Turns
 from jepa_app.ui import texts
 from jepa_app.ui.encoding import jpeg
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
+from jepa_app.ui.serving.visitors import visitor_of
 from jepa_app.ui.streams import READY, RUNNING, at_end
 from jepa_app.ui.tools import no_tool
-from jepa_app.ui.uploads import uploaded
+from jepa_app.ui.uploads import Opened, UsedUploads
 
-TABLE_QUEUE = "tables"  # separate from the queue of single scores, so that long tables do not block it
+SECONDS_BETWEEN_NEWS = 1.0  # while others have their tables made
 SECONDS_BETWEEN = 0.2  # between deltas; rows that arrive in between are sent together
 THUMB_SIDE = 48
+MAX_FILES = 2 * MAX_TABLE_SIDE  # in one call: pictures and what tells of them
 QUICK_FROM, QUICK_BEST = 10_000, 20  # pairs from which a quick look pays off; captions it keeps per row
 # Tells the table that the run is over, even if it was stopped or failed.
 TELL_TABLE = "() => { document.dispatchEvent(new CustomEvent('jepa:table-end')); return " + READY[6:] + "; }"
@@ -36,11 +39,12 @@ ScoreTable = Callable[[Sequence[Image.Image], Sequence[str], int | None], Genera
 
 @dataclass(frozen=True, kw_only=True)
 class ManyWork:
-    """What the tab needs: tables, a check of captions, and the side of the squares that the model sees."""
+    """What the tab needs: tables, a check of captions, the side of the squares that the model sees, and uploads."""
 
     score_table: ScoreTable
     check_caption: Callable[[str], None]
     side: int
+    uploads: UsedUploads
 
 
 def build_many(work: ManyWork) -> None:
@@ -68,8 +72,12 @@ def build_many(work: ManyWork) -> None:
     board = fragment("match/many")
     gr.Markdown(texts.MANY_HELP, elem_id="many-help")
 
+    turns = Turns("tables", most_each=4)
+
     @no_tool
-    def score_many(files: list[Upload] | None, captions: str | None, quick: bool = True) -> Iterator[dict[str, Any]]:
+    def score_many(
+        visitor: gr.Request, files: list[Upload] | None, captions: str | None, quick: bool = True
+    ) -> Iterator[dict[str, Any]]:
         """Score every picture with every caption; stream the table with rows as base64 of little-endian 32-bit floats.
 
         Files can be pictures, zip archives, CSV tables (picture, caption) and text files with one caption per line.
@@ -77,7 +85,11 @@ def build_many(work: ManyWork) -> None:
         """
         with shown_to_user():
             lines = text_lines(captions)
-            yield from deltas(work, [_path_and_name(upload) for upload in files or []], lines, quick)
+            with work.uploads.by(visitor) as opened, closing(turns.ask(visitor_of(visitor))) as turn:
+                given = list(_paths_and_names(files, opened))
+                while not turn.wait(SECONDS_BETWEEN_NEWS):
+                    yield {"run": "waiting", "stage": "waiting", "ahead": turn.num_ahead}
+                yield from deltas(work, given, lines, bool(quick))
 
     run.click(None, outputs=[stop], js=RUNNING, api_visibility="private")
     running = run.click(
@@ -87,8 +99,7 @@ def build_many(work: ManyWork) -> None:
         preprocess=False,
         show_progress="hidden",
         api_name="score_many",
-        concurrency_id=TABLE_QUEUE,
-        concurrency_limit=1,
+        concurrency_limit=None,  # visitors take turns
     )
     at_end(running, TELL_TABLE, [stop])
     stop.click(None, outputs=[stop], cancels=[running], js=TELL_TABLE, api_visibility="private")
@@ -147,7 +158,13 @@ def _packed(row: Iterable[float]) -> str:
     return base64.b64encode(numbers.tobytes()).decode("ascii")
 
 
-def _path_and_name(upload: Upload) -> tuple[str, str]:
-    if not isinstance(upload, dict) or not upload.get("path"):
-        raise ValueError("a file arrived without its content; upload it again")
-    return str(uploaded(upload["path"])), upload.get("orig_name") or upload["path"].rpartition("/")[2]
+def _paths_and_names(files: object, opened: Opened) -> Iterator[tuple[str, str]]:
+    if not isinstance(files, list | None):
+        raise ValueError(f"files is of type {type(files).__name__}; allowed: a list of uploaded files")
+    if len(files or []) > MAX_FILES:
+        raise ValueError(f"got {len(files or []):,} files; allowed: at most {MAX_FILES:,} at once")
+    for upload in files or []:
+        if not isinstance(upload, dict) or not upload.get("path"):
+            raise ValueError("a file arrived without its content; upload it again")
+        path, name = opened(upload["path"]), upload.get("orig_name")
+        yield str(path), name if isinstance(name, str) and name else path.name

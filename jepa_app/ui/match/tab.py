@@ -13,17 +13,17 @@ from jepa_app.files.fetching import fetch
 from jepa_app.files.pictures import open_base64, open_picture
 from jepa_app.limits import MAX_CAPTIONS, check_captions, text_lines
 from jepa_app.studio.studio import CaptionScore
+from jepa_app.turns import Turns
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
 from jepa_app.ui.match.many import ManyWork, build_many
 from jepa_app.ui.match.why import Explain, KeptPictures, make_why
+from jepa_app.ui.serving.visitors import visitor_of
 from jepa_app.ui.tools import no_tool
-from jepa_app.ui.uploads import in_cache, uploaded
+from jepa_app.ui.uploads import Opened, in_cache
 
 ONE = "one"  # the inner tab of one picture
-
-SCORE_QUEUE = "scores"  # the concurrency id of all scoring: one call at a time, alongside picture generation
 Upload = dict[str, Any] | str  # Gradio's FileData (path, url, orig_name, ...), an address, or base64
 OWN_FILE = "/gradio_api/file="  # part of the addresses of files that this server has handed out
 Matrix = tuple[list[list[float]], list[list[float]]]
@@ -88,38 +88,43 @@ def _build_one(work: MatchWork) -> tuple[gr.Image, gr.Textbox]:
 def _wire_one(
     work: MatchWork, kept: KeptPictures, picture: gr.Image, captions: gr.Textbox, run: gr.Button, ranking: gr.HTML
 ) -> None:
-    def on_upload(picture: Upload | None) -> None:
-        with shown_to_user():
-            open_upload(picture)
+    turns = Turns("scores")
+
+    def on_upload(visitor: gr.Request, picture: Upload | None) -> None:
+        with shown_to_user(), uploads.by(visitor) as opened, turns.taken(visitor_of(visitor)):
+            open_upload(picture, opened)
+
+    uploads = work.many.uploads
 
     def ranked(picture: Image.Image, captions: str | None) -> list[dict[str, Any]]:
         scores = work.rank(picture, text_lines(captions))
         return [asdict(each) | {"words": texts.verdict(each.probability)} for each in scores]
 
-    def rank(picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
-        with shown_to_user():
-            opened = open_upload(picture)
-            name = kept.add(opened)  # the page uses it to ask for an explanation
-            return [each | {"picture": name} for each in ranked(opened, captions)]
+    def rank(visitor: gr.Request, picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
+        with shown_to_user(), uploads.by(visitor) as opened, turns.taken(visitor_of(visitor)):
+            square = open_upload(picture, opened)
+            name = kept.add(square)  # the page uses it to ask for an explanation
+            return [each | {"picture": name} for each in ranked(square, captions)]
 
-    def score(picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
+    def score(visitor: gr.Request, picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
         """Score how well captions fit a picture, best first: a low energy and a high probability mean a good match.
 
         Args:
             picture: an http(s) address, a data URL (data:image/png;base64,...), or a picture file as base64
             captions: up to 20 captions, one per line
         """
-        with shown_to_user():
-            return ranked(open_upload(picture), captions)
+        with shown_to_user(), uploads.by(visitor) as opened, turns.taken(visitor_of(visitor)):
+            return ranked(open_upload(picture, opened), captions)
 
     @no_tool
-    def score_matrix(pictures: list[Upload] | None, captions: str | None) -> dict[str, Any]:
+    def score_matrix(visitor: gr.Request, pictures: list[Upload] | None, captions: str | None) -> dict[str, Any]:
         """Score every picture with every caption (one per line): M rows of K energies and probabilities."""
-        with shown_to_user():
+        with shown_to_user(), uploads.by(visitor) as opened, turns.taken(visitor_of(visitor)):
             lines = text_lines(captions)
             check_captions(lines)
             check_pictures(pictures)
-            energy, probability = work.score_pairs([open_upload(picture) for picture in pictures or []], lines)
+            squares = [open_upload(picture, opened) for picture in pictures or []]
+            energy, probability = work.score_pairs(squares, lines)
             return {"captions": lines, "energy": energy, "probability": probability}
 
     # Without preprocessing, an upload arrives unopened: Gradio would decode it before its size has been checked.
@@ -134,8 +139,7 @@ def _wire_one(
         show_progress_on=[run],
         api_name="rank",
         api_visibility="private",  # programs and agents use the endpoints below, which also take text
-        concurrency_id=SCORE_QUEUE,
-        concurrency_limit=1,
+        concurrency_limit=None,  # visitors take turns
     )
     for endpoint, pictures in ((score, gr.Textbox(visible=False)), (score_matrix, gr.JSON(visible=False))):
         gr.Button(visible=False).click(
@@ -144,8 +148,7 @@ def _wire_one(
             outputs=[gr.JSON(visible=False)],
             preprocess=False,
             api_name=endpoint.__name__,
-            concurrency_id=SCORE_QUEUE,
-            concurrency_limit=1,
+            concurrency_limit=None,
         )
 
 
@@ -160,7 +163,7 @@ def check_pictures(pictures: object) -> None:
         raise ValueError(f"got {got}; allowed: 1 to {MAX_CAPTIONS} at once")
 
 
-def open_upload(upload: Upload | None) -> Image.Image:
+def open_upload(upload: Upload | None, opened: Opened) -> Image.Image:
     """Open a picture from the browser, a program or an agent: a file in Gradio's cache, an address or base64.
 
     Raises:
@@ -169,7 +172,8 @@ def open_upload(upload: Upload | None) -> Image.Image:
     if not upload:
         raise ValueError("there is no picture yet; upload one, or send one from the Generate tab")
     if isinstance(upload, dict) and upload.get("path"):
-        return open_picture(uploaded(upload["path"]), upload.get("orig_name"))
+        path, name = opened(upload["path"]), upload.get("orig_name")
+        return open_picture(path, name if isinstance(name, str) else None)
     text = str(upload.get("url") or "") if isinstance(upload, dict) else str(upload).strip()
     if not text.startswith(("http://", "https://")):
         return open_base64(text)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from jepa_app.pixels import central_square
 from jepa_app.studio.matches import Explanation
+from jepa_app.turns import Turns, Visitor
 from jepa_app.ui.encoding import data_url
 from jepa_app.ui.errors import answering
 from jepa_app.ui.fragment import fragment
@@ -65,12 +66,15 @@ class KeptPictures:
 def make_why(explain_pair: Explain, kept: KeptPictures) -> gr.HTML:
     """Return the explanation of the caption chosen in the ranking; `why.js` listens for the choice."""
 
+    turns = Turns("explanations")
+
     @answering
-    def explain(asked: object) -> dict[str, Any]:
+    def explain(asked: object, visitor: Visitor) -> dict[str, Any]:
         if not isinstance(asked, dict):
             raise ValueError("the request names no pair; send a picture and a caption")
         picture, caption = kept.find(asked.get("picture")), asked.get("caption")
-        return told(explain_pair(picture.seen, str(caption)), picture.shown)
+        with turns.taken(visitor):
+            return told(explain_pair(picture.seen, str(caption)), picture.shown)
 
     return fragment("match/why", server_functions=[explain])
 

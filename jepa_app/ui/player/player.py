@@ -1,7 +1,6 @@
 """The player: shows a run as it arrives, one small delta per step, and scrubs through it without network traffic."""
 
 import base64
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,9 @@ from PIL import Image
 
 from jepa_app.studio.export import TYPES, animation, animation_kinds, open_frames, run_settings
 from jepa_app.studio.frames import Frame, Waiting
+from jepa_app.studio.requests import MAX_FRAMES
 from jepa_app.studio.studio import CaptionScore, Choice
+from jepa_app.turns import Turns, Visitor
 from jepa_app.ui import texts
 from jepa_app.ui.encoding import LOSSLESS_SIDE, jpeg, png
 from jepa_app.ui.errors import answering
@@ -23,7 +24,7 @@ class KeptRuns:
     """What the player requests from kept runs, by job and by step counted from 0."""
 
     frames: Callable[[str, Sequence[int]], list[Frame]]
-    predicted: Callable[[str, int], Image.Image]
+    predicted: Callable[[str, int, Visitor], Image.Image]
     match: Callable[[str, Sequence[int]], list[CaptionScore]]
 
 
@@ -35,26 +36,32 @@ def make_player(kept: KeptRuns, weights: str, example: str | None = None) -> gr.
     `player.js` collects the frames in the browser. Events: `reuse` (use this seed again), `match` (send this picture to
     the Match tab), `edit` (continue the run named in the value's "edit") and `resume` (continue a lost run).
     """
-    encoding = threading.Lock()
+    exports, looks = Turns("exports"), Turns("requests for kept runs")
 
     @answering
-    def encode(run: object) -> dict[str, Any]:
+    def encode(run: object, visitor: Visitor) -> dict[str, Any]:
         # one at a time, so that exports do not slow down picture generation
-        with encoding:
+        with exports.taken(visitor):
             return encoded_run(run)
 
     @answering
-    def missing(asked: object) -> dict[str, Any]:
-        return {"deltas": [delta(weights, frame) for frame in kept.frames(_job(asked), _steps(asked))]}
+    def missing(asked: object, visitor: Visitor) -> dict[str, Any]:
+        job, steps = _job(asked), _steps(asked)
+        with looks.taken(visitor):
+            return {"deltas": [delta(weights, frame) for frame in kept.frames(job, steps)]}
 
     @answering
-    def predict(asked: object) -> dict[str, Any]:
-        [step] = _steps(asked) or [0]
-        return {"source": f"data:image/png;base64,{png(kept.predicted(_job(asked), step))}"}
+    def predict(asked: object, visitor: Visitor) -> dict[str, Any]:
+        job, steps = _job(asked), _steps(asked) or [0]
+        if len(steps) > 1:
+            raise ValueError(f"steps has {len(steps)} numbers; allowed: one")
+        return {"source": f"data:image/png;base64,{png(kept.predicted(job, steps[0], visitor))}"}
 
     @answering
-    def energies(asked: object) -> dict[str, Any]:
-        scores = kept.match(_job(asked), _steps(asked))
+    def energies(asked: object, visitor: Visitor) -> dict[str, Any]:
+        job, steps = _job(asked), _steps(asked)
+        with looks.taken(visitor):
+            scores = kept.match(job, steps)
         return {"scores": [{"energy": score.energy, "probability": score.probability} for score in scores]}
 
     return fragment(
@@ -76,10 +83,13 @@ def _job(asked: object) -> str:
 
 
 def _steps(asked: object) -> list[int]:
+    """Return the steps asked for, each once."""
     steps = asked.get("steps") if isinstance(asked, dict) else None
+    if isinstance(steps, list) and len(steps) > MAX_FRAMES:
+        raise ValueError(f"steps has {len(steps):,} numbers; at most {MAX_FRAMES} are allowed")
     if not isinstance(steps, list) or not all(isinstance(step, int) and step >= 0 for step in steps):
         raise ValueError("steps is not a list of step numbers; allowed: whole numbers from 0")
-    return steps
+    return list(dict.fromkeys(steps))
 
 
 def encoded_run(run: object) -> dict[str, str]:

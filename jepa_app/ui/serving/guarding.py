@@ -4,7 +4,10 @@ Without this, any page that a visitor opens could use a private studio on the vi
 origin, or under a name of its own that it lets point to the visitor's machine (DNS rebinding).
 """
 
+import asyncio
 import ipaddress
+import json
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
@@ -15,9 +18,15 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jepa_app.ui.serving.connections import Idle
+from jepa_app.ui.serving.limiting import Limits
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
+MISFIT = "The request does not fit this address; /?view=api shows what can be asked."
+MAX_REASON = 200  # characters
+log = logging.getLogger(__name__)
 SPACES = (".hf.space", "huggingface.co")
 SHARED = (".gradio.live",)
 
@@ -90,12 +99,33 @@ class Guard:
         self._allowed = allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with a refusal."""
+        """Pass a request on, or answer it with a refusal; one that the server cannot make sense of is told so."""
         refusal = self._refusal(scope) if scope["type"] in ("http", "websocket") else None
-        if refusal is None:
-            await self._app(scope, receive, send)
-        else:
+        if refusal is not None:
             await PlainTextResponse(refusal, status_code=403)(scope, receive, send)
+            return
+        has_begun, reason, is_stream = False, "", False
+
+        async def watched(message: Message) -> None:
+            nonlocal has_begun, is_stream
+            if _is_without_reason(message):
+                return
+            if message["type"] == "http.response.start":
+                has_begun, is_stream = True, _kind_of(message).startswith("text/event-stream")
+            if has_begun or message["type"] != "http.response.body":
+                await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as failure:  # noqa: BLE001  # the outermost layer
+            log.warning("a request to %.200s failed: %.500r", scope.get("path"), failure)
+            if isinstance(failure, TypeError | ValueError | KeyError):
+                reason = f" ({str(failure)[:MAX_REASON]})"
+            if is_stream:
+                event = f"event: error\ndata: {json.dumps({'error': MISFIT})}\n\n".encode()
+                await send({"type": "http.response.body", "body": event})
+        if scope["type"] == "http" and not has_begun:
+            await PlainTextResponse(MISFIT + reason, status_code=400)(scope, receive, send)
 
     def _refusal(self, scope: MutableMapping[str, Any]) -> str | None:
         headers = Headers(scope=scope)
@@ -107,16 +137,30 @@ class Guard:
         return None
 
 
+def _is_without_reason(message: Message) -> bool:
+    """Whether an answer begins that is Starlette's own to an error: "Internal Server Error" and no more."""
+    is_failure = message["type"] == "http.response.start" and message["status"] == 500
+    return is_failure and _kind_of(message).startswith("text/plain")
+
+
+def _kind_of(message: Message) -> str:
+    return Headers(raw=message["headers"]).get("content-type", "")
+
+
 def guarded(lifespan: Lifespan, allowed: Allowed) -> Lifespan:
-    """Return a server lifespan that puts a guard before everything else, also before Gradio's own answers to origins.
+    """Return a server lifespan that puts guard and limits before everything else, also before Gradio's own answers.
 
     Middleware of `app_kwargs` would come after those, which grant any origin what it asks for.
     """
 
     @asynccontextmanager
     async def guarding(app: Any) -> AsyncIterator[None]:
-        app.middleware_stack = Guard(app.middleware_stack, allowed)
-        async with lifespan(app):
-            yield
+        app.middleware_stack = Guard(Limits(app.middleware_stack), allowed)
+        watching = asyncio.create_task(Idle().watch(app))
+        try:
+            async with lifespan(app):
+                yield
+        finally:
+            watching.cancel()
 
     return guarding

@@ -1,0 +1,141 @@
+"""How much one visitor may send and keep here: requests at once, bytes in a request, uploaded files."""
+
+import json
+from collections import Counter
+from collections.abc import MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MB = 2**20
+MAX_REQUEST = 96 * MB  # bytes: the largest picture as base64, with its captions
+MAX_UPLOAD = 160 * MB  # bytes in one upload of several files
+MAX_AT_ONCE = 48  # requests of one address that are being answered, streams not counted
+MAX_FILES, MAX_KEPT = 2_000, 1024 * MB  # uploads of one address that are kept
+MAX_KEPT_IN_ALL = 4096 * MB
+UPLOAD = "/upload"
+
+
+@dataclass
+class _Kept:
+    """Uploads of one address: their paths with their bytes."""
+
+    files: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return sum(self.files.values())
+
+
+class Uploads:
+    """The uploads that are still on disk, by the address that they came from."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+
+    def refusal(self, address: str, coming: int) -> str | None:
+        """Why an upload of so many bytes is refused; None if it is welcome."""
+        self._forget()
+        mine = self._kept.get(address, _Kept())
+        if len(mine.files) >= MAX_FILES:
+            return f"{MAX_FILES:,} of your files are kept already; each is removed an hour after it came"
+        if mine.size + coming > MAX_KEPT:
+            kept = f"{mine.size // MB} of at most {MAX_KEPT // MB} MB"
+            return f"{kept} of files are yours already; each is removed an hour after it came"
+        if sum(each.size for each in self._kept.values()) + coming > MAX_KEPT_IN_ALL:
+            return "there is no room for more files at the moment; try again later"
+        return None
+
+    def add(self, address: str, paths: list[str]) -> None:
+        """Note files that came in one upload."""
+        for path in paths:
+            with suppress(OSError):  # it is being moved still, or removed again
+                self._kept.setdefault(address, _Kept()).files[path] = Path(path).stat().st_size
+
+    def _forget(self) -> None:
+        """Forget what is no longer on disk."""
+        for address, kept in list(self._kept.items()):
+            kept.files = {path: size for path, size in kept.files.items() if Path(path).exists()}
+            if not kept.files:
+                del self._kept[address]
+
+
+class Limits:
+    """ASGI middleware that refuses what is too much, before the rest of the server sees it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._uploads = Uploads()
+        self._at_once: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it with a refusal."""
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self._app(scope, receive, send)
+            return
+        address = (scope.get("client") or ("",))[0]
+        is_upload = scope["path"].rstrip("/").endswith(UPLOAD)
+        refusal = self._refusal(address, scope, is_upload)
+        if refusal is not None:
+            await PlainTextResponse(refusal[1], status_code=refusal[0])(scope, receive, send)
+            return
+        self._at_once[address] += 1
+        counted = _Counted(MAX_UPLOAD if is_upload else MAX_REQUEST, receive, send)
+        try:
+            await self._app(scope, counted.receive, counted.send)
+        finally:
+            self._at_once[address] -= 1
+            if not self._at_once[address]:
+                del self._at_once[address]
+        if is_upload and counted.status == 200:
+            with suppress(ValueError):
+                self._uploads.add(address, json.loads(counted.answer))
+
+    def _refusal(self, address: str, scope: MutableMapping[str, Any], is_upload: bool) -> tuple[int, str] | None:
+        length = Headers(scope=scope).get("content-length", "0")
+        size = int(length) if length.isdecimal() and len(length) < 20 else 0
+        most = MAX_UPLOAD if is_upload else MAX_REQUEST
+        if size > most:
+            return 413, _too_large(most)
+        if self._at_once[address] >= MAX_AT_ONCE:
+            return 429, f"{MAX_AT_ONCE} of your requests are being answered; send this one again when some are done"
+        refusal = self._uploads.refusal(address, size) if is_upload else None
+        return None if refusal is None else (413, refusal)
+
+
+class _Counted:
+    """A request whose bytes are counted; one that turns out too large is answered with a refusal."""
+
+    def __init__(self, most: int, receive: Receive, send: Send) -> None:
+        self._most, self._receive, self._send = most, receive, send
+        self._seen = 0
+        self.status = 0
+        self.answer = b""
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        return message if self._seen <= self._most else {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if self._seen > self._most:
+            if not self.status:
+                self.status = 413
+                text = _too_large(self._most).encode()
+                await self._send({"type": "http.response.start", "status": 413, "headers": [(b"connection", b"close")]})
+                await self._send({"type": "http.response.body", "body": text})
+            return
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        elif len(self.answer) < MB:
+            self.answer += message.get("body", b"")
+        await self._send(message)
+
+
+def _too_large(most: int) -> str:
+    return f"the request is larger than {most // MB} MB; send less at once"

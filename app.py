@@ -17,6 +17,7 @@ except ImportError:
     spaces = None
 
 from jepa_app.command_line import OneLineParser, bracketed, check_address, check_weights_name, tell
+from jepa_app.compute import share_memory_pools
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 from jepa_app.ui.page import build_page, serving_options
 from jepa_app.ui.serving.own_folder import own_folder
@@ -44,6 +45,7 @@ def main() -> NoReturn:
     )
     parser.add_argument("--share", action="store_true", help="open a public link through gradio.live")
     options = parser.parse_args()
+    share_memory_pools()
     try:
         status = _serve(options)
     except KeyboardInterrupt:  # before there was anything to end

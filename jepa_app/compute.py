@@ -77,6 +77,18 @@ def keep_freed_memory() -> None:
         return
 
 
+def share_memory_pools() -> None:
+    """Let all threads allocate from two pools of glibc: by default each of many threads keeps one of its own.
+
+    Call it before threads start. On anything but Linux with glibc, this does nothing.
+    """
+    max_arenas = -8  # a parameter of mallopt, from malloc.h
+    try:
+        ctypes.CDLL("libc.so.6").mallopt(max_arenas, 2)
+    except (OSError, AttributeError):
+        return
+
+
 def choose_threads(work: Callable[[], object], most: int | None = None) -> int:
     """Return how many threads to use for a piece of work, out of 1, 2, 4, … up to `most` (None: the allowed cores).
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # Every room and its floor: folders, and the files that lie in no folder. "training" and "ui" never meet.
 FLOORS = {
     "config_base": -1,
-    **dict.fromkeys(("command_line", "config", "compute", "limits", "masking", "pixels", "styles"), 0),
+    **dict.fromkeys(("command_line", "config", "compute", "limits", "masking", "pixels", "styles", "turns"), 0),
     **dict.fromkeys(("checkpoint", "plan"), 1),
     "models": 2,
     "files": 3,

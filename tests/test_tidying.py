@@ -35,6 +35,7 @@ def test_a_served_page_deletes_its_files_and_their_folders(
     cache, disk = tmp_path / "cache", tmp_path / "red.png"
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(cache))
     monkeypatch.setattr(page, "HOUR", 2)
+    monkeypatch.setattr(page, "TIDY", 2)
     Image.new("RGB", (9, 9), "red").save(disk)
     with served(studio) as (address, _):
         client = Client(address, verbose=False, httpx_kwargs={"timeout": PATIENCE})

@@ -28,9 +28,10 @@ from jepa_app.ui.uploads import UsedUploads
 
 HERE = Path(__file__).parent
 HOUR = 3600
+TIDY = 20  # seconds between two tidyings up
 QUEUE_LENGTH = 64  # requests that may wait for a thread; what they ask for has lines of its own
 THREADS = 320  # each stream holds one while it waits for its next step; more than the engine's waiting line
-SESSIONS = 200  # sessions whose state is kept; Gradio's default of 10,000 would grow for days
+SESSIONS = 16  # sessions whose last values Gradio keeps, of which the page needs none; its default is 10,000
 
 
 def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work) -> gr.Blocks:
@@ -99,7 +100,7 @@ def serving_options(
         "run_history": False,  # it would store every run, including its pictures, in the visitor's browser
         "max_threads": THREADS,
         "mcp_server": True,  # endpoints are also tools for agents
-        "app_kwargs": {"lifespan": guarded(tidying(HOUR), allowed)},
+        "app_kwargs": {"lifespan": guarded(tidying(TIDY), allowed)},
         "enable_monitoring": False,
         "show_error": True,  # what Gradio itself refuses is told too
         "state_session_capacity": SESSIONS,

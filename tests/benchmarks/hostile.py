@@ -360,7 +360,7 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
     seed = options.seed or random.SystemRandom().randrange(1, 2**31)
     tally, peaks = Tally(), list[float]()
     with opened(options.weights) as page:
-        began, before, files = time.monotonic(), page.resident_mb(), page.files()
+        began, before, files = time.monotonic(), page.resident_mb(), page.only_files()
         over = threading.Event()
 
         def watch() -> None:
@@ -389,7 +389,7 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
             "begun_mb": before,
             "peak_mb": max(peaks),
             "settled_mb": page.resident_mb(),
-            "files_left": page.files() - files,
+            "files_left": page.only_files() - files,
             "threads_left": page.threads(),
         }
         for example in tally.examples:

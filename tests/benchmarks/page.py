@@ -54,6 +54,14 @@ class Page:
         """Threads of the page's process."""
         return len(list((self._process / "task").iterdir()))
 
+    def descriptors(self) -> int:
+        """Open files and connections of the page's process."""
+        return len(list((self._process / "fd").iterdir()))
+
+    def only_files(self) -> int:
+        """Files in the temporary folder that is its own, but for pictures that were handed out."""
+        return sum(path.is_file() and path.name != "image.png" for path in self._folder.rglob("*"))
+
     def files(self) -> int:
         """Files in the temporary folder that is its own, and folders without any."""
         return sum(path.is_file() or not any(path.iterdir()) for path in self._folder.rglob("*"))

@@ -72,7 +72,7 @@ def build_many(work: ManyWork) -> None:
     board = fragment("match/many")
     gr.Markdown(texts.MANY_HELP, elem_id="many-help")
 
-    turns = Turns("tables", most_each=4)
+    turns = Turns("tables", most_each=8)
 
     @no_tool
     def score_many(

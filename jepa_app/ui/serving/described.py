@@ -16,16 +16,16 @@ MISSHAPEN = "an input has another form than is asked for; /?view=api shows what 
 
 def tell_wrong_inputs(page: gr.Blocks) -> None:
     """Let a page say briefly what is wrong with the inputs of an event."""
-    page.preprocess_data = _telling(page.preprocess_data)  # type: ignore[method-assign]
+    page.preprocess_data = _telling(page.preprocess_data)  # type: ignore[method-assign, assignment]
 
 
 def _telling(preprocess: Callable[..., Awaitable[list[Any]]]) -> Callable[..., Awaitable[list[Any]]]:
-    async def told(block_fn: Any, inputs: list[Any], *rest: Any, **options: Any) -> list[Any]:
+    async def told(block_fn: Any, inputs: list[Any], state: Any, *rest: Any, **options: Any) -> list[Any]:
         for value in inputs:
             if isinstance(value, list) and len(value) > MAX_ITEMS:
                 raise _refusal(f"got a list of {len(value):,}; at most {MAX_ITEMS:,} are taken")
         try:
-            return await preprocess(block_fn, inputs, *rest, **options)
+            return await preprocess(block_fn, inputs, state, *rest, **options)
         except gr.Error:
             raise
         except (InvalidPathError, OSError) as wrong:
@@ -37,6 +37,9 @@ def _telling(preprocess: Callable[..., Awaitable[list[Any]]]) -> Callable[..., A
             raise _refusal(MISSHAPEN) from wrong
         except Exception as wrong:  # whatever it is, whoever asked must be told
             raise _refusal(f"the inputs do not fit: {wrong}") from wrong
+        finally:
+            for block in block_fn.inputs if state else ():  # Gradio would keep every session's last inputs
+                state._update_value_in_config(block._id, None)
 
     return told
 

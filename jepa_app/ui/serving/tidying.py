@@ -1,4 +1,7 @@
-"""Removes the empty folders in Gradio's cache: Gradio deletes old files, but not the folder it made for each."""
+"""Tidies up behind a busy page: empty folders, and memory that was freed.
+
+Gradio deletes old files, but not the folder that it made for each.
+"""
 
 import asyncio
 import time
@@ -8,9 +11,14 @@ from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
+from jepa_app.files.reducing import give_memory_back
+
 
 def tidying(seconds: float) -> Callable[[object], AbstractAsyncContextManager[None]]:
-    """Return a server lifespan that, every `seconds`, removes the folders that have been empty for that long."""
+    """Return a server lifespan that, every `seconds`, removes folders that have been empty for that long.
+
+    It also gives freed memory back to the system.
+    """
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -24,6 +32,7 @@ def tidying(seconds: float) -> Callable[[object], AbstractAsyncContextManager[No
         while True:
             await asyncio.sleep(seconds)
             await asyncio.to_thread(remove_empty_folders, Path(get_upload_folder()), seconds)
+            await asyncio.to_thread(give_memory_back)
 
     return lifespan
 

@@ -16,12 +16,21 @@ try:  # on a ZeroGPU Space this must be imported before torch; elsewhere the pac
 except ImportError:
     spaces = None
 
-from jepa_app.command_line import OneLineParser, bracketed, check_address, check_weights_name, tell
+from jepa_app.command_line import (
+    OneLineParser,
+    bracketed,
+    check_address,
+    check_weights_name,
+    past_proxies,
+    tell,
+)
 from jepa_app.compute import share_memory_pools
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
-from jepa_app.ui.page import build_page, serving_options
-from jepa_app.ui.serving.own_folder import own_folder
-from jepa_app.ui.serving.running import Shortened, serve
+
+with past_proxies():  # Gradio opens a connection as soon as it is imported, and fails on proxies that it does not know
+    from jepa_app.ui.page import build_page, serving_options
+    from jepa_app.ui.serving.own_folder import own_folder
+    from jepa_app.ui.serving.running import Shortened, serve
 
 Work = TypeVar("Work", bound=Callable[..., Any])
 INTERRUPTED = 130  # exit status, as of a shell

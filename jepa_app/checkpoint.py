@@ -128,6 +128,8 @@ def resolve_weights(source: Path | str) -> Path:
         raise ValueError(
             f"no weights at {source!r}: it is neither a folder nor a hub id that can be reached"
         ) from error
+    except (ImportError, ValueError) as error:  # a proxy of the environment that cannot be used
+        raise ValueError(f"no weights at {source!r}: it is no folder, and the hub cannot be asked ({error})") from error
 
 
 def write_manifest(weights: Path) -> None:

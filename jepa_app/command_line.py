@@ -2,12 +2,15 @@
 
 import argparse
 import functools
+import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn, ParamSpec
 
 LAST_PORT = 65535
+PROXIES = ("NO_PROXY", "no_proxy")
 MISTAKE = 2  # exit status for a user's mistake; 1 is for any other failure
 
 Arguments = ParamSpec("Arguments")
@@ -28,7 +31,7 @@ def tell(mistake: Exception) -> int:
 
 
 def telling_mistakes(command: Callable[Arguments, int]) -> Callable[Arguments, int]:
-    """Report a command's ValueErrors on one line; in every other case the command returns the exit status."""
+    """Report a command's ValueErrors, and files that cannot be used, on one line; else it returns the exit status."""
 
     @functools.wraps(command)
     def told(*args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
@@ -36,8 +39,27 @@ def telling_mistakes(command: Callable[Arguments, int]) -> Callable[Arguments, i
             return command(*args, **kwargs)
         except ValueError as mistake:
             return tell(mistake)
+        except OSError as refused:
+            if refused.filename is None:
+                raise
+            return tell(refused)
 
     return told
+
+
+@contextmanager
+def past_proxies() -> Iterator[None]:
+    """Let requests to this machine pass by any proxy: the server asks itself whether it has started."""
+    before = {name: os.environ.get(name) for name in PROXIES}
+    os.environ.update(dict.fromkeys(PROXIES, "*"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def bracketed(host: str | None) -> str | None:

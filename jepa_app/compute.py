@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+ALLOWED_DEVICES = "allowed: auto, cpu, cuda or cuda:N"
+
 
 def seconds_of(work: Callable[[], object], repeats: int) -> float:
     """Return the shortest time that a piece of work took, after one warm-up call."""
@@ -87,6 +89,27 @@ def share_memory_pools() -> None:
         ctypes.CDLL("libc.so.6").mallopt(max_arenas, 2)
     except (OSError, AttributeError):
         return
+
+
+def checked_device(name: str) -> torch.device:
+    """Return the device of a name: auto (a GPU if there is one), cpu, cuda or cuda:N.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as unknown:
+        raise ValueError(f"device is {name!r}; {ALLOWED_DEVICES}") from unknown
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device is {name!r}; {ALLOWED_DEVICES}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device is {name!r}, but {torch.cuda.device_count()} CUDA devices are available; use --device cpu"
+        )
+    return device
 
 
 def choose_threads(work: Callable[[], object], most: int | None = None) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jepa_app.command_line import OneLineParser, telling_mistakes
+from jepa_app.compute import checked_device
 from training.settings import replace_settings
 
 SettingsT = TypeVar("SettingsT")
@@ -45,12 +46,20 @@ def measuring_parser(module: str, description: str | None, defaults: Any, *, nee
     parser.add_argument(
         "--out", type=Path, required=needs_out, help="folder for figures.json and for pictures of what was measured"
     )
-    parser.add_argument("--device", help="cpu or cuda (default: a GPU if there is one)")
+    parser.add_argument("--device", type=_device, help="cpu or cuda (default: a GPU if there is one)")
     names = ", ".join(f"{name}={json.dumps(value)}" for name, value in asdict(defaults).items())
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help=f"change what is measured (default: {names})"
     )
     return parser
+
+
+def _device(name: str) -> str:
+    try:
+        checked_device(name)
+    except ValueError as unknown:
+        raise argparse.ArgumentTypeError(str(unknown)) from unknown
+    return name
 
 
 @telling_mistakes

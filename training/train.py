@@ -23,6 +23,7 @@ from jepa_app.command_line import OneLineParser, telling_mistakes
 from jepa_app.compute import keep_freed_memory
 from training.data.batches import CaptionedPictures
 from training.loop import TrainStep, check_checkpoint, train
+from training.objectives.text_cache import long_captions
 from training.recipes import RECIPES, make_recipe
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def run(options: argparse.Namespace) -> bool:
         raise ValueError(f"--out {options.out} is a file; choose a folder")
     reached = check_checkpoint(options.out, options.resume)  # before anything of an earlier run is overwritten
     data = CaptionedPictures.load(options.data, recipe.image_size(), recipe.captions)
+    for warning in long_captions(data.rows):
+        print(f"warning: {warning}", file=sys.stderr)
     objective = recipe.build(data)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "recipe.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=2) + "\n")

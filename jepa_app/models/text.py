@@ -114,7 +114,20 @@ class TextEncoder:
         Raises:
             ValueError: the prompt has more word pieces than the encoder takes.
         """
-        _check_length(len(self.tokenizer(spell_symbols(prompt))["input_ids"]))
+        _check_length(self.num_pieces(prompt))
+
+    def num_pieces(self, prompt: str) -> int:
+        """Return how many word pieces a prompt has, with the two that mark start and end."""
+        return len(self.tokenizer(spell_symbols(prompt))["input_ids"])
+
+    def shortened(self, prompt: str) -> str:
+        """Return a prompt without as many of its last words as the encoder cannot take."""
+        words = prompt.split(" ")
+        if len(prompt) < MAX_TOKENS - 2 or self.num_pieces(prompt) <= MAX_TOKENS:  # a piece has at least one character
+            return prompt
+        while words and self.num_pieces(" ".join(words)) > MAX_TOKENS:
+            words.pop()
+        return " ".join(words) or prompt[: MAX_TOKENS - 2]
 
     def unread(self, prompt: str) -> list[str]:
         """Return the words of a prompt that have no letter or sign that the encoder knows, in their order."""

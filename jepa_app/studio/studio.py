@@ -10,11 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from transformers.utils import logging as transformers_logging
 
 from jepa_app.checkpoint import resolve_weights
+from jepa_app.compute import checked_device
 from jepa_app.generation.engine import Engine
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
@@ -64,7 +64,7 @@ class Studio:
             ValueError: the weights are missing, damaged or do not fit together, or the device does not exist.
         """
         transformers_logging.disable_progress_bar()  # standard error is reserved for errors
-        chosen = _checked_device(device)
+        chosen = checked_device(device)
         engine = Engine(JepaTPipeline.from_pretrained(weights, device=chosen))
         engine.tune()
         studio = cls(engine, Scorer.from_pretrained(weights, device=chosen), weights)
@@ -209,17 +209,3 @@ class Studio:
             "sampling": {name: getattr(self.defaults, name) for name in ("steps", "guidance", "temperature")},
             "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
         }
-
-
-def _checked_device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as unknown:
-        raise ValueError(f"device is {name!r}; allowed: auto, cpu, cuda or cuda:N") from unknown
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device is {name!r}, but {torch.cuda.device_count()} CUDA devices are available; use --device cpu"
-        )
-    return device

@@ -175,6 +175,8 @@ PLAYER = {
     "queued_for": "Waiting: {ahead} ahead of you, about {seconds} s",
     "coming_back": "The connection was lost; continuing in a moment",
     "welcome_back": "Your last run",
+    "lost": "The server was started again, and your run is lost",
+    "again": "Run it again",
     "alt_begin": "The starting picture",
     "running": "Step {step} of {total}",
     "choosing": "Finishing the {count} pictures and choosing the best match",

@@ -266,6 +266,8 @@ PLAYER = {
     "queued_for": "排队中：前面还有 {ahead} 个，约 {seconds} 秒",
     "coming_back": "连接中断，即将继续",
     "welcome_back": "这是您上次的生成",
+    "lost": "服务器已重新启动，您的生成已丢失",
+    "again": "重新生成",
     "alt_begin": "起始图片",
     "running": "第 {step} 步，共 {total} 步",
     "choosing": "正在完成 {count} 张图片并从中挑选",

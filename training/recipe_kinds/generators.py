@@ -86,6 +86,7 @@ class JepaTRecipe(_OnTokens[JepaTObjective]):
         config = replace(self.network, num_tokens=made.num_tokens, channels=made.channels, plan=plan, styles=styles)
         network = JepaT(config)
         if self.init:
+            load_config(Path(self.init), JepaTConfig)  # refuses weights of another kind
             load_state(Path(self.init), network)
         return JepaTObjective(
             network,

@@ -5,7 +5,17 @@ const zone = element.querySelector('.from-picture');
 const chooser = zone.querySelector('input');
 const MAX_MB = 16;
 const KEYS = ['prompt', 'negative_prompt', 'steps', 'guidance', 'temperature', 'seed'];
+const FIELDS = {
+  prompt: '#prompt textarea', negative_prompt: '#negative-prompt textarea', steps: '#steps input[type=number]',
+  guidance: '#guidance input[type=number]', temperature: '#heat input[type=number]', seed: '#seed input',
+};
+const TYPED_KEY = 'jepa-studio-typed';
+const fieldOf = (key) => document.querySelector(FIELDS[key]);
 const tell = (text) => { note.textContent = text; };
+
+async function until(isSo) { // but not for ever
+  for (let waits = 0; waits < 60 && !isSo(); waits += 1) await new Promise((resolve) => { setTimeout(resolve, 50); });
+}
 
 function fill(settings) {
   props.value = settings;
@@ -52,7 +62,14 @@ opener.addEventListener('change', () => {
   opener.value = '';
 });
 document.addEventListener('jepa:room', () => beginWith(beginning, true));
-document.addEventListener('jepa:restore', (event) => fill(event.detail)); // the settings of a run that the page returns to
+document.addEventListener('jepa:restore', (event) => { if (!typed) fill(event.detail); }); // of a run that the page returns to
+
+// A run that the server has lost is made again: its settings first, then the button that makes it.
+document.addEventListener('jepa:again', async (event) => {
+  fill(event.detail);
+  await until(() => fieldOf('prompt')?.value === event.detail.prompt && fieldOf('seed')?.value === String(event.detail.seed));
+  document.querySelector('#run').click();
+});
 
 chooser.addEventListener('change', () => {
   readPicture(chooser.files[0]);
@@ -88,14 +105,38 @@ document.addEventListener('jepa:link', async (event) => { // the tab answers wit
   }
 });
 
-async function openLink() {
-  const asked = Object.fromEntries(new URLSearchParams(location.search));
-  if (!KEYS.some((key) => key in asked)) return;
+const isLink = KEYS.some((key) => new URLSearchParams(location.search).has(key));
+const typed = isLink ? null : typedBefore();
+
+// What was typed before the page was loaded again, by the visitor or because the server was started again.
+function typedBefore() {
+  if (performance.getEntriesByType('navigation')[0]?.type !== 'reload') return null;
+  try {
+    const kept = JSON.parse(sessionStorage.getItem(TYPED_KEY) ?? 'null');
+    return kept?.prompt ? kept : null;
+  } catch {
+    return null;
+  }
+}
+
+window.addEventListener('pagehide', () => {
+  const values = Object.fromEntries(KEYS.map((key) => [key, fieldOf(key)?.value ?? '']).filter(([, value]) => value !== ''));
+  try { sessionStorage.setItem(TYPED_KEY, JSON.stringify(values)); } catch { /* the browser's storage is off */ }
+});
+
+async function checked(asked) { // settings that the server allows, filled in when the page is ready for them
   const answer = await answerOf(server.read_link, asked);
-  if (answer.error) { tell(answer.error); return; }
-  const isReady = () => document.querySelector('#seed input')?.value === ''; // the page has cleared it
-  for (let waits = 0; waits < 60 && !isReady(); waits += 1) await new Promise((resolve) => { setTimeout(resolve, 50); });
+  if (answer.error) return answer;
+  await until(() => fieldOf('seed')?.value === ''); // the page has cleared it
   if (Object.keys(answer.settings).length) fill(answer.settings);
+  return answer;
+}
+
+async function openLink() {
+  if (typed) checked(typed);
+  if (!isLink) return;
+  const answer = await checked(Object.fromEntries(new URLSearchParams(location.search)));
+  if (answer.error) { tell(answer.error); return; }
   const names = answer.ignored.join(', ');
   tell(names ? words('link_partly', { names }) : words('link_opened'));
 }

@@ -16,7 +16,10 @@ function forget() {
 function remember() { // for this tab only, so that two tabs do not take each other's runs
   try {
     const isOn = isRunning() && latest < total - 1;
-    if (!run.still && run.prompt && run.job !== props.example) sessionStorage.setItem(RUN_KEY, JSON.stringify({ job: run.job, isOn }));
+    if (!run.still && run.prompt && run.job !== props.example) {
+      const { settings, prompt, seed } = run;
+      sessionStorage.setItem(RUN_KEY, JSON.stringify({ job: run.job, isOn, settings: { ...settings, prompt, seed } }));
+    }
   } catch { /* the browser's storage is off */ }
 }
 
@@ -152,6 +155,16 @@ async function rejoin(job, isOn, shownJob = job, told = words(shownJob === job ?
 document.addEventListener('click', (event) => { if (event.target.closest('#stop')) wasStopped = true; }, { capture: true });
 document.addEventListener('jepa:run', (event) => { if (event.detail === 'start') wasStopped = false; });
 
+// The server was started again in the middle of a run, which it then no longer knows.
+function sayLost(settings) {
+  say(words('lost'));
+  announce(words('lost'));
+  const again = part('again');
+  again.hidden = false;
+  again.onclick = () => document.dispatchEvent(new CustomEvent('jepa:again', { detail: settings }));
+}
+document.addEventListener('jepa:run', (event) => { if (event.detail === 'start') part('again').hidden = true; });
+
 // A finished run of these weights, for visitors who have none of their own yet.
 function showExample() {
   if (!props.example) return;
@@ -166,6 +179,7 @@ function showExample() {
   if (new URLSearchParams(location.search).has('prompt')) return; // a link has priority
   if (typeof kept?.job !== 'string') { showExample(); return; }
   rejoin(kept.job, kept.isOn === true).then((isBack) => {
+    if (!isBack && kept.isOn && !run) sayLost(kept.settings);
     if (!isBack || !run.settings) return;
     const { seed, ...settings } = run.settings; // the next run is to draw its own seed
     document.dispatchEvent(new CustomEvent('jepa:restore', { detail: settings }));

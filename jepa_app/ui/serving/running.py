@@ -6,17 +6,18 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TextIO
 
 import gradio as gr
+
+from jepa_app.command_line import past_proxies
 
 ATTEMPTS = 5  # to reach one's own page; each takes up to some ten seconds on a busy machine
 SECONDS_TO_END = 4.0  # from a signal to the end, whatever still runs
 SECONDS_FOR_ANSWERS = 1  # for requests that are being answered at the end
 LOGGED = 2_000  # characters of one line of the log
-PROXIES = ("NO_PROXY", "no_proxy")
 
 
 def serve(page: gr.Blocks, close: Callable[[], None], **options: Any) -> None:
@@ -64,21 +65,6 @@ def _is_free(host: str | None, port: int | None) -> bool:
             return False
     except OSError:
         return True
-
-
-@contextmanager
-def past_proxies() -> Iterator[None]:
-    """Let requests to this machine pass by any proxy: the server asks itself whether it has started."""
-    before = {name: os.environ.get(name) for name in PROXIES}
-    os.environ.update(dict.fromkeys(PROXIES, "*"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 class Shortened:

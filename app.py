@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
@@ -26,11 +27,7 @@ from jepa_app.command_line import (
 )
 from jepa_app.compute import share_memory_pools
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
-
-with past_proxies():  # Gradio opens a connection as soon as it is imported, and fails on proxies that it does not know
-    from jepa_app.ui.page import build_page, serving_options
-    from jepa_app.ui.serving.own_folder import own_folder
-    from jepa_app.ui.serving.running import Shortened, serve
+from jepa_app.ui.serving.own_folder import own_folder
 
 Work = TypeVar("Work", bound=Callable[..., Any])
 INTERRUPTED = 130  # exit status, as of a shell
@@ -55,6 +52,7 @@ def main() -> NoReturn:
     parser.add_argument("--share", action="store_true", help="open a public link through gradio.live")
     options = parser.parse_args()
     share_memory_pools()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the page is served, both signals interrupt
     try:
         status = _serve(options)
     except KeyboardInterrupt:  # before there was anything to end
@@ -66,19 +64,27 @@ def main() -> NoReturn:
 
 def _serve(options: argparse.Namespace) -> int:
     try:
-        host = bracketed(options.host)
         check_address(options.host, options.port)
         check_weights_name(options.weights)
-        options_of_page = serving_options(host, options.allow_origin, share=options.share)
-        studio = Studio.load(options.weights)
         with own_folder():
-            sys.stderr = Shortened(sys.stderr)  # type: ignore[assignment]
-            page = build_page(studio, on_gpu)
-            address = {"server_name": host, "server_port": options.port, "share": options.share}
-            serve(page, studio.close, **address, **options_of_page)
+            _load_and_serve(options)
     except (ValueError, OSError) as mistake:  # such as a port that is taken in the meantime
         return tell(mistake)
     return 0
+
+
+def _load_and_serve(options: argparse.Namespace) -> None:
+    # Gradio makes a folder and a connection as soon as it is imported: they are to be its own, and past any proxy.
+    with past_proxies():
+        from jepa_app.ui.page import build_page, serving_options
+        from jepa_app.ui.serving.running import Shortened, serve
+    host = bracketed(options.host)
+    options_of_page = serving_options(host, options.allow_origin, share=options.share)
+    studio = Studio.load(options.weights)
+    sys.stderr = Shortened(sys.stderr)  # type: ignore[assignment]
+    page = build_page(studio, on_gpu)
+    address = {"server_name": host, "server_port": options.port, "share": options.share}
+    serve(page, studio.close, **address, **options_of_page)
 
 
 def on_gpu(work: Work) -> Work:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.benchmarks import attention, matching, page, serving
+from tests.benchmarks import attention, hostile, matching, page, serving, soak
 from tests.benchmarks.measure import in_turn, matrix_rate, operations, ratio
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +59,25 @@ def test_many_runs_leave_nothing_behind(tiny_weights: Path) -> None:
     assert figures["threads_end"] <= figures["threads_settled"]
     assert figures["runs_kept"] == 64  # and not the first six
     assert (figures["files_of_generate_image"], figures["files_of_an_upload"]) == (1, 1)  # for an hour
+
+
+@pytest.mark.slow
+def test_an_attack_is_refused_in_words(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostile, "SETTLING", 1.0)
+    asked = Namespace(weights=tiny_weights, tries=300, minutes=5, seed=0, clients=3)
+    figures, facts = hostile.measure(asked)
+    assert (figures["tried"], figures["unclear"], figures["crashed"]) == (300, 0, 0), facts
+    assert figures["accepted"] > 10
+    assert figures["peak_mb"] < 1500
+
+
+@pytest.mark.slow
+def test_clients_at_once_get_their_own_and_leave_nothing(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soak, "SETTLING", 15.0)
+    figures, facts = soak.measure(Namespace(weights=tiny_weights, requests=120, clients=6, seed=0))
+    assert (figures["mixed_up"], figures["lost"], figures["files_more"]) == (0, 0, 0), facts
+    assert figures["right"] > 20
+    assert figures["settled_mb"] < 1000
 
 
 def test_a_table_of_pairs(tiny_weights: Path) -> None:

@@ -10,17 +10,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import httpx
 import pytest
 from PIL import Image
 from starlette.types import Message, Scope
 
 from jepa_app.command_line import past_proxies
+from jepa_app.studio.studio import Studio
+from jepa_app.ui.page import build_page, serving_options
 from jepa_app.ui.serving import limiting
 from jepa_app.ui.serving.connections import Idle
 from jepa_app.ui.serving.limiting import Limits, Uploads
 from jepa_app.ui.serving.own_folder import own_folder
-from jepa_app.ui.serving.running import Shortened
+from jepa_app.ui.serving.running import Shortened, launch
 from tests.studio_server import PATIENCE, Gate
 
 pytestmark = pytest.mark.filterwarnings("default")  # the server's own libraries warn in this process
@@ -193,6 +196,32 @@ def test_what_does_not_fit_is_told(server: tuple[str, Gate], path: str, asked: o
     answer = httpx.post(server[0] + path, json=asked)
     assert 400 <= answer.status_code < 500
     assert told in answer.text
+
+
+def test_a_page_that_answers_late_is_served(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradio.networking.url_ok", lambda _: False)  # as if the page did not answer in time
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    async def launched() -> gr.Blocks:  # inside a loop, as in `served`
+        page = build_page(studio)
+        launch(page, {"server_port": port, "quiet": True} | serving_options())
+        return page
+
+    page = asyncio.run(launched())
+    try:
+        assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
+    finally:
+        page.close(verbose=False)
+
+
+def test_a_port_that_is_taken_is_not_tried_for_long(studio: Studio) -> None:
+    async def launched(port: int) -> None:
+        launch(build_page(studio), {"server_port": port, "quiet": True} | serving_options())
+
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="empty port"):
+        asyncio.run(launched(taken.getsockname()[1]))
 
 
 def called(address: str, name: str, values: dict[str, Any]) -> str:

@@ -118,9 +118,9 @@ class Guard:
         try:
             await self._app(scope, receive, watched)
         except Exception as failure:  # noqa: BLE001  # the outermost layer
-            log.warning("a request to %.200s failed: %.500r", scope.get("path"), failure)
-            if isinstance(failure, TypeError | ValueError | KeyError):
-                reason = f" ({str(failure)[:MAX_REASON]})"
+            is_misfit = isinstance(failure, TypeError | ValueError | KeyError)
+            log.log(logging.INFO if is_misfit else logging.WARNING, "%.200s failed: %.500r", scope.get("path"), failure)
+            reason = f" ({str(failure)[:MAX_REASON]})" if is_misfit else ""
             if is_stream:
                 event = f"event: error\ndata: {json.dumps({'error': MISFIT})}\n\n".encode()
                 await send({"type": "http.response.body", "body": event})

@@ -3,9 +3,7 @@
 import os
 import signal
 import socket
-import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
@@ -14,9 +12,9 @@ import gradio as gr
 
 from jepa_app.command_line import past_proxies
 
-ATTEMPTS = 5  # to reach one's own page; each takes up to some ten seconds on a busy machine
 SECONDS_TO_END = 4.0  # from a signal to the end, whatever still runs
 SECONDS_FOR_ANSWERS = 1  # for requests that are being answered at the end
+PRIVATE = "127.0.0.1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"  # where the proxy of a Space is
 LOGGED = 2_000  # characters of one line of the log
 
 
@@ -24,13 +22,14 @@ def serve(page: gr.Blocks, close: Callable[[], None], **options: Any) -> None:
     """Serve a page until the process is told to end, then call `close`; it must be called in the main thread.
 
     Raises:
-        OSError: the port is in use, or the host is not an address of this machine.
-        ValueError: the page could not be reached.
+        OSError: as `launch`.
     """
     told = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: told.set())
-    _launch(page, options)
+    if os.environ.get("SPACE_ID"):
+        os.environ.setdefault("FORWARDED_ALLOW_IPS", PRIVATE)
+    launch(page, options)
     while not told.wait(0.5):  # a wait without end would not hear signals everywhere
         pass
     threading.Timer(SECONDS_TO_END, os._exit, [0]).start()  # whatever hangs
@@ -41,25 +40,26 @@ def serve(page: gr.Blocks, close: Callable[[], None], **options: Any) -> None:
     close()
 
 
-def _launch(page: gr.Blocks, options: dict[str, Any]) -> None:
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with past_proxies():
-                page.launch(prevent_thread_lock=True, **options)
-        except (OSError, ValueError) as busy:
-            if attempt == ATTEMPTS or not _is_free(options.get("server_name"), options.get("server_port")):
-                raise
-            print(f"The page does not answer yet ({busy}); trying again.", file=sys.stderr)
-            with suppress(Exception):
-                page.close(verbose=False)
-            time.sleep(attempt)
-        else:
-            return
+def launch(page: gr.Blocks, options: dict[str, Any]) -> None:
+    """Let Gradio serve a page in a thread.
+
+    Gradio itself would look once whether the page answers, and give up on a busy machine where it takes seconds.
+
+    Raises:
+        OSError: the port is in use, the host is not an address of this machine, or the server has not started in time.
+    """
+    host, port = options.get("server_name"), options.get("server_port")
+    was_free = port is not None and _is_free(host, port)
+    try:
+        with past_proxies():
+            page.launch(prevent_thread_lock=True, _frontend=False, **options)
+    except OSError as refused:
+        if was_free:
+            raise OSError("the server has not started within 5 seconds; the machine is busy, try again") from refused
+        raise
 
 
-def _is_free(host: str | None, port: int | None) -> bool:
-    if port is None:
-        return True
+def _is_free(host: str | None, port: int) -> bool:
     try:
         with socket.create_connection(((host or "127.0.0.1").strip("[]"), port), timeout=1):
             return False

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
@@ -11,8 +11,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from jepa_app.command_line import OneLineParser, check_weights_name, telling_mistakes
+from PIL import Image
+
+from jepa_app.command_line import OneLineParser, check_folder, check_weights_name, telling_mistakes
 from jepa_app.files.pictures import open_picture
+from jepa_app.files.whole_files import write_whole, writing_whole
 from jepa_app.limits import text_lines
 from jepa_app.studio.export import animation, png_settings, run_settings
 from jepa_app.studio.frames import Finish, Frame
@@ -20,6 +23,7 @@ from jepa_app.studio.requests import MAX_SEED, GenerateRequest
 from jepa_app.studio.score_csv import score_csv, score_record
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 
+RUN_FILE = "run.json"
 PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".webp")
 TRANSPARENT_TYPES = (".png", ".webp")
 SUITED = ("steps", "guidance", "temperature")  # by default, what suits the weights
@@ -147,19 +151,38 @@ def _generate_many(options: argparse.Namespace) -> None:
     for number, prompt in enumerate(prompts):
         seed = None if options.seed is None else (options.seed + number) % (MAX_SEED + 1)
         requests.append(_request(options, prompt, seed))  # all are checked before the first one runs
-    with _writing(options.out_dir):
-        options.out_dir.mkdir(parents=True, exist_ok=True)
+    check_folder(options.out_dir)
+    _check_own(options.out_dir, [_picture_file(options.out_dir, number) for number in range(len(prompts))])
     studio, records = _load(options), []
     finish = _finish(options, studio)
+    options.out_dir.mkdir(parents=True, exist_ok=True)
     requests = [_suited(options, request, studio) for request in requests]
     for number, group in groupby(studio.generating.each(requests), key=itemgetter(0)):
         request, frames = requests[number], [frame for _, frame in group]
-        record = _keep(studio, request, frames, finish, options.out_dir / f"{number:04d}.png", None)
+        record = _keep(studio, request, frames, finish, _picture_file(options.out_dir, number), None)
         records.append(record)
         with _writing(options.out_dir):  # after every picture, so that an interrupted run keeps its record
-            (options.out_dir / "run.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+            write_whole(options.out_dir / RUN_FILE, json.dumps(records, indent=1) + "\n")
         print(f"{number + 1}/{len(requests)}  {record['file']}  {request.prompt}", file=sys.stderr)
     _report(options, records, f"{len(records)} pictures and run.json in {options.out_dir}")
+
+
+def _picture_file(folder: Path, number: int) -> Path:
+    return folder / f"{number:04d}.png"
+
+
+def _check_own(folder: Path, files: Sequence[Path]) -> None:
+    """Refuse a folder in which files would be replaced that no earlier run has written."""
+    try:
+        records: list[dict[str, Any]] = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        earlier = {str(records[place]["file"]) for place in range(len(records))}
+    except FileNotFoundError:
+        earlier = set()
+    except (OSError, ValueError, TypeError, KeyError) as other:
+        raise ValueError(f"{folder / RUN_FILE} is not from an earlier run; choose another folder") from other
+    strange = [file for file in files if file.exists() and str(file) not in earlier]
+    if strange:
+        raise ValueError(f"{strange[0]} is not from an earlier run and would be replaced; choose another folder")
 
 
 def _finish(options: argparse.Namespace, studio: Studio) -> Finish:
@@ -181,10 +204,11 @@ def _keep(
     settings = run_settings(request, last.seed, facts["weights"])
     with _writing(out):
         kept: dict[str, Any] = {"pnginfo": png_settings(settings)} if out.suffix.lower() == ".png" else {}
-        finish.of(last).save(out, **kept)
+        with writing_whole(out) as partial:
+            finish.of(last).save(partial, Image.registered_extensions()[out.suffix.lower()], **kept)
     if run_file is not None:
         with _writing(run_file):
-            run_file.write_bytes(animation([frame.image for frame in frames], "webp"))
+            write_whole(run_file, animation([frame.image for frame in frames], "webp"))
     return {
         "prompt": request.prompt,
         "seed": last.seed,

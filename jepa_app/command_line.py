@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn, ParamSpec
 
 LAST_PORT = 65535
@@ -65,6 +66,26 @@ def past_proxies() -> Iterator[None]:
 def bracketed(host: str | None) -> str | None:
     """Return a host as it stands in an address: one of IPv6 in brackets."""
     return f"[{host}]" if host and ":" in host and not host.startswith("[") else host
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to, before the work is begun whose results it is for.
+
+    Raises:
+        ValueError: the message says why.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; choose a folder")
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_writable = os.access(folder, os.W_OK)
+        for path in missing:
+            path.rmdir()
+    except OSError as refused:
+        raise ValueError(f"cannot write {folder}: {refused.strerror or refused}") from refused
+    if not is_writable:
+        raise ValueError(f"cannot write {folder}: it belongs to somebody else")
 
 
 def check_weights_name(weights: object) -> None:

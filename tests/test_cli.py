@@ -76,6 +76,7 @@ def test_generate_takes_a_file_of_prompts(weights: str, tmp_path: Path, capsys: 
     ]
     assert sorted(path.name for path in out.iterdir()) == ["0000.png", "0001.png", "0002.png", "run.json"]
     assert json.loads((out / "run.json").read_text(encoding="utf-8")) == records
+    assert main([*words, "--steps", "1", "--json"]) == 0  # what an earlier run wrote is replaced
 
 
 def test_score_ranks_captions(weights: str, tmp_path: Path, capsys: Any) -> None:
@@ -308,10 +309,19 @@ def test_tables_of_other_systems_are_scored(weights: str, tmp_path: Path, capsys
         (["generate", "--prompts", "{tmp}/p.txt", "--out-dir", "{tmp}/o", "--seed", "2147483648"], "0 to 2147483647"),
         (["generate", "--prompts", "{tmp}/p.txt", "--out-dir", "{tmp}/o", "--seed", "-1"], "seed is -1"),
         (["generate", "rose", "--out", "{tmp}/a.png", "--weights", ""], "--weights is empty"),
+        (["generate", "rose", "--out", "{tmp}/a.png", "--device", "meta"], "device is 'meta'; allowed: auto, cpu"),
+        (["generate", "rose", "--out", "{tmp}/a.png", "--device", "mps"], "device is 'mps'; allowed: auto, cpu"),
+        (["generate", "--prompts", "{tmp}/p.txt", "--out-dir", "{tmp}/p.txt"], "is a file; choose a folder"),
+        (["generate", "--prompts", "{tmp}/p.txt", "--out-dir", "/proc/out"], "cannot write /proc/out"),
+        (["generate", "--prompts", "{tmp}/p.txt", "--out-dir", "{tmp}/strange"], "0001.png is not from an earlier run"),
+        (["generate", "--prompts", "{tmp}/p.txt", "--out-dir", "{tmp}/other"], "run.json is not from an earlier run"),
     ],
 )
 def test_mistakes_are_told_before_work_begins(words: list[str], told: str, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "p.txt").write_text("rose\ncat\n")
+    for kept in ("strange/0001.png", "other/run.json"):
+        (tmp_path / kept).parent.mkdir()
+        (tmp_path / kept).write_text('{"a": 1}')
     assert main([word.replace("{tmp}", str(tmp_path)) for word in words]) == 2
     captured = capsys.readouterr()
     assert told in captured.err

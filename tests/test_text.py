@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from jepa_app.models.text import TextEncoder, TextFeatures, join_features, spell_symbols
-from training.objectives.text_cache import TextCache
+from jepa_app.models.text import MAX_TOKENS, TextEncoder, TextFeatures, join_features, spell_symbols
+from training.data.captions import Row
+from training.objectives.text_cache import TextCache, long_captions
 
 
 def similarity(first: TextFeatures, second: TextFeatures) -> float:
@@ -95,6 +96,30 @@ def test_over_long_prompts_are_refused_and_the_limit_is_named(text_encoder: Text
         text_encoder.encode(["apple", "apple " * 127])
     with pytest.raises(ValueError, match="allowed: up to 128"):
         text_encoder.encode(["red apple " * 1000])
+
+
+def test_over_long_captions_lose_their_last_words(text_encoder: TextEncoder) -> None:
+    words = [f"word{number}" for number in range(100)]
+    caption = " ".join(words)
+    assert text_encoder.num_pieces(caption) > MAX_TOKENS
+    short = text_encoder.shortened(caption)
+    assert caption.startswith(short)
+    assert text_encoder.num_pieces(short) <= MAX_TOKENS < text_encoder.num_pieces(f"{short} word99 word100")
+    assert text_encoder.shortened("red apple") == "red apple"
+    features = TextCache(text_encoder).features([caption, "rose"])
+    assert features.mask.sum(dim=1).tolist() == [text_encoder.num_pieces(short), 3]
+    endless = "x1-" * 200  # one word of many pieces
+    assert text_encoder.num_pieces(text_encoder.shortened(endless)) <= MAX_TOKENS
+
+
+def test_over_long_captions_are_named_before_the_training() -> None:
+    rows = [Row(file=f"{number}.png", label=f"a1b2 {'cat-5 ' * (60 * (number % 2))}") for number in range(30)]
+    told = long_captions(rows)
+    assert len(told) == 11
+    assert told[0].startswith("the caption of 1.png has ")
+    assert told[0].endswith("loses its last words; 128 are read")
+    assert told[-1] == "so do 5 more"
+    assert long_captions(rows[:1]) == []
 
 
 def test_an_endless_word_is_one_unknown_word_piece(text_encoder: TextEncoder) -> None:

@@ -649,10 +649,13 @@ def test_an_interrupted_run_is_saved_and_goes_on(
         (["--data", "{data}", "--out", "{tmp}/out", "--set", "speed=3"], "'speed' is unknown"),
         (["--data", "{data}", "--out", "{tmp}/out", "--set", "schedule.steps"], "has no '='"),
         (["--data", "{data}", "--out", "{tmp}/out", "--set", "tokenizer={tmp}/none"], "no weights in"),
-        (["--data", "{data}", "--out", "{tmp}/out", "--set", "init={tmp}/none"], "cannot be loaded"),
+        (["--data", "{data}", "--out", "{tmp}/out", "--set", "init={tmp}/none"], "no weights in"),
         (["--data", "{data}", "--out", "{tmp}/out", "--steps", "0"], "schedule.steps is 0; allowed: 1 or more"),
         (["--data", "{data}", "--out", "{tmp}/out", "--resume"], "no checkpoint in"),
         (["--data", "{data}", "--out", "{data}/metadata.jsonl"], "is a file; choose a folder"),
+        (["--data", "{data}", "--out", "/proc/out"], "cannot write /proc/out"),
+        (["--data", "{data}", "--out", "{tmp}/out", "--set", "init=weights/ti-jepa"], "were they swapped?"),
+        (["--data", "{data}", "--out", "{tmp}/out", "--set", "init=weights"], "config.json is missing"),
     ],
 )
 def test_mistakes_end_with_one_line_and_status_two(

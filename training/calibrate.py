@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jepa_app.checkpoint import load_network, save_network
-from jepa_app.command_line import OneLineParser, telling_mistakes
+from jepa_app.command_line import OneLineParser, check_folder, telling_mistakes
 from jepa_app.config import TIJepaConfig
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--percentiles", action="store_true", help="measure only the percentiles and keep the rest")
     options = parser.parse_args(arguments)
+    check_folder(options.out)
     if options.percentiles:
         measure_folder(options.weights, options.data, options.out)
     else:

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jepa_app.command_line import OneLineParser, telling_mistakes
+from jepa_app.command_line import OneLineParser, check_folder, telling_mistakes
 from jepa_app.compute import checked_device
+from jepa_app.files.whole_files import write_whole
 from training.settings import replace_settings
 
 SettingsT = TypeVar("SettingsT")
@@ -46,20 +47,12 @@ def measuring_parser(module: str, description: str | None, defaults: Any, *, nee
     parser.add_argument(
         "--out", type=Path, required=needs_out, help="folder for figures.json and for pictures of what was measured"
     )
-    parser.add_argument("--device", type=_device, help="cpu or cuda (default: a GPU if there is one)")
+    parser.add_argument("--device", help="cpu or cuda (default: a GPU if there is one)")
     names = ", ".join(f"{name}={json.dumps(value)}" for name, value in asdict(defaults).items())
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help=f"change what is measured (default: {names})"
     )
     return parser
-
-
-def _device(name: str) -> str:
-    try:
-        checked_device(name)
-    except ValueError as unknown:
-        raise argparse.ArgumentTypeError(str(unknown)) from unknown
-    return name
 
 
 @telling_mistakes
@@ -76,9 +69,13 @@ def run(
     """
     options = parser.parse_args(arguments)
     replace_settings(defaults, options.set)  # mistakes in them are reported before the weights are looked for
+    if options.device:
+        checked_device(options.device)
+    if options.out:
+        check_folder(options.out)
     report = measure(options, replace_settings(suit(defaults, options.weights), options.set))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "figures.json").write_text(report.text + "\n", encoding="utf-8")
+        write_whole(options.out / "figures.json", report.text + "\n")
     report.print(as_json=options.json)
     return 0

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jepa_app.command_line import OneLineParser, telling_mistakes
+from jepa_app.command_line import OneLineParser, check_folder, telling_mistakes
+from jepa_app.files.whole_files import write_whole
 from training.studies.comparing.comparison import compare, read_measured
 from training.studies.comparing.comparison_tables import Measured, chart, table
 from training.studies.comparing.variants import COMPARISONS
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of every variant"
     )
     options: argparse.Namespace = parser.parse_args(arguments)
+    check_folder(options.out)
     kept = options.out / "figures.json"
     measured: list[Measured] = []
     if options.resume and kept.exists():
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for one in compare(options.name, options.data, options.out, settings=options.set, before=before, **limits):
         measured.append(one)
         rows = [dataclasses.asdict(one) for one in measured]
-        kept.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        write_whole(kept, json.dumps(rows, indent=2) + "\n")
     comparison = COMPARISONS[options.name]
     if options.plot:
         options.plot.parent.mkdir(parents=True, exist_ok=True)

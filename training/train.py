@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from jepa_app.command_line import OneLineParser, telling_mistakes
+from jepa_app.command_line import OneLineParser, check_folder, telling_mistakes
 from jepa_app.compute import keep_freed_memory
+from jepa_app.files.whole_files import write_whole
 from training.data.batches import CaptionedPictures
 from training.loop import TrainStep, check_checkpoint, train
 from training.objectives.text_cache import long_captions
@@ -79,15 +80,14 @@ def run(options: argparse.Namespace) -> bool:
         raise ValueError(f"--minutes is {options.minutes}; allowed: above 0")
     if recipe.schedule.steps == 0 and not recipe.fits_without_steps:
         raise ValueError("schedule.steps is 0; allowed: 1 or more; only linear tokenizers need no training")
-    if options.out.exists() and not options.out.is_dir():
-        raise ValueError(f"--out {options.out} is a file; choose a folder")
+    check_folder(options.out)
     reached = check_checkpoint(options.out, options.resume)  # before anything of an earlier run is overwritten
     data = CaptionedPictures.load(options.data, recipe.image_size(), recipe.captions)
     for warning in long_captions(data.rows):
         print(f"warning: {warning}", file=sys.stderr)
     objective = recipe.build(data)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "recipe.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=2) + "\n")
+    write_whole(options.out / "recipe.json", json.dumps(dataclasses.asdict(recipe), indent=2) + "\n")
     schedule = recipe.schedule
     if schedule.steps == 0:  # principal components are fitted, not trained
         objective.save(options.out / "weights")

@@ -80,6 +80,8 @@ def axis_values(axis: str, text: str) -> list[Any]:
         return [None]
     if axis not in AXES:
         raise ValueError(f"axis is {axis!r}; allowed: {', '.join((*AXES, NONE))}")
+    if not isinstance(text, str):
+        raise ValueError(f"the values for {axis} are of type {type(text).__name__}; allowed: text with one per line")
     words = text_lines(text if axis == "prompt" else _one_a_line(axis, text))
     if not words:
         raise ValueError(f"there are no values for {axis}; write some, one per line")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from jepa_app.files.whole_files import writing_whole
 from training.data.folders import open_square
-from training.data.whole_files import writing_whole
 
 
 def default_cache_dir() -> Path:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from jepa_app.files.whole_files import writing_whole
 from jepa_app.styles import STYLES
-from training.data.whole_files import writing_whole
 from training.drawings.concepts import (
     NEEDED_REFERENCES,
     Concept,

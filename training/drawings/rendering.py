@@ -10,7 +10,7 @@ from pathlib import Path
 import resvg_py
 from PIL import Image, ImageOps
 
-from training.data.whole_files import writing_whole
+from jepa_app.files.whole_files import writing_whole
 
 RENDER_SIZE = 512  # resvg's edges are jagged at small sizes
 _SVG = (

@@ -15,10 +15,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from jepa_app.checkpoint import resolve_weights
+from jepa_app.files.whole_files import writing_whole
 from training.data.batches import CaptionedPictures
 from training.data.captions import canonical_caption
 from training.data.selection import balanced_order
-from training.data.whole_files import writing_whole
 from training.judging.judge import Features, Judge
 from training.judging.picture_figures import (
     PICTURES_AT_ONCE,

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from jepa_app.checkpoint import resolve_weights, sha256
+from jepa_app.files.whole_files import writing_whole
 from training.data.folders import read_folder
-from training.data.whole_files import writing_whole
 from training.judging.charts import chart, heat_panel, line_panel
 from training.judging.judge import Features, frechet_distance
 from training.judging.picture_figures import Indices, Sampling, rank_figures

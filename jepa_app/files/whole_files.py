@@ -6,6 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a text, as UTF-8, or bytes as a file that is never seen half written."""
+    with writing_whole(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 @contextmanager
 def writing_whole(path: Path) -> Iterator[Path]:
     """Yield a path to write to; its file replaces `path` when the block ends without an error."""

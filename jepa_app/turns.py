@@ -3,7 +3,7 @@
 import copy
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Container, Hashable, Iterator
 from contextlib import closing, contextmanager
 from typing import Generic, NamedTuple, TypeVar
 
@@ -43,13 +43,16 @@ class Lines(Generic[ItemT]):
         lines = self._lines.setdefault(address_of(client), OrderedDict())
         lines.setdefault(client, deque()).append(item)
 
-    def pop(self) -> ItemT:
+    def pop(self, skipped: Container[Hashable] = ()) -> ItemT:
         """Take the item whose turn it is; its address, and its client there, are last from now on.
 
         Raises:
-            KeyError: nothing waits.
+            LookupError: nothing waits, but for the items of addresses that are to be skipped.
         """
-        address, lines = self._lines.popitem(last=False)
+        address = next((address for address in self._lines if address not in skipped), None)
+        if address is None and (None not in self._lines or None in skipped):
+            raise LookupError("nothing waits")
+        lines = self._lines.pop(address)
         client, line = lines.popitem(last=False)
         item = line.popleft()
         if line:

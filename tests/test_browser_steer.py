@@ -16,6 +16,7 @@ from tests.browser import (
     OpenPage,
     counter,
     generate,
+    press_generate,
     reload,
     shown_picture,
     sideways_scroll,
@@ -286,14 +287,13 @@ def test_a_full_line_is_told_kindly(open_studio: OpenPage, studio: Studio, monke
 
 
 def test_the_same_request_comes_from_memory(open_studio: OpenPage, studio: Studio) -> None:
-    page = open_studio()
-    page.fill("#seed input", "81")
-    generate(page, "red apple", steps=6)
+    page = open_studio("?prompt=red+apple&steps=6&seed=81")
+    wait_for_value(page, "#seed input", "81")
+    press_generate(page)
     first = pixels(page)
-    page.fill("#prompt textarea", "red apple ")
     steps: list[object] = []
     handle = studio._pipeline.network.denoiser.condition_in.register_forward_pre_hook(lambda *_: steps.append(1))
-    generate(page, "red apple", steps=6)
+    press_generate(page)
     handle.remove()
     assert not steps
     assert np.array_equal(pixels(page), first)

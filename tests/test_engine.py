@@ -16,7 +16,7 @@ from jepa_app.generation.picture import Shown, TokenStep
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.generation.waiting import EngineRequest, Run
-from jepa_app.turns import BusyError
+from jepa_app.turns import BusyError, Visitor
 from tests.studio_server import PATIENCE
 
 FAST = SamplingSettings(steps=4, denoising_steps=2)
@@ -190,6 +190,20 @@ def test_clients_take_turns(narrow: Engine, brake: Brake) -> None:
         follower.join(PATIENCE)
     assert ended == ["a1", "b1", "c1", "a2", "b2", "a3"]
     assert last(first).index == 0
+
+
+def test_an_address_has_at_most_half_of_the_places(pipeline: JepaTPipeline, brake: Brake) -> None:
+    engine = Engine(pipeline, max_active=4)
+    flood = [engine.submit(request(seed=seed, client=Visitor("a", str(seed)))) for seed in range(6)]
+    brake.wait()  # with the first of them
+    brake.step()
+    assert engine.num_active == 2
+    person = engine.submit(request(seed=9, client=Visitor("b", "1")))
+    brake.step()
+    assert (engine.num_active, engine.num_waiting, person.num_ahead) == (3, 4, 0)
+    brake.release()
+    assert [last(run).index for run in (*flood, person)] == [3] * 7
+    engine.close()
 
 
 def test_a_cancelled_run_leaves_the_line(narrow: Engine, brake: Brake) -> None:

@@ -28,6 +28,10 @@ def test_a_program_with_a_session_for_each_call_waits_as_one_visitor() -> None:
         lines.add(number, Visitor("10.0.0.1", f"session {number}"))
     lines.add(1000, Visitor("10.0.0.2", "a person"))
     assert lines.num_ahead(1000) == 1
+    assert lines.pop(skipped=["10.0.0.1"]) == 1000
+    with pytest.raises(LookupError):
+        lines.pop(skipped=["10.0.0.1"])
+    assert lines.pop() == 0
 
 
 def test_an_address_cannot_fill_the_lines() -> None:

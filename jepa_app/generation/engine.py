@@ -178,7 +178,8 @@ class Engine:
                     if self._closed:
                         self._end()
                         return
-                    joining = self.waiting.take(self.max_active - len(self._active))
+                    room, most_each = self.max_active - len(self._active), max(1, self.max_active // 2)
+                    joining = self.waiting.take(room, self._active, most_each)
                 try:
                     self._advance(sampler, prefixes, joining)
                 except Exception as error:  # noqa: BLE001  # whatever it is, the waiting callers must be told

@@ -5,14 +5,15 @@ Clients take turns (`jepa_app.turns`): each has its own line, and the engine adm
 
 import queue
 import threading
-from collections.abc import Generator, Hashable, Iterator
+from collections import Counter
+from collections.abc import Generator, Hashable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 from jepa_app.generation.picture import Picture, Shown, TokenStep
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.models.text import TextFeatures
-from jepa_app.turns import Lines
+from jepa_app.turns import Lines, Visitor, address_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +131,21 @@ class WaitingLines:
             self._lines.add(run, client)
             self.change.notify()
 
-    def take(self, room: int) -> list[Run]:
-        """Take up to `room` runs, one from each client in turn."""
+    def take(self, room: int, active: Sequence[Run] = (), most_each: int | None = None) -> list[Run]:
+        """Take up to `room` runs, one from each client in turn.
+
+        With the `active` runs, no address has more than `most_each`: a long run cannot be put aside for somebody else.
+        """
+        taken: list[Run] = []
         with self.change:
-            return [self._lines.pop() for _ in range(min(room, len(self._lines)))]
+            while len(taken) < room and len(self._lines):
+                visitors = [run.request.client for run in (*active, *taken) if isinstance(run.request.client, Visitor)]
+                counts = Counter(map(address_of, visitors))
+                try:
+                    taken.append(self._lines.pop([address for address in counts if counts[address] == most_each]))
+                except LookupError:
+                    break
+        return taken
 
     def cancel(self, run: Run) -> None:
         """Mark a run as cancelled; if it is still waiting, it ends at once."""

@@ -25,6 +25,7 @@ from jepa_app.studio.jobs import Job, Jobs
 from jepa_app.studio.requests import GenerateRequest, seed_of, settings_of
 
 SECONDS_BETWEEN_NEWS = 1.0  # for visitors whose run is waiting
+SOON, RARELY = 3, 5  # with more runs ahead, every fifth time is enough: news of many cost the time of their pictures
 
 
 class Generating:
@@ -250,13 +251,15 @@ class Generating:
         If another visitor takes the job over, that visitor's frames are yielded too, and if they leave, the job is
         taken back.
         """
-        is_waiting, seen = True, len(job.kept)
+        is_waiting, seen, waits = True, len(job.kept), 0
         try:
             with closing(run.steps(patience=SECONDS_BETWEEN_NEWS)) as steps:
                 for step in steps:
                     if step is None:
-                        if is_waiting and job.run is run:
-                            yield Waiting(ahead=run.num_ahead, seconds=run.expected_wait)
+                        ahead = run.num_ahead
+                        if is_waiting and job.run is run and (ahead <= SOON or waits % RARELY == 0):
+                            yield Waiting(ahead=ahead, seconds=run.expected_wait)
+                        waits += 1
                         continue
                     is_waiting = False
                     with job.turn:

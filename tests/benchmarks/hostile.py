@@ -54,7 +54,7 @@ WORDS = (
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "ICO", "PPM")
 NO_REASON = ("something went wrong", "internal server error", "traceback")
 SHOWN = 12  # unclear answers that are quoted
-SETTLING = 8.0  # seconds after the last request
+SETTLING = 30.0  # seconds after the last request: memory is given back when the page is tidied up
 REFUSED, ACCEPTED, UNCLEAR, CRASHED = "refused", "accepted", "unclear", "crashed"
 
 

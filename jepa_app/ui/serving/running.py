@@ -1,5 +1,6 @@
 """From the start of the server to its end: past any proxy, on a busy machine, and away within seconds of a signal."""
 
+import logging
 import os
 import signal
 import socket
@@ -32,6 +33,7 @@ def serve(page: gr.Blocks, close: Callable[[], None], **options: Any) -> None:
     launch(page, options)
     while not told.wait(0.5):  # a wait without end would not hear signals everywhere
         pass
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # that streams are cut off now is no fault
     threading.Timer(SECONDS_TO_END, os._exit, [0]).start()  # whatever hangs
     if page.server is not None:
         page.server.config.timeout_graceful_shutdown = SECONDS_FOR_ANSWERS

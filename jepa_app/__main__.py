@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
@@ -15,7 +15,7 @@ from PIL import Image
 
 from jepa_app.command_line import OneLineParser, check_folder, check_weights_name, telling_mistakes
 from jepa_app.files.pictures import open_picture
-from jepa_app.files.whole_files import write_whole, writing_whole
+from jepa_app.files.whole_files import check_own_files, write_whole, writing_whole
 from jepa_app.limits import text_lines
 from jepa_app.studio.export import animation, png_settings, run_settings
 from jepa_app.studio.frames import Finish, Frame
@@ -152,7 +152,9 @@ def _generate_many(options: argparse.Namespace) -> None:
         seed = None if options.seed is None else (options.seed + number) % (MAX_SEED + 1)
         requests.append(_request(options, prompt, seed))  # all are checked before the first one runs
     check_folder(options.out_dir)
-    _check_own(options.out_dir, [_picture_file(options.out_dir, number) for number in range(len(prompts))])
+    check_own_files(
+        options.out_dir / RUN_FILE, [_picture_file(options.out_dir, number) for number in range(len(prompts))]
+    )
     studio, records = _load(options), []
     finish = _finish(options, studio)
     options.out_dir.mkdir(parents=True, exist_ok=True)
@@ -169,20 +171,6 @@ def _generate_many(options: argparse.Namespace) -> None:
 
 def _picture_file(folder: Path, number: int) -> Path:
     return folder / f"{number:04d}.png"
-
-
-def _check_own(folder: Path, files: Sequence[Path]) -> None:
-    """Refuse a folder in which files would be replaced that no earlier run has written."""
-    try:
-        records: list[dict[str, Any]] = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-        earlier = {str(records[place]["file"]) for place in range(len(records))}
-    except FileNotFoundError:
-        earlier = set()
-    except (OSError, ValueError, TypeError, KeyError) as other:
-        raise ValueError(f"{folder / RUN_FILE} is not from an earlier run; choose another folder") from other
-    strange = [file for file in files if file.exists() and str(file) not in earlier]
-    if strange:
-        raise ValueError(f"{strange[0]} is not from an earlier run and would be replaced; choose another folder")
 
 
 def _finish(options: argparse.Namespace, studio: Studio) -> Finish:

@@ -15,8 +15,8 @@ from jepa_app.generation.engine import Engine, Recent
 from jepa_app.generation.picture import Shown, TokenStep
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
+from jepa_app.generation.turns import BusyError, Visitor
 from jepa_app.generation.waiting import EngineRequest, Run
-from jepa_app.turns import BusyError, Visitor
 from tests.studio_server import PATIENCE
 
 FAST = SamplingSettings(steps=4, denoising_steps=2)

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from jepa_app.generation.turns import BusyError, Lines, Turns, Visitor
 from jepa_app.studio.jobs import Job, Jobs
-from jepa_app.turns import BusyError, Lines, Turns, Visitor
 from tests.studio_server import PATIENCE
 
 

@@ -1,7 +1,8 @@
 """Files that are replaced only when complete: a name never holds half a file."""
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,3 +22,21 @@ def writing_whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_own_files(record: Path, files: Sequence[Path]) -> None:
+    """Refuse to replace files that no earlier run has written; the `record` lists each under "file".
+
+    Raises:
+        ValueError: a file is there that the record does not list, or the record is something else.
+    """
+    try:
+        rows: list[dict[str, str]] = json.loads(record.read_text(encoding="utf-8"))
+        earlier = {rows[place]["file"] for place in range(len(rows))}
+    except FileNotFoundError:
+        earlier = set()
+    except (OSError, ValueError, TypeError, KeyError) as other:
+        raise ValueError(f"{record} is not from an earlier run; choose another folder") from other
+    strange = [file for file in files if file.exists() and str(file) not in earlier]
+    if strange:
+        raise ValueError(f"{strange[0]} is not from an earlier run and would be replaced; choose another folder")

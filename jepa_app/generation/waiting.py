@@ -1,6 +1,7 @@
 """Requests in the engine: the waiting lines, and the run that each request becomes.
 
-Clients take turns (`jepa_app.turns`): each has its own line, and the engine admits one request from each in turn.
+Clients take turns (`jepa_app.generation.turns`): each has its own line, and the engine admits one request from each in
+turn.
 """
 
 import queue
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 
 from jepa_app.generation.picture import Picture, Shown, TokenStep
 from jepa_app.generation.settings import SamplingSettings
+from jepa_app.generation.turns import Lines, Visitor, address_of
 from jepa_app.models.text import TextFeatures
-from jepa_app.turns import Lines, Visitor, address_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from typing import Any
 import gradio as gr
 
 from jepa_app.files.pictures import decode_base64, open_picture
+from jepa_app.generation.turns import Visitor
 from jepa_app.studio.export import REQUEST_KEYS, read_settings
 from jepa_app.studio.frames import Frame
 from jepa_app.studio.requests import GenerateRequest
-from jepa_app.turns import Visitor
 from jepa_app.ui.errors import answering
 from jepa_app.ui.fragment import fragment
 from jepa_app.ui.player.player import delta

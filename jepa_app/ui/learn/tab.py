@@ -9,9 +9,9 @@ import gradio as gr
 from PIL import Image
 
 from jepa_app.generation.settings import SamplingSettings
+from jepa_app.generation.turns import Turns
 from jepa_app.lesson.lesson import Lesson, LessonProgress
 from jepa_app.studio.requests import GenerateRequest
-from jepa_app.turns import Turns
 from jepa_app.ui import texts
 from jepa_app.ui.encoding import data_url
 from jepa_app.ui.errors import shown_to_user

@@ -8,11 +8,11 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from jepa_app.generation.turns import Turns, Visitor
 from jepa_app.studio.export import TYPES, animation, animation_kinds, open_frames, run_settings
 from jepa_app.studio.frames import Frame, Waiting
 from jepa_app.studio.requests import MAX_FRAMES
 from jepa_app.studio.studio import CaptionScore, Choice
-from jepa_app.turns import Turns, Visitor
 from jepa_app.ui import texts
 from jepa_app.ui.encoding import LOSSLESS_SIDE, jpeg, png
 from jepa_app.ui.errors import answering

@@ -1,0 +1,92 @@
+"""Serves the studio in the browser: `python app.py`, or `jepa-studio` where the project is installed."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+# By default Gradio keeps 10,000 events and sums them up after each one, for a dashboard that this page does not show.
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
+
+try:  # on a ZeroGPU Space this must be imported before torch; elsewhere the package is not installed
+    import spaces
+except ImportError:
+    spaces = None
+
+from jepa_app.command_line import (
+    OneLineParser,
+    bracketed,
+    check_address,
+    check_weights_name,
+    past_proxies,
+    tell,
+)
+from jepa_app.compute import share_memory_pools
+from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
+from jepa_app.ui.serving.own_folder import own_folder
+
+Work = TypeVar("Work", bound=Callable[..., Any])
+INTERRUPTED = 130  # exit status, as of a shell
+GPU_SECONDS = 30  # reserved on a ZeroGPU Space for one picture of at most 64 steps
+
+
+def main() -> NoReturn:
+    """Load the weights, build the page, serve it until the process is told to end, and end it."""
+    parser = OneLineParser(description="The JEPA studio in the browser.")
+    parser.add_argument(
+        "--weights", default=DEFAULT_WEIGHTS, help="weights folder or hub id (default: the bundled weights)"
+    )
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for the whole network)")
+    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="an address under which the studio is also reached or used, such as https://example.org",
+    )
+    parser.add_argument("--share", action="store_true", help="open a public link through gradio.live")
+    options = parser.parse_args()
+    share_memory_pools()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the page is served, both signals interrupt
+    try:
+        status = _serve(options)
+    except KeyboardInterrupt:  # before there was anything to end
+        status = INTERRUPTED
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # a thread that still computes would make the interpreter's own end abort
+
+
+def _serve(options: argparse.Namespace) -> int:
+    try:
+        check_address(options.host, options.port)
+        check_weights_name(options.weights)
+        with own_folder():
+            _load_and_serve(options)
+    except (ValueError, OSError) as mistake:  # such as a port that is taken in the meantime
+        return tell(mistake)
+    return 0
+
+
+def _load_and_serve(options: argparse.Namespace) -> None:
+    # Gradio makes a folder and a connection as soon as it is imported: they are to be its own, and past any proxy.
+    with past_proxies():
+        from jepa_app.ui.page import build_page, serving_options
+        from jepa_app.ui.serving.running import Shortened, serve
+    host = bracketed(options.host)
+    options_of_page = serving_options(host, options.allow_origin, share=options.share)
+    studio = Studio.load(options.weights)
+    sys.stderr = Shortened(sys.stderr)  # type: ignore[assignment]
+    page = build_page(studio, on_gpu)
+    address = {"server_name": host, "server_port": options.port, "share": options.share}
+    serve(page, studio.close, **address, **options_of_page)
+
+
+def on_gpu(work: Work) -> Work:
+    """Let a callable borrow the GPU of a ZeroGPU Space; anywhere else return it unchanged."""
+    return spaces.GPU(duration=GPU_SECONDS)(work) if spaces else work

@@ -15,7 +15,7 @@ from PIL import Image
 
 from jepa_app.command_line import OneLineParser, check_folder, check_weights_name, telling_mistakes
 from jepa_app.files.pictures import open_picture
-from jepa_app.files.whole_files import check_own_files, write_whole, writing_whole
+from jepa_app.files.whole_files import own_files, write_whole, writing_whole
 from jepa_app.limits import text_lines
 from jepa_app.studio.export import animation, png_settings, run_settings
 from jepa_app.studio.frames import Finish, Frame
@@ -152,25 +152,21 @@ def _generate_many(options: argparse.Namespace) -> None:
         seed = None if options.seed is None else (options.seed + number) % (MAX_SEED + 1)
         requests.append(_request(options, prompt, seed))  # all are checked before the first one runs
     check_folder(options.out_dir)
-    check_own_files(
-        options.out_dir / RUN_FILE, [_picture_file(options.out_dir, number) for number in range(len(prompts))]
-    )
+    pictures = [options.out_dir / f"{number:04d}.png" for number in range(len(prompts))]
+    kept = own_files(options.out_dir / RUN_FILE, pictures)
     studio, records = _load(options), []
     finish = _finish(options, studio)
     options.out_dir.mkdir(parents=True, exist_ok=True)
     requests = [_suited(options, request, studio) for request in requests]
     for number, group in groupby(studio.generating.each(requests), key=itemgetter(0)):
         request, frames = requests[number], [frame for _, frame in group]
-        record = _keep(studio, request, frames, finish, _picture_file(options.out_dir, number), None)
+        record = _keep(studio, request, frames, finish, pictures[number], None)
         records.append(record)
+        kept[pictures[number].name] = record
         with _writing(options.out_dir):  # after every picture, so that an interrupted run keeps its record
-            write_whole(options.out_dir / RUN_FILE, json.dumps(records, indent=1) + "\n")
+            write_whole(options.out_dir / RUN_FILE, json.dumps([kept[name] for name in sorted(kept)], indent=1) + "\n")
         print(f"{number + 1}/{len(requests)}  {record['file']}  {request.prompt}", file=sys.stderr)
     _report(options, records, f"{len(records)} pictures and run.json in {options.out_dir}")
-
-
-def _picture_file(folder: Path, number: int) -> Path:
-    return folder / f"{number:04d}.png"
 
 
 def _finish(options: argparse.Namespace, studio: Studio) -> Finish:

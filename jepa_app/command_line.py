@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn, ParamSpec
 
@@ -58,7 +58,7 @@ def past_proxies() -> Iterator[None]:
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 
@@ -80,8 +80,9 @@ def check_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         is_writable = os.access(folder, os.W_OK)
-        for path in missing:
-            path.rmdir()
+        with suppress(OSError):  # somebody else uses it already
+            for path in missing:
+                path.rmdir()
     except OSError as refused:
         raise ValueError(f"cannot write {folder}: {refused.strerror or refused}") from refused
     if not is_writable:

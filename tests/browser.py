@@ -57,6 +57,7 @@ def open_page(
     page.wait_for_selector("#player .tiles i")
     page.wait_for_selector("#seed input", state="attached")  # the settings, which may come after the player
     page.wait_for_function("document.fonts.status === 'loaded'")
+    page.wait_for_load_state("networkidle")  # what the page asks for at first may still be on its way
     return page
 
 

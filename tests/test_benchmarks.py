@@ -62,6 +62,7 @@ def test_many_runs_leave_nothing_behind(tiny_weights: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # archives with two entries of one name are meant
 def test_an_attack_is_refused_in_words(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hostile, "SETTLING", 1.0)
     asked = Namespace(weights=tiny_weights, tries=300, minutes=5, seed=0, clients=3)
@@ -72,6 +73,7 @@ def test_an_attack_is_refused_in_words(tiny_weights: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # streams that are cut off leave their sockets to the collector
 def test_clients_at_once_get_their_own_and_leave_nothing(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soak, "SETTLING", 15.0)
     figures, facts = soak.measure(Namespace(weights=tiny_weights, requests=120, clients=6, seed=0))

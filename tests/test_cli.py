@@ -76,7 +76,12 @@ def test_generate_takes_a_file_of_prompts(weights: str, tmp_path: Path, capsys: 
     ]
     assert sorted(path.name for path in out.iterdir()) == ["0000.png", "0001.png", "0002.png", "run.json"]
     assert json.loads((out / "run.json").read_text(encoding="utf-8")) == records
-    assert main([*words, "--steps", "1", "--json"]) == 0  # what an earlier run wrote is replaced
+    (tmp_path / "prompts.txt").write_text("rose\n", encoding="utf-8")
+    assert main([*words, "--steps", "1", "--json"]) == 0  # what an earlier run wrote is replaced, and the rest is kept
+    told = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    assert [record["prompt"] for record in told] == ["rose", "😀", "кот"]
+    (tmp_path / "prompts.txt").write_text("rose\ncat\ndog\n", encoding="utf-8")
+    assert main([*words, "--steps", "1", "--json"]) == 0
 
 
 def test_score_ranks_captions(weights: str, tmp_path: Path, capsys: Any) -> None:

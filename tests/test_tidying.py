@@ -10,22 +10,23 @@ from PIL import Image
 
 from jepa_app.studio.studio import Studio
 from jepa_app.ui import page
-from jepa_app.ui.serving.tidying import remove_empty_folders
+from jepa_app.ui.serving.tidying import remove_old
 from tests.studio_server import PATIENCE, served
 
 pytestmark = pytest.mark.filterwarnings("default")  # the server's own libraries warn in this process
 
 
-def test_only_folders_that_have_long_been_empty_are_removed(tmp_path: Path) -> None:
-    for name in ("old", "fresh", "used"):
+def test_old_files_and_folders_that_have_long_been_empty_are_removed(tmp_path: Path) -> None:
+    for name in ("old", "fresh", "used", "stale"):
         (tmp_path / name).mkdir()
-    (tmp_path / "used" / "image.png").touch()
-    (tmp_path / "file").touch()
-    for name in ("old", "used", "file"):
+    for name in ("used/image.png", "stale/image.png", "cut-upload", "file", ".in-use"):
+        (tmp_path / name).touch()
+    for name in ("stale/image.png", "old", "used", "cut-upload", ".in-use"):
         os.utime(tmp_path / name, (0, 0))
-    remove_empty_folders(tmp_path, 60)
-    assert {path.name for path in tmp_path.iterdir()} == {"fresh", "used", "file"}
-    remove_empty_folders(tmp_path / "missing", 60)
+    gone = remove_old(tmp_path, age=60, emptied=60)
+    assert gone == {str(tmp_path / "stale" / "image.png"), str(tmp_path / "cut-upload")}
+    assert {path.name for path in tmp_path.iterdir()} == {"fresh", "used", "stale", "file", ".in-use"}
+    assert remove_old(tmp_path / "missing", 60, 60) == set()
 
 
 @pytest.mark.slow

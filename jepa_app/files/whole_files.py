@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -24,19 +25,21 @@ def writing_whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def check_own_files(record: Path, files: Sequence[Path]) -> None:
-    """Refuse to replace files that no earlier run has written; the `record` lists each under "file".
+def own_files(record: Path, files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Return what a record says of files beside it, by their names; each of its rows names one under "file".
 
     Raises:
-        ValueError: a file is there that the record does not list, or the record is something else.
+        ValueError: one of the `files` that are to be written is there, but not in the record; or the record is
+            something else.
     """
     try:
-        rows: list[dict[str, str]] = json.loads(record.read_text(encoding="utf-8"))
-        earlier = {rows[place]["file"] for place in range(len(rows))}
+        rows: list[dict[str, Any]] = json.loads(record.read_text(encoding="utf-8"))
+        earlier = {Path(rows[place]["file"]).name: rows[place] for place in range(len(rows))}
     except FileNotFoundError:
-        earlier = set()
+        earlier = {}
     except (OSError, ValueError, TypeError, KeyError) as other:
         raise ValueError(f"{record} is not from an earlier run; choose another folder") from other
-    strange = [file for file in files if file.exists() and str(file) not in earlier]
+    strange = [file for file in files if file.exists() and file.name not in earlier]
     if strange:
         raise ValueError(f"{strange[0]} is not from an earlier run and would be replaced; choose another folder")
+    return {name: row for name, row in earlier.items() if (record.parent / name).exists()}

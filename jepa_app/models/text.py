@@ -120,15 +120,6 @@ class TextEncoder:
         """Return how many word pieces a prompt has, with the two that mark start and end."""
         return len(self.tokenizer(spell_symbols(prompt))["input_ids"])
 
-    def shortened(self, prompt: str) -> str:
-        """Return a prompt without as many of its last words as the encoder cannot take."""
-        words = prompt.split(" ")
-        if len(prompt) < MAX_TOKENS - 2 or self.num_pieces(prompt) <= MAX_TOKENS:  # a piece has at least one character
-            return prompt
-        while words and self.num_pieces(" ".join(words)) > MAX_TOKENS:
-            words.pop()
-        return " ".join(words) or prompt[: MAX_TOKENS - 2]
-
     def unread(self, prompt: str) -> list[str]:
         """Return the words of a prompt that have no letter or sign that the encoder knows, in their order."""
         unknown = getattr(self.tokenizer, "unk_token", None)
@@ -137,14 +128,15 @@ class TextEncoder:
         return [word for word, read in pieces.items() if not read or set(read) == {unknown}]
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> TextFeatures:
-        """Encode prompts: tokens (B, T, 384) float32 and mask (B, T).
+    def encode(self, prompts: Sequence[str], *, cuts: bool = False) -> TextFeatures:
+        """Encode prompts: tokens (B, T, 384) float32 and mask (B, T); with `cuts`, one that is too long loses its end.
 
         Raises:
             ValueError: a prompt has more word pieces than the encoder takes.
         """
         spelled = [spell_symbols(prompt) for prompt in prompts]
-        encoded = self.tokenizer(spelled, padding=True, return_tensors="pt")
+        cutting = {"truncation": True, "max_length": MAX_TOKENS} if cuts else {}
+        encoded = self.tokenizer(spelled, padding=True, return_tensors="pt", **cutting)
         _check_length(encoded["input_ids"].shape[1])
         encoded = encoded.to(self.model.device)
         tokens = self.model(**encoded).last_hidden_state

@@ -24,20 +24,19 @@ from jepa_app.ui.serving.described import tell_wrong_inputs
 from jepa_app.ui.serving.guarding import Allowed, guarded
 from jepa_app.ui.serving.tidying import tidying
 from jepa_app.ui.theme import studio_theme
-from jepa_app.ui.uploads import UsedUploads
 
 HERE = Path(__file__).parent
 HOUR = 3600
 TIDY = 20  # seconds between two tidyings up
 QUEUE_LENGTH = 64  # requests that may wait for a thread; what they ask for has lines of its own
-THREADS = 320  # each stream holds one while it waits for its next step; more than the engine's waiting line
+THREADS = 768  # each stream and each call holds one while it waits; more than fit in all lines together
 SESSIONS = 16  # sessions whose last values Gradio keeps, of which the page needs none; its default is 10,000
 
 
 def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work) -> gr.Blocks:
     """Build the whole page for a loaded studio; `on_gpu` wraps each heavy callable (a Space lends its GPU there)."""
-    facts, uploads = studio.info(), UsedUploads()
-    with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
+    facts = studio.info()
+    with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=None) as page:
         fragment("header")
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab(texts.GENERATE_TAB, id="generate"):
@@ -68,14 +67,12 @@ def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work)
                             score_table=on_gpu(studio.matching.score_table),
                             check_caption=studio.matching.check_caption,
                             side=studio.matching.image_size,
-                            uploads=uploads,
                         ),
                     )
                 )
             with gr.Tab(texts.LEARN_TAB, id="learn"):
                 build_learn_tab(on_gpu(studio.explain), studio.defaults)
         _wire_handover(player, match, tabs)
-        page.unload(uploads.end)
         tell_wrong_inputs(page)
     return page.queue(max_size=QUEUE_LENGTH, api_open=False)
 
@@ -100,7 +97,7 @@ def serving_options(
         "run_history": False,  # it would store every run, including its pictures, in the visitor's browser
         "max_threads": THREADS,
         "mcp_server": True,  # endpoints are also tools for agents
-        "app_kwargs": {"lifespan": guarded(tidying(TIDY), allowed)},
+        "app_kwargs": {"lifespan": guarded(tidying(TIDY, HOUR), allowed)},
         "enable_monitoring": False,
         "show_error": True,  # what Gradio itself refuses is told too
         "state_session_capacity": SESSIONS,

@@ -186,7 +186,7 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
         names: list[str] = []
         memory: list[float] = []
         threads: list[int] = []
-        files, began = page.files(), time.perf_counter()
+        files, began = page.only_files(), time.perf_counter()
         for name in many_runs(page, options.runs):
             names.append(name)
             memory.append(page.resident_mb())
@@ -194,7 +194,7 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
         seconds = time.perf_counter() - began
         settled = int(options.runs * SETTLED)
         figures: dict[str, Any] = {
-            "files_left": page.files() - files,
+            "files_left": page.only_files() - files,
             "growth_mb": memory[-1] - memory[settled],
             "growth_mb_second_half": memory[-1] - memory[options.runs // 2],
             "slope_mb_per_1000_runs": 1000 * _slope(memory[settled:]),

@@ -3,8 +3,8 @@
 python -m tests.benchmarks.soak [--json] [--weights weights] [--requests 2000] [--clients 8] [--seed 0]
 
 A fifth of the streams are cut off, a tenth of the requests are garbage. The pictures that clients get are compared with
-those that the same requests gave before, when nothing else was asked for. Pictures of /generate_image do not count
-as files left, because their addresses stay valid for an hour.
+those that the same requests gave before, when nothing else was asked for. Uploads and pictures of /generate_image
+do not count as files left, because they are kept for an hour.
 """
 
 import base64
@@ -50,6 +50,7 @@ class Asking:
         self._draw = random.Random(seed)
         self._right, self._tally = right, tally
         self._last: dict[str, Any] | None = None
+        self.uploaded: set[str] = set()
 
     def ask(self) -> None:
         """Make one request of any kind and see whether its answer is right."""
@@ -105,6 +106,7 @@ class Asking:
     def _table(self, last: dict[str, Any]) -> None:
         files = [("files", (f"{number}.png", base64.b64decode(last["frame"]))) for number in range(3)]
         paths = self._web.post("gradio_api/upload", files=files).json()
+        self.uploaded.update(paths)
         given = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths]
         *_, table = self._answers("score_many", {"files": given, "captions": CAPTIONS, "quick": False})
         self._note("kept" if table["stage"] == "done" and len(table["energies"]) == len(given) else "mixed_up")
@@ -151,9 +153,11 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
                 right[prompt, number] = first.picture(prompt, number)
         before, threads, descriptors = page.resident_mb(), page.threads(), page.descriptors()
         files, began, memory = page.only_files(), time.monotonic(), list[float]()
+        clients: list[Asking] = []
 
         def work(number: int) -> None:
             client = Asking(page, seed + number, right, tally)
+            clients.append(client)
             for _ in range(options.requests // options.clients):
                 client.ask()
                 memory.append(page.resident_mb())
@@ -176,7 +180,7 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
             "settled_mb": page.resident_mb(),
             "threads_more": page.threads() - threads,
             "descriptors_more": page.descriptors() - descriptors,
-            "files_more": page.only_files() - files,
+            "files_more": page.only_files() - files - len(set[str]().union(*(each.uploaded for each in clients))),
         }
     return figures, {"seed": seed, "seconds": round(seconds), "clients": options.clients}
 

@@ -12,18 +12,19 @@ from jepa_app.models.text import MAX_TOKENS, TextEncoder, TextFeatures
 from training.data.captions import Row
 
 MOST_TOLD = 10
+SURELY_SHORT = 12  # characters; a sign can be many word pieces, but never this many
 _FEWEST_ROWS = 4096
 
 
 def long_captions(rows: Sequence[Row]) -> list[str]:
     """Return warnings that name the pictures whose captions are longer than the text encoder takes, up to ten."""
-    maybe = [row for row in rows if len(row.label) >= MAX_TOKENS - 2]
+    maybe = [row for row in rows if len(row.label) > SURELY_SHORT]
     if not maybe:
         return []
     encoder = TextEncoder.load()
     long = [(row, pieces) for row in maybe if (pieces := encoder.num_pieces(row.label)) > MAX_TOKENS]
     told = [
-        f"the caption of {row.file} has {pieces} word pieces and loses its last words; {MAX_TOKENS} are read"
+        f"the caption of {row.file} has {pieces} word pieces and loses its end; {MAX_TOKENS} are read"
         for row, pieces in long[:MOST_TOLD]
     ]
     return told + ([f"so do {len(long) - MOST_TOLD} more"] if len(long) > MOST_TOLD else [])
@@ -32,7 +33,7 @@ def long_captions(rows: Sequence[Row]) -> list[str]:
 class TextCache:
     """Remembers the features of new captions in half precision, in one table on the text encoder's device.
 
-    A caption takes about 10 KB; one that is too long for the encoder loses its last words. Composed scenes are endless,
+    A caption takes about 10 KB; one that is too long for the encoder loses its end. Composed scenes are endless,
     so the table is emptied when it holds `capacity` captions.
     """
 
@@ -70,7 +71,7 @@ class TextCache:
         return TextFeatures(self._table[rows].float() * mask[:, :, None], mask)
 
     def _add(self, captions: Sequence[str]) -> None:
-        encoded = self.encoder.encode([self.encoder.shortened(caption) for caption in captions])
+        encoded = self.encoder.encode(captions, cuts=True)
         lengths = encoded.mask.sum(dim=1).tolist()
         tokens = encoded.tokens[encoded.mask].half()  # (all tokens, W)
         missing = self._used + len(tokens) - len(self._table)

@@ -120,7 +120,8 @@ function typedBefore() {
 }
 
 window.addEventListener('pagehide', () => {
-  const values = Object.fromEntries(KEYS.map((key) => [key, fieldOf(key)?.value ?? '']).filter(([, value]) => value !== ''));
+  const keys = KEYS.filter((key) => key !== 'seed'); // the next run is to draw its own
+  const values = Object.fromEntries(keys.map((key) => [key, fieldOf(key)?.value ?? '']).filter(([, value]) => value !== ''));
   try { sessionStorage.setItem(TYPED_KEY, JSON.stringify(values)); } catch { /* the browser's storage is off */ }
 });
 

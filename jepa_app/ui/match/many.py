@@ -23,7 +23,7 @@ from jepa_app.ui.fragment import fragment
 from jepa_app.ui.serving.visitors import visitor_of
 from jepa_app.ui.streams import READY, RUNNING, at_end
 from jepa_app.ui.tools import no_tool
-from jepa_app.ui.uploads import Opened, UsedUploads
+from jepa_app.ui.uploads import uploaded
 
 SECONDS_BETWEEN_NEWS = 1.0  # while others have their tables made
 SECONDS_BETWEEN = 0.2  # between deltas; rows that arrive in between are sent together
@@ -39,12 +39,11 @@ ScoreTable = Callable[[Sequence[Image.Image], Sequence[str], int | None], Genera
 
 @dataclass(frozen=True, kw_only=True)
 class ManyWork:
-    """What the tab needs: tables, a check of captions, the side of the squares that the model sees, and uploads."""
+    """What the tab needs: tables, a check of captions, and the side of the squares that the model sees."""
 
     score_table: ScoreTable
     check_caption: Callable[[str], None]
     side: int
-    uploads: UsedUploads
 
 
 def build_many(work: ManyWork) -> None:
@@ -85,8 +84,8 @@ def build_many(work: ManyWork) -> None:
         """
         with shown_to_user():
             lines = text_lines(captions)
-            with work.uploads.by(visitor) as opened, closing(turns.ask(visitor_of(visitor))) as turn:
-                given = list(_paths_and_names(files, opened))
+            given = list(_paths_and_names(files))
+            with closing(turns.ask(visitor_of(visitor))) as turn:
                 while not turn.wait(SECONDS_BETWEEN_NEWS):
                     yield {"run": "waiting", "stage": "waiting", "ahead": turn.num_ahead}
                 yield from deltas(work, given, lines, bool(quick))
@@ -158,7 +157,7 @@ def _packed(row: Iterable[float]) -> str:
     return base64.b64encode(numbers.tobytes()).decode("ascii")
 
 
-def _paths_and_names(files: object, opened: Opened) -> Iterator[tuple[str, str]]:
+def _paths_and_names(files: object) -> Iterator[tuple[str, str]]:
     if not isinstance(files, list | None):
         raise ValueError(f"files is of type {type(files).__name__}; allowed: a list of uploaded files")
     if len(files or []) > MAX_FILES:
@@ -166,5 +165,5 @@ def _paths_and_names(files: object, opened: Opened) -> Iterator[tuple[str, str]]
     for upload in files or []:
         if not isinstance(upload, dict) or not upload.get("path"):
             raise ValueError("a file arrived without its content; upload it again")
-        path, name = opened(upload["path"]), upload.get("orig_name")
+        path, name = uploaded(upload["path"]), upload.get("orig_name")
         yield str(path), name if isinstance(name, str) and name else path.name

@@ -21,7 +21,7 @@ from jepa_app.ui.match.many import ManyWork, build_many
 from jepa_app.ui.match.why import Explain, KeptPictures, make_why
 from jepa_app.ui.serving.visitors import visitor_of
 from jepa_app.ui.tools import no_tool
-from jepa_app.ui.uploads import Opened, in_cache
+from jepa_app.ui.uploads import in_cache, uploaded
 
 ONE = "one"  # the inner tab of one picture
 Upload = dict[str, Any] | str  # Gradio's FileData (path, url, orig_name, ...), an address, or base64
@@ -90,21 +90,21 @@ def _wire_one(
 ) -> None:
     turns = Turns("scores")
 
-    def on_upload(visitor: gr.Request, picture: Upload | None) -> None:
-        with shown_to_user(), uploads.by(visitor) as opened, turns.taken(visitor_of(visitor)):
-            open_upload(picture, opened)
+    def on_upload(picture: Upload | None) -> None:
+        with shown_to_user():
+            open_upload(picture)
 
-    uploads = work.many.uploads
-
-    def ranked(picture: Image.Image, captions: str | None) -> list[dict[str, Any]]:
-        scores = work.rank(picture, text_lines(captions))
+    def ranked(visitor: gr.Request, picture: Image.Image, captions: str | None) -> list[dict[str, Any]]:
+        lines = text_lines(captions)
+        with turns.taken(visitor_of(visitor)):  # not while a picture is fetched
+            scores = work.rank(picture, lines)
         return [asdict(each) | {"words": texts.verdict(each.probability)} for each in scores]
 
     def rank(visitor: gr.Request, picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
-        with shown_to_user(), uploads.by(visitor) as opened, turns.taken(visitor_of(visitor)):
-            square = open_upload(picture, opened)
+        with shown_to_user():
+            square = open_upload(picture)
             name = kept.add(square)  # the page uses it to ask for an explanation
-            return [each | {"picture": name} for each in ranked(square, captions)]
+            return [each | {"picture": name} for each in ranked(visitor, square, captions)]
 
     def score(visitor: gr.Request, picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
         """Score how well captions fit a picture, best first: a low energy and a high probability mean a good match.
@@ -113,18 +113,19 @@ def _wire_one(
             picture: an http(s) address, a data URL (data:image/png;base64,...), or a picture file as base64
             captions: up to 20 captions, one per line
         """
-        with shown_to_user(), uploads.by(visitor) as opened, turns.taken(visitor_of(visitor)):
-            return ranked(open_upload(picture, opened), captions)
+        with shown_to_user():
+            return ranked(visitor, open_upload(picture), captions)
 
     @no_tool
     def score_matrix(visitor: gr.Request, pictures: list[Upload] | None, captions: str | None) -> dict[str, Any]:
         """Score every picture with every caption (one per line): M rows of K energies and probabilities."""
-        with shown_to_user(), uploads.by(visitor) as opened, turns.taken(visitor_of(visitor)):
+        with shown_to_user():
             lines = text_lines(captions)
             check_captions(lines)
             check_pictures(pictures)
-            squares = [open_upload(picture, opened) for picture in pictures or []]
-            energy, probability = work.score_pairs(squares, lines)
+            squares = [open_upload(picture) for picture in pictures or []]
+            with turns.taken(visitor_of(visitor)):
+                energy, probability = work.score_pairs(squares, lines)
             return {"captions": lines, "energy": energy, "probability": probability}
 
     # Without preprocessing, an upload arrives unopened: Gradio would decode it before its size has been checked.
@@ -163,7 +164,7 @@ def check_pictures(pictures: object) -> None:
         raise ValueError(f"got {got}; allowed: 1 to {MAX_CAPTIONS} at once")
 
 
-def open_upload(upload: Upload | None, opened: Opened) -> Image.Image:
+def open_upload(upload: Upload | None) -> Image.Image:
     """Open a picture from the browser, a program or an agent: a file in Gradio's cache, an address or base64.
 
     Raises:
@@ -172,7 +173,7 @@ def open_upload(upload: Upload | None, opened: Opened) -> Image.Image:
     if not upload:
         raise ValueError("there is no picture yet; upload one, or send one from the Generate tab")
     if isinstance(upload, dict) and upload.get("path"):
-        path, name = opened(upload["path"]), upload.get("orig_name")
+        path, name = uploaded(upload["path"]), upload.get("orig_name")
         return open_picture(path, name if isinstance(name, str) else None)
     text = str(upload.get("url") or "") if isinstance(upload, dict) else str(upload).strip()
     if not text.startswith(("http://", "https://")):

@@ -10,7 +10,7 @@ SECONDS_BETWEEN = 5.0
 
 
 class Connection(Protocol):
-    """What is used of uvicorn's connections: `cycle` is the request that is being answered, None before the first."""
+    """What is used of uvicorn's connections: `cycle` is the latest request, None before the first."""
 
     cycle: Any
     transport: asyncio.Transport
@@ -35,7 +35,8 @@ class Idle:
         """Close those that have asked for nothing for long."""
         now = time.monotonic()
         for connection in list(connections):
-            if getattr(connection, "cycle", None) is not None:
-                continue
-            if now - self._since.setdefault(connection, now) > self._seconds:
+            cycle = getattr(connection, "cycle", None)
+            if cycle is not None and not cycle.response_complete:
+                self._since.pop(connection, None)
+            elif now - self._since.setdefault(connection, now) > self._seconds:
                 connection.transport.close()

@@ -2,14 +2,17 @@
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, TextIO
 
 import gradio as gr
+from gradio.tunneling import CURRENT_TUNNELS
+from gradio.utils import get_upload_folder
 
 from jepa_app.command_line import past_proxies
 
@@ -25,21 +28,28 @@ def serve(page: gr.Blocks, close: Callable[[], None], **options: Any) -> None:
     Raises:
         OSError: as `launch`.
     """
-    told = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told.set())
     if os.environ.get("SPACE_ID"):
         os.environ.setdefault("FORWARDED_ALLOW_IPS", PRIVATE)
     launch(page, options)
+    told = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told.set())
     while not told.wait(0.5):  # a wait without end would not hear signals everywhere
         pass
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # that streams are cut off now is no fault
-    threading.Timer(SECONDS_TO_END, os._exit, [0]).start()  # whatever hangs
+    threading.Timer(SECONDS_TO_END, _end_at_once).start()  # whatever hangs
+    for tunnel in CURRENT_TUNNELS:
+        tunnel.kill()
     if page.server is not None:
         page.server.config.timeout_graceful_shutdown = SECONDS_FOR_ANSWERS
     with suppress(Exception):
         page.close(verbose=False)
     close()
+
+
+def _end_at_once() -> None:
+    shutil.rmtree(get_upload_folder(), ignore_errors=True)
+    os._exit(0)
 
 
 def launch(page: gr.Blocks, options: dict[str, Any]) -> None:
@@ -53,7 +63,7 @@ def launch(page: gr.Blocks, options: dict[str, Any]) -> None:
     host, port = options.get("server_name"), options.get("server_port")
     was_free = port is not None and _is_free(host, port)
     try:
-        with past_proxies():
+        with nullcontext() if options.get("share") else past_proxies():
             page.launch(prevent_thread_lock=True, _frontend=False, **options)
     except OSError as refused:
         if was_free:

@@ -1,6 +1,7 @@
-"""Tidies up behind a busy page: empty folders, and memory that was freed.
+"""Tidies up behind a busy page: old files, empty folders, and memory that was freed.
 
-Gradio deletes old files, but not the folder that it made for each.
+Gradio would delete old files too, but not the folder that it made for each, nor what is left of an upload that was cut
+off.
 """
 
 import asyncio
@@ -8,38 +9,48 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from gradio.utils import get_upload_folder
 
 from jepa_app.files.reducing import give_memory_back
+from jepa_app.ui.serving.own_folder import LOCK
 
 
-def tidying(seconds: float) -> Callable[[object], AbstractAsyncContextManager[None]]:
-    """Return a server lifespan that, every `seconds`, removes folders that have been empty for that long.
-
-    It also gives freed memory back to the system.
-    """
+def tidying(seconds: float, age: float) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    """Return a server lifespan that tidies up every `seconds`: files go when they have not been used for `age`."""
 
     @asynccontextmanager
-    async def lifespan(_: object) -> AsyncIterator[None]:
-        task = asyncio.create_task(tidy())
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        task = asyncio.create_task(tidy(app))
         try:
             yield
         finally:
             task.cancel()
 
-    async def tidy() -> None:
+    async def tidy(app: Any) -> None:
         while True:
             await asyncio.sleep(seconds)
-            await asyncio.to_thread(remove_empty_folders, Path(get_upload_folder()), seconds)
+            gone = await asyncio.to_thread(remove_old, Path(get_upload_folder()), age, seconds)
+            for paths in app.get_blocks().temp_file_sets:  # Gradio notes each file for good
+                paths -= gone
             await asyncio.to_thread(give_memory_back)
 
     return lifespan
 
 
-def remove_empty_folders(cache: Path, age: float) -> None:
-    """Remove the folders in `cache` that have been empty for `age` seconds; a folder in use is never that old."""
-    for folder in cache.iterdir() if cache.is_dir() else ():
+def remove_old(cache: Path, age: float, emptied: float) -> set[str]:
+    """Remove files in `cache` that are older than `age` seconds, and folders that have been empty for `emptied`.
+
+    A folder in use is never that old. Returns the paths of the files.
+    """
+    now, gone = time.time(), set[str]()
+    for path in sorted(cache.rglob("*"), reverse=True) if cache.is_dir() else ():  # files before their folders
         with suppress(OSError):  # it is not empty, or has been removed already
-            if folder.is_dir() and time.time() - folder.stat().st_mtime > age:
-                folder.rmdir()
+            since = now - path.stat().st_mtime
+            if path.is_dir() and since > emptied:
+                path.rmdir()
+            elif path.is_file() and path.name != LOCK and since > age:
+                path.unlink()
+                gone.add(str(path))
+    return gone

@@ -11,7 +11,7 @@ from jepa_app.generation.vocabulary import save_words
 from jepa_app.studio.export import read_settings
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio
-from tests.browser import OpenPage, generate, reload, shown_picture, wait_for_status
+from tests.browser import OpenPage, generate, reload, shown_picture, wait_for_match, wait_for_status
 from tests.conftest import TINY_DECODING, write_tiny_weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -70,6 +70,7 @@ def test_the_background_can_be_left_out(open_studio: OpenPage) -> None:
     page = open_studio()
     page.fill("#seed input", "3")
     generate(page, "red cat", steps=3)
+    wait_for_match(page)
     page.check(".see-through input")
     assert page.get_attribute(".stage .picture", "data-see-through") is not None
 

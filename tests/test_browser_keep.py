@@ -23,6 +23,7 @@ REQUEST = GenerateRequest(prompt=PROMPT, steps=6, seed=7)
 
 def export(page: Page, kind: str) -> tuple[str, bytes]:
     """Choose an entry of the Export menu; the name and the bytes of what it saved."""
+    wait_for_match(page)
     page.click(".export summary")
     with page.expect_download() as download:
         page.click(f".export [data-kind={kind}]")

@@ -63,5 +63,10 @@ def check_size(size: int | None, largest: int) -> None:
 
 
 def refuse_overflow(pixels: Tensor) -> None:
+    """Refuse pixels of any shape that are not finite.
+
+    Raises:
+        ValueError: the message says which settings to lower.
+    """
     if not torch.isfinite(pixels).all():
         raise ValueError("the numbers of the picture overflowed; use a lower guidance scale or a lower temperature")

@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
-from tests.browser import chromium, find_chromium, generate, open_page
+from tests.browser import chromium, find_chromium, generate, open_page, wait_for_match
 from tests.studio_server import served
 
 PROMPT, SEED, STEPS = "red apple, twemoji style", 1, 16
@@ -47,9 +47,8 @@ def record(browser: Browser, address: str, path: Path) -> None:
     page = open_page(browser, address, calm=True)
     page.fill("#seed input", str(SEED))
     generate(page, PROMPT, STEPS)
-    page.wait_for_function(
-        f"(document.querySelector('.curve-line').getAttribute('d') ?? '').split('L').length === {STEPS}"
-    )
+    wait_for_match(page)
+    page.wait_for_function(CURVE_IS_DRAWN)
     page.evaluate("document.querySelector('.about').remove()")  # what stays the same at every step
     page.focus(".player")
     page.keyboard.press("Home")
@@ -84,6 +83,7 @@ def take(browser: Browser, address: str, stem: Path, width: int, dark: bool) -> 
     save(page, stem, "empty")
     page.fill("#seed input", str(SEED))
     generate(page, PROMPT, STEPS)
+    wait_for_match(page)  # the curve of the example, which the page shows first, would not do
     page.wait_for_function(CURVE_IS_DRAWN)
     page.mouse.move(0, 0)
     save(page, stem, "finished")

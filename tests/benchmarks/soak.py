@@ -16,6 +16,7 @@ import threading
 import time
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Generator
 from typing import Any
 
 import httpx
@@ -87,14 +88,14 @@ class Asking:
             asked = {"start": {"job": self._last["job"], "step": 3, "redo": []}, "prompt": self._last["prompt"]}
             asked |= {"steps": STEPS, "seed": self._last["seed"]}
             prompt, seed = self._last["prompt"], self._last["seed"]
-        if self._draw.random() < CUT:
-            for delta in self._answers("edit" if is_edit else "generate", asked):
-                if "frame" in delta:
-                    self._note("cut_off")
-                    return
-            return
+        answers = self._answers("edit" if is_edit else "generate", asked)
         try:
-            *_, last = self._answers("edit" if is_edit else "generate", asked)
+            if self._draw.random() < CUT:
+                next(delta for delta in answers if "frame" in delta)
+                answers.close()
+                self._note("cut_off")
+                return
+            *_, last = answers
         except ValueError:  # the run that it starts from has been dropped for others
             self._note("refused")
             return
@@ -120,7 +121,7 @@ class Asking:
         else:
             self._note("mixed_up")
 
-    def _answers(self, name: str, asked: dict[str, Any]) -> Any:
+    def _answers(self, name: str, asked: dict[str, Any]) -> Generator[Any, None, None]:
         answer = self._web.post(f"gradio_api/call/v2/{name}", json=asked).raise_for_status()
         kind = ""
         with self._web.stream("GET", f"gradio_api/call/{name}/{answer.json()['event_id']}") as stream:

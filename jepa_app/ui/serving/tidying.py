@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from pathlib import Path
 from typing import Any
 
+from anyio import to_thread
 from gradio.utils import get_upload_folder
 
 from jepa_app.files.reducing import give_memory_back
@@ -31,10 +32,10 @@ def tidying(seconds: float, age: float) -> Callable[[Any], AbstractAsyncContextM
     async def tidy(app: Any) -> None:
         while True:
             await asyncio.sleep(seconds)
-            gone = await asyncio.to_thread(remove_old, Path(get_upload_folder()), age, seconds)
+            gone = await to_thread.run_sync(remove_old, Path(get_upload_folder()), age, seconds)
             for paths in app.get_blocks().temp_file_sets:  # Gradio notes each file for good
                 paths -= gone
-            await asyncio.to_thread(give_memory_back)
+            await to_thread.run_sync(give_memory_back)
 
     return lifespan
 

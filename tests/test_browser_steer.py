@@ -2,12 +2,13 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Route
 
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio
@@ -248,10 +249,20 @@ def test_a_page_reloaded_in_the_middle_goes_on(open_studio: OpenPage, gate: Gate
 def test_lost_steps_are_fetched_again(open_studio: OpenPage, studio: Studio) -> None:
     frames = list(studio.generating.frames(GenerateRequest(prompt="red apple", steps=8, seed=79)))
     page = open_studio()
-    page.evaluate(
-        "delta => document.dispatchEvent(new CustomEvent('jepa:begin', { detail: { delta, around: [] } }))",
-        delta("weights", frames[-1]),  # as if all before it had been lost on the way
-    )
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:  # the lost steps arrive after the energy of the last one
+        held.append(route) if '"missing"' in (route.request.post_data or "") else route.continue_()
+
+    page.route(re.compile("component_server"), hold)
+    with page.expect_response(lambda response: '"energies"' in (response.request.post_data or "")):
+        page.evaluate(
+            "delta => document.dispatchEvent(new CustomEvent('jepa:begin', { detail: { delta, around: [] } }))",
+            delta("weights", frames[-1]),  # as if all before it had been lost on the way
+        )
+    page.wait_for_timeout(200)  # the page works on the answer
+    [missing] = held
+    missing.continue_()
     page.wait_for_function("(document.querySelector('.curve-line').getAttribute('d') ?? '').split('L').length === 8")
     page.click(".paint-leave")
     page.focus(".player")

@@ -49,6 +49,7 @@ async function fetchMissing() {
   run = newest;
   total = newest.n;
   show(shown);
+  if (answer.deltas.length) lookAround(); // others may have been lost meanwhile, and these have no energies yet
 }
 
 async function predict(step) {

@@ -24,25 +24,26 @@ FLOORS = {
     "lesson": 5,
     "studio": 6,
     "ui": 7,
-    **dict.fromkeys(("__main__", "serve"), 8),
+    "commands": 8,
+    **dict.fromkeys(("__main__", "serve"), 9),
 }
-FLOORS = {"jepa_app": -1} | {f"jepa_app.{name}": floor for name, floor in FLOORS.items()} | {"app": 9}
+FLOORS = {"jepa_app": -1} | {f"jepa_app.{name}": floor for name, floor in FLOORS.items()} | {"app": 10}
 TRAINING_FLOORS = {
-    **dict.fromkeys(("settings", "optimisation"), 10),
-    "command_line": 11,
-    "data": 11,
-    "objectives": 12,
-    "peers": 13,
-    "recipe_kinds": 14,
-    "loop": 14,
-    "judging": 14,
-    "recipes": 15,
-    "drawings": 15,
-    "studies": 16,
-    **dict.fromkeys(("bundle", "calibrate", "compare", "corpus", "evaluate", "train"), 17),
+    **dict.fromkeys(("settings", "optimisation"), 11),
+    "command_line": 12,
+    "data": 12,
+    "objectives": 13,
+    "peers": 14,
+    "recipe_kinds": 15,
+    "loop": 15,
+    "judging": 15,
+    "recipes": 16,
+    "drawings": 16,
+    "studies": 17,
+    **dict.fromkeys(("bundle", "calibrate", "compare", "corpus", "evaluate", "train"), 18),
 }
-FLOORS |= {"training": 10} | {f"training.{name}": floor for name, floor in TRAINING_FLOORS.items()}
-COMMANDS = {name for name, floor in FLOORS.items() if floor in (8, 17)}
+FLOORS |= {"training": 11} | {f"training.{name}": floor for name, floor in TRAINING_FLOORS.items()}
+COMMANDS = {name for name, floor in FLOORS.items() if floor in (9, 18)}
 # The first never imports the second, whatever their floors.
 STRANGERS = (
     ("training", "jepa_app.ui"),

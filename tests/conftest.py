@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from jepa_app.checkpoint import save_network, write_manifest
+from jepa_app.compute import keep_numbers_from_threads
 from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tests.browser import OpenPage
     from tests.studio_server import Gate
 
+keep_numbers_from_threads()  # before the first product, as the program does
 TINY_TOKENIZER = TokenizerConfig(image_size=32, patch_size=8, channels=12)
 TINY_DECODING = TokenizerConfig(
     image_size=32,
@@ -88,6 +91,13 @@ def uploads_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weights folder with random tiny networks."""
     return write_tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def steady_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny networks whose layers all have 32 columns or more, which a CPU rounds the same alone and in company."""
+    folder = tmp_path_factory.mktemp("steady")
+    return write_tiny_weights(folder, replace(TINY_TOKENIZER, channels=48), replace(TINY_JEPA_T, channels=48))
 
 
 @pytest.fixture(scope="session")

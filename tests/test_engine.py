@@ -23,8 +23,8 @@ FAST = SamplingSettings(steps=4, denoising_steps=2)
 
 
 @pytest.fixture(scope="module")
-def pipeline(tiny_weights: Path) -> JepaTPipeline:
-    return JepaTPipeline.from_pretrained(tiny_weights)
+def pipeline(steady_weights: Path) -> JepaTPipeline:
+    return JepaTPipeline.from_pretrained(steady_weights)
 
 
 @pytest.fixture
@@ -119,13 +119,13 @@ def test_requests_together_give_the_pictures_of_each_alone(engine: Engine, pipel
         request("red apple", seed=4, guidance=7.0, temperature=0.6, denoising_steps=5),
         EngineRequest(prompt="blue heart", negative_prompt="leaf", settings=FAST, seed=5),
     ]
-    alone = [pixels(pipeline, last(engine.submit(one))) for one in requests]
+    alone = [last(engine.submit(one)) for one in requests]
     runs = []
     for one in requests:
         runs.append(engine.submit(one))
         time.sleep(0.003)  # so that they join at different steps
-    for run, picture in zip(runs, alone, strict=True):
-        assert float((pixels(pipeline, last(run)) - picture).abs().max()) <= 2 / 127.5
+    for run, step in zip(runs, alone, strict=True):
+        assert torch.equal(last(run).tokens, step.tokens)
 
 
 def test_requests_share_the_forward_passes(engine: Engine, pipeline: JepaTPipeline, brake: Brake) -> None:
@@ -240,7 +240,7 @@ def test_a_run_goes_on_from_a_step_beside_others(engine: Engine) -> None:
     again = EngineRequest(prompt="red apple", settings=FAST, seed=3, after=first[1])
     other, rest = engine.submit(request("rose", seed=4)), list(engine.submit(again))
     assert [step.index for step in rest] == [2, 3]
-    assert torch.allclose(rest[-1].tokens, first[-1].tokens, atol=1e-4)
+    assert torch.equal(rest[-1].tokens, first[-1].tokens)
     assert last(other).index == 3
     with pytest.raises(ValueError, match="all tokens of the picture are known"):
         engine.submit(
@@ -344,8 +344,8 @@ def test_a_cpu_samples_in_float32_whatever_it_multiplies_fast() -> None:
     assert choose_dtype(torch.device("cpu")) == torch.float32
 
 
-def test_a_pipeline_in_bfloat16_draws_nearly_the_same(pipeline: JepaTPipeline, tiny_weights: Path) -> None:
-    half = JepaTPipeline.from_pretrained(tiny_weights, dtype=torch.bfloat16)
+def test_a_pipeline_in_bfloat16_draws_nearly_the_same(pipeline: JepaTPipeline, steady_weights: Path) -> None:
+    half = JepaTPipeline.from_pretrained(steady_weights, dtype=torch.bfloat16)
     assert half.dtype == torch.bfloat16
     one, other = (last(Engine(each).submit(request(guidance=1.0))) for each in (pipeline, half))
     assert other.tokens.dtype == torch.float32

@@ -337,7 +337,7 @@ def test_a_negative_equal_to_the_null_text_is_the_default() -> None:
 def test_temperature_zero_of_a_flow_leaves_the_order_as_only_chance() -> None:
     network = network_of(TINY_JEPA_T)
     cold = SamplingSettings(steps=1, temperature=0.0, denoising_steps=3)  # one step: the order has no say
-    assert torch.allclose(tokens(network, settings=cold), tokens(network, settings=cold, seeds=(8,)), atol=1e-5)
+    assert torch.allclose(tokens(network, settings=cold), tokens(network, settings=cold, seeds=(8,)), atol=1e-4)
     warm = replace(cold, temperature=1.0)
     assert not torch.allclose(tokens(network, settings=warm), tokens(network, settings=warm, seeds=(8,)), atol=0.1)
 

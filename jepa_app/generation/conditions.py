@@ -37,14 +37,14 @@ class Conditions(Protocol):
         """Take in the tokens that the last step revealed."""
 
 
-def begin(network: JepaT, text: TextFeatures, picture: Picture | None) -> Context:
-    """Start from prompts (B, T, W), and take in the tokens that a picture begins with, block by block."""
+def begin(network: JepaT, text: TextFeatures, picture: Picture | None, number: int) -> Context:
+    """Start from prompts (B, T, W), and take in the first `number` tokens of a picture's order, block by block."""
     context = network.start(text)
-    if picture is None or not len(picture.begun):
+    if picture is None or not number:
         return context
-    positions, copies = picture.order[: len(picture.begun)], len(text)
+    positions, copies = picture.order[:number], len(text)
     tokens = picture.tokens[positions].to(network.null_text.dtype)
-    turn = context.at(picture.begun.expand(copies, -1))
+    turn = context.at(picture.begun[:number].expand(copies, -1))
     return network.extend(turn, tokens.expand(copies, -1, -1), positions.expand(copies, -1))
 
 
@@ -53,19 +53,41 @@ class PackedConditions:
 
     def __init__(self, network: JepaT, *, num_slots: int = 4, prompt_length: int = MAX_TOKENS) -> None:
         self._network = network
-        self._slots = Slots(
-            network.config,
-            num_slots=num_slots,
-            prompt_length=prompt_length,
-            device=network.null_text.device,
-            dtype=network.null_text.dtype,
-        )
+        self._prompt_length = prompt_length
+        self._slots = self._make_slots(num_slots)
         self._owners: list[Picture] = []  # one per slot
 
+    def _make_slots(self, number: int) -> Slots:
+        null = self._network.null_text
+        return Slots(
+            self._network.config,
+            num_slots=number,
+            prompt_length=self._prompt_length,
+            device=null.device,
+            dtype=null.dtype,
+        )
+
     def start(self, text: TextFeatures, picture: Picture | None = None) -> list[Start]:
-        """Encode prompts into prefixes, followed by the tokens that a picture begins with."""
-        context = begin(self._network, text, picture)
-        return [Prefix.of(context, row) for row in range(len(text))]
+        """Encode prompts into prefixes, followed by the tokens that a picture begins with.
+
+        Those of the picture's own steps are taken in step by step, so that a run that goes on after a step has the same
+        numbers as one that was never interrupted.
+        """
+        context = begin(self._network, text, picture, 0 if picture is None else picture.num_shown)
+        prefixes = [Prefix.of(context, row) for row in range(len(text))]
+        return prefixes if picture is None or not picture.index else self._caught_up(prefixes, picture)
+
+    def _caught_up(self, prefixes: Sequence[Prefix], picture: Picture) -> list[Start]:
+        slots = self._make_slots(len(prefixes))
+        for prefix in prefixes:
+            slots.add(prefix)
+        copies = len(prefixes)
+        steps = picture.order[picture.num_shown : picture.done].split(picture.counts[: picture.index])
+        for positions in steps:
+            tokens = picture.tokens[positions].to(self._network.null_text.dtype)
+            turn = slots.turn([len(positions)] * copies)
+            self._network.extend(turn, tokens.repeat(copies, 1)[None], positions.repeat(copies)[None])
+        return [slots.kept(slot) for slot in range(copies)]
 
     def add(self, picture: Picture, prompt: Start, null: Start | None) -> None:
         """Begin a picture from the prefixes of its prompt and, if it is guided, of the null text."""
@@ -114,7 +136,7 @@ class SeparateConditions:
         """Embed prompts one by one, so that none is padded to the length of another."""
         lengths = text.mask.sum(dim=1).tolist()
         rows = [TextFeatures(text.tokens[row, None, :n], text.mask[row, None, :n]) for row, n in enumerate(lengths)]
-        return [begin(self._network, row, picture) for row in rows]
+        return [begin(self._network, row, picture, 0 if picture is None else picture.done) for row in rows]
 
     def add(self, picture: Picture, prompt: Start, null: Start | None) -> None:
         """Begin a picture from the contexts of its prompt and, if it is guided, of the null text."""

@@ -160,6 +160,11 @@ class Picture:
         return len(self.tokens) - self.num_plan
 
     @property
+    def num_shown(self) -> int:
+        """Tokens that were known before its first step."""
+        return self.done - sum(self.counts[: self.index])
+
+    @property
     def is_guided(self) -> bool:
         """Whether the null text is needed."""
         return self.settings.guidance != 1

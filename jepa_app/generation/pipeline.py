@@ -15,7 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from jepa_app.checkpoint import check_fit, load_network, resolve_weights, save_network, verify_manifest, write_manifest
-from jepa_app.compute import choose_dtype, keep_numbers_from_threads, lay_out_for_few_rows
+from jepa_app.compute import (
+    choose_dtype,
+    keep_numbers_from_company,
+    keep_numbers_from_threads,
+    lay_out_for_few_rows,
+)
 from jepa_app.config import JepaTConfig, TokenizerConfig
 from jepa_app.generation.flow import make_denoising
 from jepa_app.generation.results import JepaTOutput, SampleStep, check_prompts, check_size, refuse_overflow
@@ -69,6 +74,7 @@ class JepaTPipeline:
         network.to(dtype or choose_dtype(device))
         if device.type == "cpu":
             lay_out_for_few_rows(network)
+            keep_numbers_from_company(network)
         pipeline = cls(tokenizer, network, TextEncoder.load(text_encoder)).to(device)
         pipeline.known_words = load_words(folder / "jepa-t")
         return pipeline

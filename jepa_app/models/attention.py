@@ -11,10 +11,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 Backend = Literal["xformers", "sdpa"]
 EVEN = 3.0  # padded queries per real one; up to this ratio padding costs a CPU less than separate calls
+# With at least this many queries, and a multiple of this many keys, a CPU rounds each row of packed queries the same
+# whatever the other rows are: those kernels that it would use for fewer queries or the last few keys round otherwise.
+FEWEST_QUERIES, KEYS_AT_ONCE = 4, 16
 
 
 @functools.cache
@@ -49,7 +52,8 @@ class Packing:
         key_lengths: keys of each row, counted from the start of its slot.
         rows: (P,) long, the row of each query.
         places: (P,) long, the index of each query within its row.
-        mask: (R, 1, longest key_lengths), 0 on a row's keys and -inf elsewhere.
+        mask: (R, 1, K), 0 on a row's keys and -inf elsewhere; K is the longest of `key_lengths`, rounded up with
+            `rounded_up`; a slot without that much room is used as far as it goes.
     """
 
     query_lengths: tuple[int, ...]
@@ -70,9 +74,14 @@ class Packing:
         places = [place for length in query_lengths for place in range(length)]
         both = torch.tensor([rows, places], device=like.device)
         keys = torch.tensor(key_lengths, device=like.device)[:, None]
-        hidden = torch.arange(max(key_lengths), device=like.device) >= keys
+        hidden = torch.arange(rounded_up(max(key_lengths)), device=like.device) >= keys
         mask = like.new_zeros(hidden.shape).masked_fill_(hidden, float("-inf"))
         return cls(tuple(query_lengths), tuple(key_lengths), both[0], both[1], mask[:, None])
+
+
+def rounded_up(num_keys: int) -> int:
+    """Return the number of keys that attention is computed over where there are so many."""
+    return -(-num_keys // KEYS_AT_ONCE) * KEYS_AT_ONCE
 
 
 Visibility = Tensor | Packing | None  # which keys a query may look at; None: all
@@ -118,21 +127,29 @@ def _products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) ->
 
 
 def row_by_row_sdpa(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
-    """Attend with packed queries by one call per row: nothing is padded, but rows do not share a call."""
-    parts = zip(query[0].split(packing.query_lengths), key, value, packing.key_lengths, strict=False)
-    return torch.cat([_attend_sdpa(q[None], k[None, :n], v[None, :n], None)[0] for q, k, v, n in parts])[None]
+    """Attend with packed queries by one call per row: hardly anything is padded, but rows do not share a call."""
+    parts = zip(query[0].split(packing.query_lengths), key, value, packing.mask, packing.key_lengths, strict=False)
+    return torch.cat([_one_row(q, k, v, mask, rounded_up(n)) for q, k, v, mask, n in parts])[None]
+
+
+def _one_row(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, used: int) -> Tensor:
+    missing = max(0, FEWEST_QUERIES - len(query))
+    padded = pad(query, (0, 0, 0, 0, 0, missing)) if missing else query
+    used = min(used, len(key))
+    return _attend_sdpa(padded[None], key[None, :used], value[None, :used], mask[None, :, :used])[0, : len(query)]
 
 
 def padded_sdpa(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
     """Attend with packed queries by one call, those of each row padded to the longest."""
-    rows, longest, used = len(packing.query_lengths), max(packing.query_lengths), packing.mask.shape[2]
-    key, value = key[:rows, :used], value[:rows, :used]
+    rows, longest = len(packing.query_lengths), max(FEWEST_QUERIES, *packing.query_lengths)
+    mask = packing.mask[:, :, : key.shape[1]]
+    key, value = key[:rows, : mask.shape[2]], value[:rows, : mask.shape[2]]
     if rows * longest == query.shape[1]:  # all rows have the same number of queries: end to end, they need no padding
         padded = query.view(rows, longest, *query.shape[2:])
-        return _attend_sdpa(padded, key, value, packing.mask).reshape_as(query)
+        return _attend_sdpa(padded, key, value, mask).reshape_as(query)
     where = packing.rows * longest + packing.places
     padded = query.new_zeros(rows * longest, *query.shape[2:]).index_copy_(0, where, query[0])
-    out = _attend_sdpa(padded.unflatten(0, (rows, longest)), key, value, packing.mask)
+    out = _attend_sdpa(padded.unflatten(0, (rows, longest)), key, value, mask)
     return out.flatten(0, 1).index_select(0, where)[None]
 
 

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from jepa_app.config import JepaTConfig
 from jepa_app.masking import NEVER
-from jepa_app.models.attention import Packing
+from jepa_app.models.attention import Packing, rounded_up
 from jepa_app.models.blocks import KeptKeys, KeyValue
 from jepa_app.models.context import Context, Prompt
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """The start of one picture's context, computed once per prompt and copied into any number of slots.
+    """What one picture's context holds, computed once (per prompt at least) and copied into any number of slots.
 
     Attributes:
         encoder, predictor: keys and values of all layers, (layers, R, H, E) each.
@@ -83,14 +83,15 @@ class Slots:
     def __init__(
         self, config: JepaTConfig, *, num_slots: int, prompt_length: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        self.length = config.num_buffer_tokens + prompt_length + config.num_places
+        self.length = rounded_up(config.num_buffer_tokens + prompt_length + config.num_places)
+        words = rounded_up(prompt_length)
         heads = (config.num_heads, config.width // config.num_heads)
         fusion = config.fusion_heads
         empty = torch.empty(0, device=device, dtype=dtype)
         self._context = empty.new_zeros(
             2, config.encoder_depth + config.predictor_depth, num_slots, self.length, *heads
         )
-        self._prompt = empty.new_zeros(2, num_slots, prompt_length, fusion, config.width // fusion)
+        self._prompt = empty.new_zeros(2, num_slots, words, fusion, config.width // fusion)
         self._injected = empty.new_zeros(num_slots, config.width)
         self._encoder_depth = config.encoder_depth
         self._lengths: list[int] = []
@@ -115,6 +116,16 @@ class Slots:
         self._lengths.append(length)
         self._prompt_lengths.append(words)
         return slot
+
+    def kept(self, slot: int) -> Prefix:
+        """Return what a slot holds, as a start from which others can begin; later changes do not reach it."""
+        length, words = self._lengths[slot], self._prompt_lengths[slot]
+        key, value = (half[:, slot, :length].clone() for half in self._context)  # (layers, length, H, E)
+        depth = self._encoder_depth
+        prompt, injected = self._prompt[:, slot, :words].clone(), self._injected[slot].clone()
+        return Prefix(
+            KeyValue(key[:depth], value[:depth]), KeyValue(key[depth:], value[depth:]), KeyValue(*prompt), injected
+        )
 
     def remove(self, slot: int) -> int:
         """Free a slot; the last one moves into it. Return the slot that moved (the freed one if it was the last)."""

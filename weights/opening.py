@@ -1,7 +1,7 @@
-"""Opens the weights beside which this file lies, with the code that lies there too, unless `jepa_app` is installed.
+"""Opens the weights beside which a copy of this file lies: with the code that lies there too, or the installed one.
 
-diffusers and transformers copy this file into a cache of theirs and run it from there. So it finds the code by the
-folder or hub id that they pass on, and it imports nothing of `jepa_app` at its top.
+diffusers and transformers copy it into a cache of theirs and run it from there. So it finds the code by the folder or
+hub id that they pass on, and it imports nothing of `jepa_app` at its top.
 """
 
 import importlib

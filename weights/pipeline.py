@@ -1,4 +1,7 @@
-"""The JEPA-T pipeline for diffusers: `DiffusionPipeline.from_pretrained(weights, trust_remote_code=True)`."""
+"""The pipeline that `DiffusionPipeline.from_pretrained(weights, trust_remote_code=True)` returns.
+
+A copy of this file lies beside the weights, where diffusers reads it. It imports nothing of `jepa_app`.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -21,7 +21,7 @@ from jepa_app.files.whole_files import write_whole
 from jepa_app.hub.card import CARD, card_text
 from jepa_app.hub.code import needed_files
 
-OPENINGS = Path(__file__).parent / "openings"
+OPENINGS = Path(__file__).parent
 CODE = "code"
 COPIES = {
     "pipeline.py": "pipeline.py",

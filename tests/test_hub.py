@@ -17,7 +17,15 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from jepa_app.__main__ import main
-from jepa_app.checkpoint import MANIFEST, PARTS, load_config, resolve_weights, verify_manifest, weight_files
+from jepa_app.checkpoint import (
+    MANIFEST,
+    PARTS,
+    load_config,
+    resolve_weights,
+    verify_manifest,
+    weight_files,
+    write_manifest,
+)
 from jepa_app.config import TIJepaConfig
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.hub.code import PACKAGE_FOLDER, needed_files
@@ -412,9 +420,23 @@ def test_the_bundled_weights_open_in_a_clone(hub: Hub, tmp_path: Path) -> None:
     assert code == str(PACKAGE_FOLDER / "__init__.py")
 
 
-def test_parts_that_are_missing_are_not_pushed(hub: Hub, tiny_weights: Path, tmp_path: Path) -> None:
+def test_parts_that_are_missing_are_not_pushed(tiny_weights: Path, tmp_path: Path) -> None:
     for part in PARTS:
         weights = shutil.copytree(tiny_weights, tmp_path / part)
         shutil.rmtree(weights / part)
         with pytest.raises(ValueError, match=rf"{part}/.* is missing"):
             write_hub_folder(weights, tmp_path / "out", NAME)
+        write_manifest(weights)
+        with pytest.raises(ValueError, match=f"has no {part}; put the parts together with training.bundle"):
+            write_hub_folder(weights, tmp_path / "out", NAME)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_pushed_can_be_pushed_again(hub: Hub, tiny_weights: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    figures.write_text(json.dumps(FIGURES))
+    out = tmp_path / "out"
+    assert pushed(tiny_weights, "--figures", str(figures), "--out", str(out)) == 0
+    first = hub.files(NAME)
+    assert pushed(out, "--figures", str(figures)) == 0
+    assert hub.files(NAME) == first

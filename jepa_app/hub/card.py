@@ -33,6 +33,8 @@ TOLD = {
 }
 """Figures that are also told to the hub in the front matter -> their task there."""
 
+BEGIN, END = "<!-- added by push -->", "<!-- end of what push added -->"  # so that another push replaces it
+_ADDED = re.compile(rf"{BEGIN}.*?{END}\s*", flags=re.DOTALL)
 _LEADS_OUT = re.compile(r"\[([^\]]+)\]\(\.\./[^)]*\)")
 
 
@@ -68,10 +70,10 @@ def card_text(weights: Path, repository: str, measured: Mapping[str, Any] | None
         results = _eval_results(measured)
         if results:
             front["model-index"] = eval_results_to_model_index(repository.rpartition("/")[2], results)
+    body = _ADDED.sub("", body)
     first, heading, rest = _LEADS_OUT.sub(r"\1", body).strip().partition("\n## ")
-    parts = [first.strip(), _how_to_load(weights, repository)]
-    if measured is not None:
-        parts.append(_figures_table(measured))
+    added = [_how_to_load(weights, repository), *([] if measured is None else [_figures_table(measured)])]
+    parts = [first.strip(), "\n\n".join([BEGIN, *added, END])]
     parts += [f"{heading}{rest}".strip()] if rest else []
     return f"---\n{ModelCardData(**front).to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
 

@@ -10,7 +10,6 @@ from typing import Any
 from jepa_app.checkpoint import (
     AUTO_MAP,
     EXAMPLE_FILE,
-    MANIFEST,
     PARTS,
     replacing,
     verify_manifest,
@@ -33,14 +32,13 @@ COPIES = {
 
 
 def write_openings(weights: Path) -> None:
-    """Let diffusers and transformers open a weights folder, and write its manifest anew.
+    """Let diffusers and transformers open a weights folder that has all parts, and write its manifest anew.
 
     The code is not copied: in a clone of this project it lies beside the folder.
     """
     for name, opening in COPIES.items():
-        if (weights / name).parent != weights / "ti-jepa" or (weights / "ti-jepa").is_dir():
-            (weights / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(OPENINGS / opening, weights / name)
+        (weights / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(OPENINGS / opening, weights / name)
     index = {
         "_class_name": ["pipeline", "JepaTDiffusionPipeline"],
         "_diffusers_version": metadata.version("diffusers"),
@@ -48,10 +46,9 @@ def write_openings(weights: Path) -> None:
     }
     write_whole(weights / "model_index.json", json.dumps(index, indent=2) + "\n")
     config = weights / "ti-jepa" / "config.json"
-    if config.is_file():
-        settings = json.loads(config.read_text(encoding="utf-8"))
-        settings[AUTO_MAP] = {"AutoConfig": "opening.TIJepaFaceConfig"}
-        write_whole(config, json.dumps(settings, indent=2) + "\n")
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings[AUTO_MAP] = {"AutoConfig": "opening.TIJepaFaceConfig"}
+    write_whole(config, json.dumps(settings, indent=2) + "\n")
     write_manifest(weights)
 
 
@@ -77,4 +74,3 @@ def write_hub_folder(weights: Path, target: Path, repository: str, figures: Mapp
             shutil.copyfile(file, partial / CODE / name)
         write_openings(partial)
         (partial / CARD).write_text(card, encoding="utf-8")
-    assert (target / MANIFEST).is_file()

@@ -38,7 +38,11 @@ class TIJepaFaceConfig:
         """Return the configuration at a folder or hub id."""
         folder = Path(source)
         if not folder.is_dir():
-            wanted = {name: options[name] for name in ("revision", "token", "cache_dir") if name in options}
+            wanted = {
+                name: options[name]
+                for name in ("revision", "token", "cache_dir", "local_files_only")
+                if name in options
+            }
             folder = Path(snapshot_download(source, allow_patterns="code/*", **wanted))
         use_code(folder)
         face = importlib.import_module(f"{PACKAGE}.matching.transformers_face")

@@ -93,12 +93,11 @@ def load_config(folder: Path, config_class: type[ConfigT]) -> ConfigT:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is broken ({error}); restore the file") from error
     kind = values.pop("config", None) if isinstance(values, dict) else None
-    if kind == config_class.__name__:
-        values.pop(AUTO_MAP, None)
     if kind != config_class.__name__:
         raise ValueError(
             f"{folder} contains weights of kind {kind}; expected: {config_class.__name__}; were they swapped?"
         )
+    values.pop(AUTO_MAP, None)
     return config_class.from_dict(values)
 
 

@@ -8,13 +8,22 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from huggingface_hub import load_torch_model, save_torch_model, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is another library's
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from safetensors import SafetensorError
 from torch import nn
 
@@ -23,7 +32,9 @@ from jepa_app.config_base import Config
 
 MAX_SHARD_SIZE = "9MB"  # a Space requires large-file storage for files of 10 MB or more
 MANIFEST = "manifest.json"
+EXAMPLE_FILE = "example.safetensors"  # the run that the page shows first
 PARTS = ("tokenizer", "jepa-t", "ti-jepa")
+AUTO_MAP = "auto_map"  # the key by which transformers finds the code of weights; it is no setting of a network
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
@@ -86,6 +97,7 @@ def load_config(folder: Path, config_class: type[ConfigT]) -> ConfigT:
         raise ValueError(
             f"{folder} contains weights of kind {kind}; expected: {config_class.__name__}; were they swapped?"
         )
+    values.pop(AUTO_MAP, None)
     return config_class.from_dict(values)
 
 
@@ -113,23 +125,90 @@ def load_network(folder: Path, config_class: type[ConfigT], build: Callable[[Con
     return network
 
 
-def resolve_weights(source: Path | str) -> Path:
-    """Return the local folder of the weights at a folder path or hub id.
+def resolve_weights(
+    source: Path | str,
+    revision: str | None = None,
+    parts: Sequence[str] = PARTS,
+    beside: Sequence[str] = (MANIFEST, EXAMPLE_FILE),
+) -> Path:
+    """Return the local folder of the weights at a folder path, a hub id, or a hub id with a revision, `ID@REVISION`.
+
+    A revision is a branch, a tag or a commit. Of a repository on the hub, only the files in `parts` and those named in
+    `beside` are downloaded, each once.
 
     Raises:
-        ValueError: the source is neither.
+        ValueError: the source is no folder, and cannot be downloaded: the message says why.
     """
-    path = Path(source)
-    if path.is_dir():
-        return path
+    if Path(source).is_dir():
+        if revision is not None:
+            raise ValueError(f"{source} is a folder, which has no revision {revision!r}; leave the revision out")
+        return Path(source)
+    name, at, asked = str(source).partition("@")
+    if at and (revision is not None or not asked):
+        raise ValueError(f"no weights at {str(source)!r} with revision {revision!r}; give one revision, as ID@REVISION")
+    with telling_hub_mistakes(f"no weights at {str(source)!r}: it is no folder, and"):
+        return _downloaded(name, asked or revision, parts, beside)
+
+
+def completed(folder: Path) -> Path:
+    """Return a weights folder after fetching what it lacks, if another program downloaded a part of it from the hub.
+
+    Raises:
+        ValueError: as `resolve_weights`.
+    """
+    if (folder / MANIFEST).exists() or folder.parent.name != "snapshots":
+        return folder
+    repository = folder.parent.parent  # in the hub's cache: models--OWNER--NAME/snapshots/COMMIT
+    name = repository.name.removeprefix("models--").replace("--", "/")
+    with telling_hub_mistakes(f"the weights in {folder} are not complete, and"):
+        return _downloaded(name, folder.name, PARTS, (MANIFEST,), repository.parent)
+
+
+def _downloaded(
+    name: str, revision: str | None, parts: Sequence[str], beside: Sequence[str], cache: Path | None = None
+) -> Path:
+    wanted = [*beside, *(f"{part}/*.{ending}" for part in parts for ending in ("json", "safetensors"))]
+    deeper = ["*/*/*"]  # the patterns' "*" takes in folders of folders
+    return Path(
+        snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=deeper, cache_dir=cache)
+    )
+
+
+@contextmanager
+def telling_hub_mistakes(what: str) -> Iterator[None]:
+    """Turn whatever keeps the hub from doing its work into a user's mistake; `what` failed begins the message.
+
+    Raises:
+        ValueError: the message says what was refused, and what to do.
+    """
     try:
-        return Path(snapshot_download(str(source)))
-    except (HFValidationError, HfHubHTTPError, OSError) as error:
-        raise ValueError(
-            f"no weights at {source!r}: it is neither a folder nor a hub id that can be reached"
-        ) from error
-    except (ImportError, ValueError) as error:  # a proxy of the environment that cannot be used
-        raise ValueError(f"no weights at {source!r}: it is no folder, and the hub cannot be asked ({error})") from error
+        yield
+    except (HfHubHTTPError, HTTPError, ImportError, OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{what} {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Say why the hub did not do its work, and what to do."""
+    if isinstance(error, LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
+        return _reason(error.__cause__)  # it only adds which file failed, or that nothing was downloaded earlier
+    reasons: tuple[tuple[type[BaseException], str], ...] = (
+        (HFValidationError, "it is no hub id, such as owner/name"),
+        (GatedRepoError, "the repository is gated; ask for access on its page, then run hf auth login"),
+        (RepositoryNotFoundError, "the hub has no such repository, or it is private; check the name or hf auth login"),
+        (RevisionNotFoundError, "the repository has no such revision; name a branch, a tag or a commit"),
+        (OfflineModeIsEnabled, "the hub must not be asked while HF_HUB_OFFLINE is set; unset it"),
+    )
+    for kind, reason in reasons:
+        if isinstance(error, kind):
+            return reason
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        if status in (401, 403):
+            return f"the hub refused the token (status {status}); run hf auth login, with a token that may do this"
+        return f"the hub answered with status {status}; try again later"
+    if isinstance(error, HTTPError):
+        return "the hub cannot be reached; check the connection"
+    return f"the hub cannot be used ({' '.join(str(error).split())[:300]})"  # a full disk, an unusable proxy
 
 
 def write_manifest(weights: Path) -> None:

@@ -38,7 +38,9 @@ def main() -> NoReturn:
     """Load the weights, build the page, serve it until the process is told to end, and end it."""
     parser = OneLineParser(description="The JEPA studio in the browser.")
     parser.add_argument(
-        "--weights", default=DEFAULT_WEIGHTS, help="weights folder or hub id (default: the bundled weights)"
+        "--weights",
+        default=DEFAULT_WEIGHTS,
+        help="weights folder, hub id or ID@REVISION (default: the bundled weights)",
     )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for the whole network)")
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")

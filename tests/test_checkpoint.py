@@ -182,9 +182,16 @@ def test_weights_that_differ_from_the_manifest_are_refused(
 def test_weights_that_are_nowhere_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert resolve_weights(tmp_path) == tmp_path
-    for source in (tmp_path / "none", "nobody/nothing", "a/b/c"):
-        with pytest.raises(ValueError, match="neither a folder nor a hub id"):
+    for source in (tmp_path / "none", "a/b/c"):
+        with pytest.raises(ValueError, match="it is no folder, and it is no hub id, such as owner/name"):
             resolve_weights(source)
+    with pytest.raises(ValueError, match="must not be asked while HF_HUB_OFFLINE is set"):
+        resolve_weights("nobody/nothing")
+    for source, revision in (("nobody/nothing@", None), ("nobody/nothing@a", "b")):
+        with pytest.raises(ValueError, match="give one revision, as ID@REVISION"):
+            resolve_weights(source, revision)
+    with pytest.raises(ValueError, match="is a folder, which has no revision 'main'"):
+        resolve_weights(tmp_path, "main")
 
 
 def test_a_folder_is_replaced_only_when_all_is_written(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from jepa_app.checkpoint import load_config, load_state, write_manifest
 from jepa_app.config import TIJepaConfig
+from jepa_app.hub.card import card_text, read_figures
 from jepa_app.models.ti_jepa import TIJepa
 from tests.drawn_corpus import SIZE, draw, write_corpus, write_exact_weights
 from training import calibrate
@@ -93,6 +95,11 @@ def test_the_command_measures_both_models_and_keeps_its_evidence(
     assert all(drawn.count(f">{side}<") == 1 for side in ("as said", "trained", "held-out concepts"))
 
     assert json.loads((tmp_path / "figures.json").read_text()) == document
+    card = card_text(weights, "me/weights", read_figures(tmp_path / "figures.json"))
+    assert f"| ece | {figures['ece']:.4g} | " in card
+    assert {"type": "concept_top1", "value": figures["concept_top1"], "name": "concept top1"} in [
+        metric for result in ModelCard(card).data.to_dict()["model-index"][0]["results"] for metric in result["metrics"]
+    ]
     with (tmp_path / "judged.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 12

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from jepa_app.__main__ import main
-from jepa_app.checkpoint import write_manifest
+from jepa_app.checkpoint import EXAMPLE_FILE, write_manifest
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.vocabulary import load_words, save_words, unknown_words, words_of
-from jepa_app.studio.example import EXAMPLE, EXAMPLE_FILE, read_example
+from jepa_app.studio.example import EXAMPLE, read_example
 from jepa_app.studio.export import weights_name
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio

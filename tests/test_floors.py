@@ -19,6 +19,7 @@ FLOORS = {
     **dict.fromkeys(("checkpoint", "plan"), 1),
     "models": 2,
     "files": 3,
+    "hub": 4,
     "generation": 4,
     "matching": 4,
     "lesson": 5,

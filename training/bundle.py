@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jepa_app.checkpoint import PARTS, replacing, verify_manifest, write_manifest
+from jepa_app.checkpoint import PARTS, replacing, verify_manifest
 from jepa_app.command_line import OneLineParser, telling_mistakes
+from jepa_app.hub.folder import write_openings
 
 
 @telling_mistakes
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def bundle(parts: dict[str, Path | None], out: Path) -> None:
-    """Replace parts of a weights folder and write the manifest of all of them.
+    """Replace parts of a weights folder, let other libraries open it, and write the manifest of all parts.
 
     Raises:
         ValueError: a given folder holds no weights, or a part is neither given nor there already.
@@ -40,7 +41,7 @@ def bundle(parts: dict[str, Path | None], out: Path) -> None:
             with replacing(out / part) as partial:
                 for path in source.iterdir():
                     shutil.copy2(path, partial)
-    write_manifest(out)
+    write_openings(out)
     verify_manifest(out)
 
 

@@ -35,7 +35,7 @@ class Report:
 def weights_parser(module: str, description: str | None) -> OneLineParser:
     """The arguments of every command that measures weights on pictures."""
     parser = OneLineParser(prog=f"python -m training.{module}", description=description)
-    parser.add_argument("weights", help="weights folder or hub id")
+    parser.add_argument("weights", help="weights folder, hub id or ID@REVISION")
     parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     return parser

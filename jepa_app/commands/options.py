@@ -17,7 +17,9 @@ def shared_options() -> argparse.ArgumentParser:
     """The options of every command: weights, device and the form of the report."""
     shared = OneLineParser(add_help=False)
     shared.add_argument(
-        "--weights", default=DEFAULT_WEIGHTS, help="weights folder or hub id (default: the bundled weights)"
+        "--weights",
+        default=DEFAULT_WEIGHTS,
+        help="weights folder, hub id or ID@REVISION (default: the bundled weights)",
     )
     shared.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     shared.add_argument("--json", action="store_true", help="print a single JSON document")

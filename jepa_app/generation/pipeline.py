@@ -56,16 +56,18 @@ class JepaTPipeline:
         device: torch.device | str | None = None,
         text_encoder: str | None = None,
         dtype: torch.dtype | None = None,
+        revision: str | None = None,
     ) -> Self:
         """Load the weights from a folder (with tokenizer/, jepa-t/ and manifest.json) or a hub id, strictly.
 
+        `revision` is a branch, tag or commit of a hub id.
         `dtype` is the network's dtype; None chooses the fastest one on the device. The tokenizer stays in float32.
 
         Raises:
             ValueError: weights are missing, broken, swapped or do not fit together.
         """
         keep_numbers_from_threads()
-        folder = resolve_weights(source)
+        folder = resolve_weights(source, revision)
         verify_manifest(folder)
         tokenizer = load_network(folder / "tokenizer", TokenizerConfig, make_tokenizer)
         network = load_network(folder / "jepa-t", JepaTConfig, JepaT)

@@ -52,13 +52,17 @@ class Scorer:
         self.text_encoder = text_encoder
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, device: torch.device | str | None = None) -> "Scorer":
+    def from_pretrained(
+        cls, folder: Path | str, device: torch.device | str | None = None, revision: str | None = None
+    ) -> "Scorer":
         """Load the part `ti-jepa` of a weights folder or hub id; `device` defaults to a GPU if there is one.
+
+        `revision` is a branch, tag or commit of a hub id, of which only this part is downloaded.
 
         Raises:
             ValueError: the weights are missing, broken or of another kind.
         """
-        part = resolve_weights(folder) / "ti-jepa"
+        part = resolve_weights(folder, revision, ("ti-jepa",)) / "ti-jepa"
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         network = load_network(part, TIJepaConfig, TIJepa)
         return cls(network.to(chosen), TextEncoder.load(device=chosen))

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, BatchFeature, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoProcessor, BatchFeature, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from jepa_app.checkpoint import load_config, load_state, resolve_weights
+from jepa_app.checkpoint import AUTO_MAP, load_config, load_state, resolve_weights
 from jepa_app.config import TIJepaConfig
 from jepa_app.matching.energies import caption_features, pair_energies, picture_features
 from jepa_app.matching.scoring import as_pixels, combined, match_probability
@@ -38,6 +38,14 @@ class TIJepaFaceConfig(PretrainedConfig):
     def __init__(self, settings: dict[str, Any] | None = None, **options: Any) -> None:
         self.settings = settings or TIJepaConfig().to_dict()
         super().__init__(**options)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **options: Any) -> Any:
+        """Make the configuration from what a `config.json` holds, in this project's own layout or transformers'."""
+        if config_dict.get("config") == TIJepaConfig.__name__:
+            own = {key: value for key, value in config_dict.items() if key not in ("config", AUTO_MAP)}
+            config_dict = {"settings": TIJepaConfig.from_dict(own).to_dict()}
+        return super().from_dict(config_dict, **options)
 
     def network_config(self) -> TIJepaConfig:
         """Return the settings of the network.
@@ -84,21 +92,24 @@ class TIJepaModel(PreTrainedModel):
             module.sin.copy_(fresh.sin)
 
     @classmethod
-    def from_pretrained(cls, source: Path | str, *arguments: Any, **options: Any) -> "TIJepaModel":  # type: ignore[override]
+    def from_pretrained(  # type: ignore[override]
+        cls, source: Path | str, *arguments: Any, revision: str | None = None, **options: Any
+    ) -> "TIJepaModel":
         """Load a folder or hub id in this project's layout (its part `ti-jepa`), or one that `save_pretrained` wrote.
 
-        The other arguments go to `PreTrainedModel.from_pretrained` and apply only to the second kind.
+        `revision` is a branch, tag or commit of a hub id. The other arguments go to `PreTrainedModel.from_pretrained`
+        and apply only to the second kind.
 
         Raises:
             ValueError: the weights are missing, broken, incomplete or of another kind.
         """
-        part = own_part(source)
-        if part is not None:
-            settings = load_config(part, TIJepaConfig)
+        folder, is_own = find_layout(source, revision)
+        if is_own:
+            settings = load_config(folder, TIJepaConfig)
             model = cls(TIJepaFaceConfig(settings.to_dict()))
-            load_state(part, model.network)
+            load_state(folder, model.network)
             return model.eval()
-        model, facts = super().from_pretrained(source, *arguments, output_loading_info=True, **options)
+        model, facts = super().from_pretrained(folder, *arguments, output_loading_info=True, **options)
         wrong = {kind: sorted(map(str, facts[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
         if any(wrong.values()):
             raise ValueError(f"the weights in {source} do not match their config ({wrong}); restore the folder")
@@ -134,17 +145,19 @@ class TIJepaProcessor:
         self.text_encoder = text_encoder
 
     @classmethod
-    def from_pretrained(cls, source: Path | str) -> "TIJepaProcessor":
+    def from_pretrained(cls, source: Path | str, revision: str | None = None, **options: Any) -> "TIJepaProcessor":  # noqa: ARG003
         """Make the processor for weights in either layout; the text encoder is installed with the requirements.
+
+        `revision` is a branch, tag or commit of a hub id. What else `AutoProcessor` passes on does not apply.
 
         Raises:
             ValueError: the weights are missing or of another kind.
         """
-        part = own_part(source)
-        if part is not None:
-            settings = load_config(part, TIJepaConfig)
+        folder, is_own = find_layout(source, revision)
+        if is_own:
+            settings = load_config(folder, TIJepaConfig)
         else:
-            config = TIJepaFaceConfig.from_pretrained(source)
+            config = TIJepaFaceConfig.from_pretrained(folder)
             assert isinstance(config, TIJepaFaceConfig)
             settings = config.network_config()
         return cls(settings.image_size, TextEncoder.load())
@@ -164,18 +177,19 @@ class TIJepaProcessor:
         return BatchFeature({"pixel_values": pixels, "text_tokens": features.tokens, "text_mask": features.mask})
 
 
-def own_part(source: Path | str) -> Path | None:
-    """Return the folder of TI-JEPA's weights in this project's layout, or None if it is in transformers' layout.
+def find_layout(source: Path | str, revision: str | None = None) -> tuple[Path, bool]:
+    """Return the folder that holds TI-JEPA's weights, and whether it is in this project's layout or transformers'.
 
     Raises:
-        ValueError: the source is neither a folder nor a hub id.
+        ValueError: the source is no folder, and cannot be downloaded.
     """
-    folder = resolve_weights(source)
+    folder = resolve_weights(source, revision, (PART,), ("config.json", "model.safetensors"))
     if (folder / PART).is_dir():
-        return folder / PART
+        return folder / PART, True
     path = folder / "config.json"
-    return None if path.is_file() and '"model_type"' in path.read_text(encoding="utf-8") else folder
+    return folder, not (path.is_file() and '"model_type"' in path.read_text(encoding="utf-8"))
 
 
 AutoConfig.register(TIJepaFaceConfig.model_type, TIJepaFaceConfig)
 AutoModel.register(TIJepaFaceConfig, TIJepaModel)
+AutoProcessor.register(TIJepaFaceConfig, TIJepaProcessor)

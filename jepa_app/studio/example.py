@@ -8,13 +8,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from jepa_app.checkpoint import EXAMPLE_FILE
 from jepa_app.generation.picture import TokenStep
 from jepa_app.studio.export import weights_name
 from jepa_app.studio.jobs import Job
 from jepa_app.studio.requests import GenerateRequest
 
 EXAMPLE = "example"  # the name of its job
-EXAMPLE_FILE = "example.safetensors"
 
 
 def write_example(folder: Path, job: Job) -> None:
@@ -49,7 +49,7 @@ def read_example(folder: Path) -> Job | None:
     try:
         with safe_open(path, "pt") as file:
             told, tokens, order = file.metadata(), file.get_tensor("tokens"), file.get_tensor("step")
-        if told["weights"] != weights_name(folder):
+        if _digits(told["weights"]) != _digits(weights_name(folder)):
             return None
         seconds, num_plan = json.loads(told["seconds"]), int(told["num_plan"])
         job = Job(name=EXAMPLE, request=GenerateRequest(**json.loads(told["request"])))
@@ -60,3 +60,8 @@ def read_example(folder: Path) -> Job | None:
         revealed = (order == index).nonzero().flatten()
         job.add(TokenStep(index, len(seconds), tokens * known[:, None], known, revealed, num_plan), second)
     return job
+
+
+def _digits(name: str) -> str:
+    """Return what tells weights apart: their folder is called by its commit in the hub's cache."""
+    return name.rpartition("@")[2]

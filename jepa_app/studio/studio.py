@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 from transformers.utils import logging as transformers_logging
 
-from jepa_app.checkpoint import resolve_weights
+from jepa_app.checkpoint import EXAMPLE_FILE, resolve_weights
 from jepa_app.compute import checked_device
 from jepa_app.generation.engine import Engine
 from jepa_app.generation.pipeline import JepaTPipeline
@@ -21,7 +21,7 @@ from jepa_app.generation.settings import SamplingSettings
 from jepa_app.generation.vocabulary import unknown_words
 from jepa_app.lesson.lesson import Lesson, LessonProgress, explain
 from jepa_app.matching.scoring import Scorer
-from jepa_app.studio.example import EXAMPLE_FILE, read_example, write_example
+from jepa_app.studio.example import read_example, write_example
 from jepa_app.studio.export import PARAMETERS, run_settings
 from jepa_app.studio.frames import Finish, Frame
 from jepa_app.studio.generating import Generating
@@ -57,18 +57,22 @@ class Studio:
         self.example: str | None = None  # the run that the page shows first
 
     @classmethod
-    def load(cls, weights: Path | str = DEFAULT_WEIGHTS, device: str = "auto") -> "Studio":
+    def load(cls, weights: Path | str = DEFAULT_WEIGHTS, device: str = "auto", revision: str | None = None) -> "Studio":
         """Load the generator and the scorer from a weights folder or hub id; `device` is auto, cpu, cuda or cuda:N.
+
+        `revision` is a branch, tag or commit of a hub id; `ID@REVISION` says the same.
 
         Raises:
             ValueError: the weights are missing, damaged or do not fit together, or the device does not exist.
         """
         transformers_logging.disable_progress_bar()  # standard error is reserved for errors
         chosen = checked_device(device)
-        engine = Engine(JepaTPipeline.from_pretrained(weights, device=chosen))
+        folder = resolve_weights(weights, revision)  # once: a branch may move on in between
+        engine = Engine(JepaTPipeline.from_pretrained(folder, device=chosen))
         engine.tune()
-        studio = cls(engine, Scorer.from_pretrained(weights, device=chosen), weights)
-        if (job := read_example(resolve_weights(weights))) is not None:
+        name = str(weights) if revision is None else f"{weights}@{revision}"
+        studio = cls(engine, Scorer.from_pretrained(folder, device=chosen), name)
+        if (job := read_example(folder)) is not None:
             studio.generating.pin(job)
             studio.example = job.name
         return studio

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from jepa_app.checkpoint import resolve_weights
 from training.data.batches import CaptionedPictures
 from training.data.selection import choose_pictures, fitting_and_measuring
 from training.judging.judge import Features, frechet_distance
@@ -41,6 +40,7 @@ from training.judging.weights import (
     PicturePipeline,
     load_generators,
     load_matchers,
+    measured_weights,
 )
 from training.settings import require_at_least
 
@@ -93,7 +93,7 @@ def evaluate(weights: Path | str, folder: Path, settings: Settings, device: str 
     """
     started = time.perf_counter()
     device = checked_device(device)
-    parts = resolve_weights(weights)
+    parts = measured_weights(weights)
     result = Evaluation(figures={}, setting={"weights": str(weights), "data": str(folder), **asdict(settings)})
     for pipeline in load_generators(parts, device):
         result |= measure_pictures(pipeline, CaptionedPictures.load(folder, pipeline.image_size), folder, settings)

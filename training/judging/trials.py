@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from jepa_app.checkpoint import resolve_weights
 from jepa_app.files.whole_files import writing_whole
 from training.data.batches import CaptionedPictures
 from training.data.captions import canonical_caption
@@ -31,7 +30,7 @@ from training.judging.picture_figures import (
     reconstruct,
 )
 from training.judging.report import SUBSETS, JudgedPictures
-from training.judging.weights import GENERATORS, PicturePipeline, load_generators
+from training.judging.weights import GENERATORS, PicturePipeline, load_generators, measured_weights
 from training.settings import require_at_least
 
 FEWEST_PICTURES = 10  # a side of the split with fewer is not measured
@@ -95,7 +94,7 @@ class Trials:
         Raises:
             ValueError: the weights hold no whole generator, or the folder is not usable.
         """
-        device, parts = checked_device(device), resolve_weights(weights)
+        device, parts = checked_device(device), measured_weights(weights)
         pipeline = next(load_generators(parts, device), None)
         if pipeline is None:
             raise ValueError(f"{weights} holds no {' or '.join(GENERATORS)}; train one with python -m training.train")

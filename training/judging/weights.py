@@ -76,13 +76,22 @@ MATCHERS: Mapping[str, Callable[[Path, str], Matcher]] = {
 """Part of a weights folder -> how to load the matcher in it on a device."""
 
 
+def measured_weights(weights: Path | str) -> Path:
+    """Return the local folder of weights, a folder or a hub id, with every part that can be measured.
+
+    Raises:
+        ValueError: as `resolve_weights`.
+    """
+    return resolve_weights(weights, parts=("tokenizer", *GENERATORS, *MATCHERS))
+
+
 def suited(settings: SettingsT, weights: Path | str) -> SettingsT:
     """Return settings with the steps, guidance and temperature that suit the JEPA-T of a weights folder, if any.
 
     Raises:
         ValueError: the weights are neither a folder nor a hub id, or their config is broken.
     """
-    part = resolve_weights(weights) / "jepa-t"
+    part = measured_weights(weights) / "jepa-t"
     if not part.is_dir():
         return settings
     best = SamplingSettings.suiting(load_config(part, JepaTConfig))

@@ -141,7 +141,7 @@ class DitPipeline:
         Raises:
             ValueError: the weights are missing, broken or of another kind.
         """
-        folder, device = resolve_weights(source), torch.device(device or "cpu")
+        folder, device = resolve_weights(source, parts=("tokenizer", "dit")), torch.device(device or "cpu")
         tokenizer = load_tokenizer(folder / "tokenizer")
         network = load_network(folder / "dit", DitConfig, Dit)
         check_fit(folder, tokenizer.config, network.config)

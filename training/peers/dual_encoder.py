@@ -101,7 +101,7 @@ class PeerScorer:
         Raises:
             ValueError: the weights are missing, broken or of another kind.
         """
-        part = resolve_weights(folder) / "peer"
+        part = resolve_weights(folder, parts=("peer",)) / "peer"
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         network = load_network(part, PeerConfig, DualEncoder)
         return cls(network.to(chosen), TextEncoder.load(device=chosen))

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder for a drawing")
     parser.add_argument("--pictures", type=int, default=192, help="of each side of the split (default: 192)")
     options = parser.parse_args(arguments)
-    tokenizer = load_tokenizer(resolve_weights(options.weights) / "tokenizer")
+    tokenizer = load_tokenizer(resolve_weights(options.weights, parts=("tokenizer",)) / "tokenizer")
     if not isinstance(tokenizer, LinearTokenizer):
         raise ValueError("the tokenizer is a VAE; allowed: one with components")
     side = max(tokenizer.config.decoded_side, 2 * tokenizer.config.image_size)

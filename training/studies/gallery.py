@@ -38,7 +38,7 @@ SIDE, GAP, LABEL = 128, 8, 22  # pixels
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw both pictures; exit status: 0 for success, 2 for a user's mistake."""
     parser = OneLineParser(prog="python -m training.studies.gallery", description=__doc__)
-    parser.add_argument("weights", help="weights folder or hub id")
+    parser.add_argument("weights", help="weights folder, hub id or ID@REVISION")
     parser.add_argument("--out", type=Path, required=True, help="folder for grid.png and strip.png")
     parser.add_argument(
         "--seed", type=int, default=1, help="seed of the first column and the strip; the others count up (default: 1)"

@@ -17,7 +17,6 @@ from emosent import EMOJI_SENTIMENT_DICT
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from jepa_app.checkpoint import resolve_weights
 from jepa_app.command_line import telling_mistakes
 from jepa_app.matching.scoring import Scorer
 from jepa_app.models.text import TextFeatures
@@ -28,7 +27,7 @@ from training.data.captions import Row
 from training.data.selection import Indices
 from training.data.split import concept_of
 from training.judging.report import cell, table
-from training.judging.weights import load_matchers
+from training.judging.weights import load_matchers, measured_weights
 from training.peers.dual_encoder import PeerScorer
 
 FOLDS = 5
@@ -196,7 +195,7 @@ def markdown(figures: Mapping[str, float]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Probe and print; exit status: 0 for success, 2 for a user's mistake (reported on one line)."""
     options = weights_parser("studies.probe", __doc__).parse_args(arguments)
-    scorers = list(load_matchers(resolve_weights(options.weights), "cpu"))
+    scorers = list(load_matchers(measured_weights(options.weights), "cpu"))
     if not scorers:
         raise ValueError(f"{options.weights} holds neither ti-jepa nor a peer of it")
     assert isinstance(scorers[0], Scorer | PeerScorer)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jepa_app.checkpoint import resolve_weights, sha256
+from jepa_app.checkpoint import sha256
 from jepa_app.files.whole_files import writing_whole
 from training.data.folders import read_folder
 from training.judging.charts import chart, heat_panel, line_panel
@@ -23,6 +23,7 @@ from training.judging.judge import Features, frechet_distance
 from training.judging.picture_figures import Indices, Sampling, rank_figures
 from training.judging.report import table
 from training.judging.trials import Trials, TrialSettings
+from training.judging.weights import measured_weights
 from training.studies.study import Answer, Question, measured_sides, run_study, study_parser
 
 AXES = {"guidance": "guidances", "temperature": "temperatures", "steps": "step_counts"}
@@ -187,7 +188,7 @@ def _answer(question: Question[Settings]) -> Answer:
     cells = cells_of(settings, axes, trials.pipeline.image_tokenizer.config.num_tokens)
     indices, others = trials.choose(measured_sides(trials.data)[""], settings.prompts, settings.seed)
     fixed = {
-        "weights": _fingerprint(resolve_weights(question.options.weights)),
+        "weights": _fingerprint(measured_weights(question.options.weights)),
         "data": read_folder(question.options.data).fingerprint(),
         "prompts": len(indices),
     }

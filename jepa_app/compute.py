@@ -82,8 +82,8 @@ def keep_numbers_from_company(network: nn.Module) -> None:
     """Make a picture the same bytes alone and among others on a CPU: its rows then share products with theirs.
 
     The kernels for one to three rows round otherwise than those for more, which agree for layers of 32 columns and more
-    (measured; MKL promises it only for equal shapes). With `keep_numbers_from_threads` and the padded attention of `models.attention`, nothing of a
-    picture depends on what else is made.
+    (measured; MKL promises it only for equal shapes). With `keep_numbers_from_threads` and the padded attention of
+    `models.attention`, nothing of a picture depends on what else is made.
     """
     for layer in network.modules():
         if type(layer) is nn.Linear:

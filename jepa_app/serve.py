@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 # By default Gradio keeps 10,000 events and sums them up after each one, for a dashboard that this page does not show.
@@ -17,6 +17,7 @@ try:  # on a ZeroGPU Space this must be imported before torch; elsewhere the pac
 except ImportError:
     spaces = None
 
+from jepa_app.checkpoint import resolve_weights
 from jepa_app.command_line import (
     OneLineParser,
     bracketed,
@@ -26,12 +27,15 @@ from jepa_app.command_line import (
     tell,
 )
 from jepa_app.compute import share_memory_pools
+from jepa_app.engines.port import Engine
+from jepa_app.engines.ray_serve import Replicas, check_ray, ray_engine
+from jepa_app.engines.thread import tuned
+from jepa_app.engines.zero_gpu import Steps, zero_gpu_engine
+from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 from jepa_app.ui.serving.own_folder import own_folder
 
-Work = TypeVar("Work", bound=Callable[..., Any])
 INTERRUPTED = 130  # exit status, as of a shell
-GPU_SECONDS = 30  # reserved on a ZeroGPU Space for one picture of at most 64 steps
 
 
 def main() -> NoReturn:
@@ -50,6 +54,12 @@ def main() -> NoReturn:
         default=[],
         metavar="URL",
         help="an address under which the studio is also reached or used, such as https://example.org",
+    )
+    parser.add_argument(
+        "--engine", metavar="ADDRESS", help="a running Ray cluster that makes the pictures, such as ray://head:10001"
+    )
+    parser.add_argument(
+        "--replicas", metavar="N", help="make pictures in N processes with Ray; 1-8 starts more when many wait"
     )
     parser.add_argument("--share", action="store_true", help="open a public link through gradio.live")
     options = parser.parse_args()
@@ -82,13 +92,38 @@ def _load_and_serve(options: argparse.Namespace) -> None:
         from jepa_app.ui.serving.running import Shortened, serve
     host = bracketed(options.host)
     options_of_page = serving_options(host, options.allow_origin, share=options.share)
-    studio = Studio.load(options.weights)
+    device = "cpu" if is_zero_gpu() else "auto"  # there, whatever touches CUDA in this process spoils every call
+    studio = Studio.load(options.weights, device, make_engine=_engine_for(options))
     sys.stderr = Shortened(sys.stderr)  # type: ignore[assignment]
-    page = build_page(studio, on_gpu)
+    page = build_page(studio)
     address = {"server_name": host, "server_port": options.port, "share": options.share}
     serve(page, studio.close, **address, **options_of_page)
 
 
-def on_gpu(work: Work) -> Work:
-    """Let a callable borrow the GPU of a ZeroGPU Space; anywhere else return it unchanged."""
-    return spaces.GPU(duration=GPU_SECONDS)(work) if spaces else work
+def _engine_for(options: argparse.Namespace) -> Callable[[JepaTPipeline], Engine]:
+    """Choose where pictures are made.
+
+    Raises:
+        ValueError: the number of replicas is wrong, or Ray is not installed.
+    """
+    if options.engine is None and options.replicas is None:
+        return (lambda pipeline: zero_gpu_engine(pipeline, _lend, _is_lost)) if is_zero_gpu() else tuned
+    check_ray()
+    replicas = Replicas.of(options.replicas or "1")
+    folder = resolve_weights(options.weights)
+    return lambda pipeline: ray_engine(pipeline, folder, address=options.engine, replicas=replicas)
+
+
+def is_zero_gpu() -> bool:
+    """Whether this is a ZeroGPU Space, where a GPU is lent for one call at a time."""
+    return spaces is not None and bool(spaces.config.Config.zero_gpu)
+
+
+def _lend(steps: Steps, seconds: Callable[[bytes, int], int]) -> Steps:
+    lent: Steps = spaces.GPU(duration=seconds)(steps)
+    return lent
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether a lent process has ended before its work: the package says so in these words."""
+    return "GPU task aborted" in str(error)

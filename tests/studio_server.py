@@ -19,7 +19,7 @@ load_studio = Studio.load  # kept by name: test_cli lets the command line find t
 
 
 class Gate:
-    """Stands where a Space would lend its GPU: counts the frames of a run and can hold it before a given one."""
+    """Stands around each generation: counts the frames of a run and can hold it before a given one."""
 
     def __init__(self) -> None:
         self.frames = 0

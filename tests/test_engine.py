@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from jepa_app.compute import choose_dtype, choose_threads, lay_out_for_few_rows
-from jepa_app.generation.engine import Engine, Recent
+from jepa_app.engines.prompts import Recent
+from jepa_app.engines.thread import ThreadEngine
+from jepa_app.engines.turns import BusyError, Visitor
+from jepa_app.engines.waiting import EngineRequest, Run
 from jepa_app.generation.picture import Shown, TokenStep
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
-from jepa_app.generation.turns import BusyError, Visitor
-from jepa_app.generation.waiting import EngineRequest, Run
 from tests.studio_server import PATIENCE
 
 FAST = SamplingSettings(steps=4, denoising_steps=2)
@@ -28,16 +29,16 @@ def pipeline(steady_weights: Path) -> JepaTPipeline:
 
 
 @pytest.fixture
-def engine(pipeline: JepaTPipeline) -> Iterator[Engine]:
-    engine = Engine(pipeline)
+def engine(pipeline: JepaTPipeline) -> Iterator[ThreadEngine]:
+    engine = ThreadEngine(pipeline)
     yield engine
     engine.close()
 
 
 @pytest.fixture
-def narrow(pipeline: JepaTPipeline) -> Iterator[Engine]:
+def narrow(pipeline: JepaTPipeline) -> Iterator[ThreadEngine]:
     """An engine that lets one picture in at a time and six wait."""
-    engine = Engine(pipeline, max_active=1, max_waiting=6)
+    engine = ThreadEngine(pipeline, max_active=1, max_waiting=6)
     yield engine
     engine.close()
 
@@ -100,7 +101,7 @@ def pixels(pipeline: JepaTPipeline, step: TokenStep) -> torch.Tensor:
     return pipeline.decode(step.tokens[None], step.known[None])
 
 
-def test_a_run_yields_the_steps_of_sampling(engine: Engine, pipeline: JepaTPipeline) -> None:
+def test_a_run_yields_the_steps_of_sampling(engine: ThreadEngine, pipeline: JepaTPipeline) -> None:
     steps = list(engine.submit(request(seed=3)))
     expected = pipeline.stream(
         "red apple", num_inference_steps=4, denoising_steps=2, generator=torch.Generator().manual_seed(3)
@@ -111,7 +112,7 @@ def test_a_run_yields_the_steps_of_sampling(engine: Engine, pipeline: JepaTPipel
         assert torch.equal(step.tokens, one.tokens[0])
 
 
-def test_requests_together_give_the_pictures_of_each_alone(engine: Engine, pipeline: JepaTPipeline) -> None:
+def test_requests_together_give_the_pictures_of_each_alone(engine: ThreadEngine, pipeline: JepaTPipeline) -> None:
     requests = [
         request("red apple", seed=1),
         request("a joyful cat in front of a very old house under the midnight sun", seed=2, steps=9),
@@ -128,7 +129,7 @@ def test_requests_together_give_the_pictures_of_each_alone(engine: Engine, pipel
         assert torch.equal(last(run).tokens, step.tokens)
 
 
-def test_requests_share_the_forward_passes(engine: Engine, pipeline: JepaTPipeline, brake: Brake) -> None:
+def test_requests_share_the_forward_passes(engine: ThreadEngine, pipeline: JepaTPipeline, brake: Brake) -> None:
     first = engine.submit(request(seed=0))
     brake.wait()  # the first is on its first step
     others = [engine.submit(request(seed=seed)) for seed in range(1, 8)]
@@ -139,7 +140,7 @@ def test_requests_share_the_forward_passes(engine: Engine, pipeline: JepaTPipeli
     assert brake.steps <= 5  # four steps for all, and the one that the others missed
 
 
-def test_a_cancelled_run_frees_its_share_before_the_next_step(engine: Engine, brake: Brake) -> None:
+def test_a_cancelled_run_frees_its_share_before_the_next_step(engine: ThreadEngine, brake: Brake) -> None:
     kept, dropped = engine.submit(request(seed=0)), engine.submit(request(seed=1))
     brake.wait()
     until(lambda: engine.num_waiting == 0 or engine.num_active == 1)
@@ -153,7 +154,7 @@ def test_a_cancelled_run_frees_its_share_before_the_next_step(engine: Engine, br
     assert last(kept).index == 3
 
 
-def test_closing_the_iterator_cancels(engine: Engine, brake: Brake) -> None:
+def test_closing_the_iterator_cancels(engine: ThreadEngine, brake: Brake) -> None:
     run = engine.submit(request())
     brake.wait()
     brake.step()
@@ -165,7 +166,7 @@ def test_closing_the_iterator_cancels(engine: Engine, brake: Brake) -> None:
     assert brake.steps < 4
 
 
-def test_clients_take_turns(narrow: Engine, brake: Brake) -> None:
+def test_clients_take_turns(narrow: ThreadEngine, brake: Brake) -> None:
     first = narrow.submit(request(client="z", steps=1))
     brake.wait()  # the first is in, so that all others wait in line
     names = ("a1", "a2", "a3", "b1", "b2", "c1")
@@ -193,7 +194,7 @@ def test_clients_take_turns(narrow: Engine, brake: Brake) -> None:
 
 
 def test_an_address_has_at_most_half_of_the_places(pipeline: JepaTPipeline, brake: Brake) -> None:
-    engine = Engine(pipeline, max_active=4)
+    engine = ThreadEngine(pipeline, max_active=4)
     flood = [engine.submit(request(seed=seed, client=Visitor("a", str(seed)))) for seed in range(6)]
     brake.wait()  # with the first of them
     brake.step()
@@ -206,7 +207,7 @@ def test_an_address_has_at_most_half_of_the_places(pipeline: JepaTPipeline, brak
     engine.close()
 
 
-def test_a_cancelled_run_leaves_the_line(narrow: Engine, brake: Brake) -> None:
+def test_a_cancelled_run_leaves_the_line(narrow: ThreadEngine, brake: Brake) -> None:
     runs = [narrow.submit(request(seed=seed)) for seed in range(3)]
     brake.wait()
     runs[1].cancel()
@@ -216,7 +217,7 @@ def test_a_cancelled_run_leaves_the_line(narrow: Engine, brake: Brake) -> None:
     assert last(runs[2]).index == 3
 
 
-def test_a_full_line_refuses_in_words(narrow: Engine, brake: Brake) -> None:
+def test_a_full_line_refuses_in_words(narrow: ThreadEngine, brake: Brake) -> None:
     runs = [narrow.submit(request())]
     brake.wait()
     runs += [narrow.submit(request()) for _ in range(6)]
@@ -229,13 +230,13 @@ def test_a_full_line_refuses_in_words(narrow: Engine, brake: Brake) -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"), [(request(steps=17), "steps is 17; allowed: 1 to 16"), (request(" "), "a prompt is empty")]
 )
-def test_wrong_requests_are_refused_at_once(engine: Engine, wrong: EngineRequest, told: str) -> None:
+def test_wrong_requests_are_refused_at_once(engine: ThreadEngine, wrong: EngineRequest, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         engine.submit(wrong)
     assert last(engine.submit(request())).index == 3
 
 
-def test_a_run_goes_on_from_a_step_beside_others(engine: Engine) -> None:
+def test_a_run_goes_on_from_a_step_beside_others(engine: ThreadEngine) -> None:
     first = list(engine.submit(request(seed=3)))
     again = EngineRequest(prompt="red apple", settings=FAST, seed=3, after=first[1])
     other, rest = engine.submit(request("rose", seed=4)), list(engine.submit(again))
@@ -249,7 +250,7 @@ def test_a_run_goes_on_from_a_step_beside_others(engine: Engine) -> None:
 
 
 def test_the_number_of_threads_is_measured_where_the_work_is_done(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: ThreadEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where: list[str] = []
 
@@ -259,7 +260,7 @@ def test_the_number_of_threads_is_measured_where_the_work_is_done(
         return 3
 
     before = torch.get_num_threads()
-    monkeypatch.setattr("jepa_app.generation.engine.choose_threads", choose)
+    monkeypatch.setattr("jepa_app.engines.thread.choose_threads", choose)
     try:
         assert engine.tune() == engine.num_threads == 3
         assert torch.get_num_threads() == 3  # the caller's, so that it rounds as the worker does
@@ -269,7 +270,7 @@ def test_the_number_of_threads_is_measured_where_the_work_is_done(
         torch.set_num_threads(before)
 
 
-def test_an_error_reaches_all_who_wait_and_the_engine_goes_on(engine: Engine, pipeline: JepaTPipeline) -> None:
+def test_an_error_reaches_all_who_wait_and_the_engine_goes_on(engine: ThreadEngine, pipeline: JepaTPipeline) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
@@ -282,7 +283,7 @@ def test_an_error_reaches_all_who_wait_and_the_engine_goes_on(engine: Engine, pi
     assert last(engine.submit(request())).index == 3
 
 
-def test_closing_ends_runs_and_a_later_request_starts_anew(narrow: Engine, brake: Brake) -> None:
+def test_closing_ends_runs_and_a_later_request_starts_anew(narrow: ThreadEngine, brake: Brake) -> None:
     runs = [narrow.submit(request()), narrow.submit(request())]
     brake.wait()
     closing = threading.Thread(target=narrow.close)
@@ -294,13 +295,13 @@ def test_closing_ends_runs_and_a_later_request_starts_anew(narrow: Engine, brake
     assert last(narrow.submit(request())).index == 3
 
 
-def test_a_negative_prompt_that_is_the_prompt_leaves_the_plain_model(engine: Engine) -> None:
+def test_a_negative_prompt_that_is_the_prompt_leaves_the_plain_model(engine: ThreadEngine) -> None:
     same = EngineRequest(prompt="rose", negative_prompt="rose", settings=FAST, seed=1)
     plain = last(engine.submit(request("rose", seed=1, guidance=1.0)))
     assert torch.allclose(last(engine.submit(same)).tokens, plain.tokens, atol=1e-4)
 
 
-def test_prompts_are_encoded_once(engine: Engine, pipeline: JepaTPipeline) -> None:
+def test_prompts_are_encoded_once(engine: ThreadEngine, pipeline: JepaTPipeline) -> None:
     encoded: list[int] = []
     handle = pipeline.network.fusion.key_value.register_forward_pre_hook(lambda *_: encoded.append(1))
     for seed in range(3):
@@ -325,11 +326,11 @@ def test_a_fork_starts_a_worker_of_its_own(tiny_weights: Path) -> None:
     program = f"""
 import os, torch
 torch.set_num_threads(1)
-from jepa_app.generation.engine import Engine
-from jepa_app.generation.waiting import EngineRequest
+from jepa_app.engines.thread import ThreadEngine
+from jepa_app.engines.waiting import EngineRequest
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
-engine = Engine(JepaTPipeline.from_pretrained({str(tiny_weights)!r}))
+engine = ThreadEngine(JepaTPipeline.from_pretrained({str(tiny_weights)!r}))
 request = EngineRequest(prompt="red apple", settings=SamplingSettings(steps=3), seed=0)
 assert len(list(engine.submit(request))) == 3
 child = os.fork()
@@ -347,7 +348,7 @@ def test_a_cpu_samples_in_float32_whatever_it_multiplies_fast() -> None:
 def test_a_pipeline_in_bfloat16_draws_nearly_the_same(pipeline: JepaTPipeline, steady_weights: Path) -> None:
     half = JepaTPipeline.from_pretrained(steady_weights, dtype=torch.bfloat16)
     assert half.dtype == torch.bfloat16
-    one, other = (last(Engine(each).submit(request(guidance=1.0))) for each in (pipeline, half))
+    one, other = (last(ThreadEngine(each).submit(request(guidance=1.0))) for each in (pipeline, half))
     assert other.tokens.dtype == torch.float32
     assert float((pixels(pipeline, one) - pixels(half, other)).abs().mean()) < 0.05
 

@@ -22,7 +22,7 @@ FLOORS = {
     "hub": 4,
     "generation": 4,
     "matching": 4,
-    "lesson": 5,
+    **dict.fromkeys(("engines", "lesson"), 5),
     "studio": 6,
     "ui": 7,
     "commands": 8,

@@ -13,7 +13,7 @@ from torch import Tensor
 from jepa_app.__main__ import main as command_line
 from jepa_app.checkpoint import save_network, write_manifest
 from jepa_app.config import JepaTConfig, TokenizerConfig
-from jepa_app.generation.engine import Engine
+from jepa_app.engines.thread import ThreadEngine
 from jepa_app.generation.flow import make_denoising
 from jepa_app.generation.picture import Picture, Shown, TokenStep
 from jepa_app.generation.pipeline import JepaTPipeline
@@ -245,7 +245,7 @@ def test_the_plan_shows_through_where_nothing_is_painted(pipeline: JepaTPipeline
 
 
 def test_the_studio_makes_steers_and_explains_pictures_with_a_plan(weights: Path) -> None:
-    studio = Studio(Engine(JepaTPipeline.from_pretrained(weights)), Scorer.from_pretrained(weights), weights)
+    studio = Studio(ThreadEngine(JepaTPipeline.from_pretrained(weights)), Scorer.from_pretrained(weights), weights)
     request = GenerateRequest(prompt="red apple", steps=9, seed=3)
     frames = list(studio.generating.watch(request))
     assert [(frame.planned, frame.num_plan) for frame in frames] == [(1, 5), (3, 5)] + [(5, 5)] * 7
@@ -284,7 +284,7 @@ def test_what_suits_the_weights_travels_with_them(
     asked = {"num_inference_steps": 6, "guidance_scale": 1.5, "temperature": 0.9}
     same = pipeline("rose", generator=torch.Generator().manual_seed(1), output_type="pt", **asked).images
     assert torch.equal(usual, same)
-    studio = Studio(Engine(pipeline), Scorer.from_pretrained(folder), folder)
+    studio = Studio(ThreadEngine(pipeline), Scorer.from_pretrained(folder), folder)
     facts = studio.info()
     assert (facts["styles"], facts["sampling"]) == (["noto"], {"steps": 6, "guidance": 1.5, "temperature": 0.9})
     out = str(tmp_path / "rose.png")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from jepa_app.generation.turns import BusyError, Lines, Turns, Visitor
+from jepa_app.engines.turns import BusyError, Lines, Turns, Visitor
 from jepa_app.studio.jobs import Job, Jobs
 from tests.studio_server import PATIENCE
 

@@ -75,9 +75,9 @@ class PackedConditions:
         """
         context = begin(self._network, text, picture, 0 if picture is None else picture.num_shown)
         prefixes = [Prefix.of(context, row) for row in range(len(text))]
-        return prefixes if picture is None or not picture.index else self._caught_up(prefixes, picture)
+        return [*(self._caught_up(prefixes, picture) if picture is not None and picture.index else prefixes)]
 
-    def _caught_up(self, prefixes: Sequence[Prefix], picture: Picture) -> list[Start]:
+    def _caught_up(self, prefixes: Sequence[Prefix], picture: Picture) -> list[Prefix]:
         slots = self._make_slots(len(prefixes))
         for prefix in prefixes:
             slots.add(prefix)

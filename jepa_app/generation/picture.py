@@ -165,6 +165,11 @@ class Picture:
         return self.done - sum(self.counts[: self.index])
 
     @property
+    def steps_left(self) -> int:
+        """Steps until all its tokens are known."""
+        return len(self.counts) - self.index
+
+    @property
     def is_guided(self) -> bool:
         """Whether the null text is needed."""
         return self.settings.guidance != 1

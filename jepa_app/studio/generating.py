@@ -14,9 +14,9 @@ from queue import SimpleQueue
 import torch
 from PIL import Image
 
-from jepa_app.generation.engine import Engine
+from jepa_app.engines.port import Engine
+from jepa_app.engines.waiting import EngineRequest, Inbox, Run
 from jepa_app.generation.picture import Shown, TokenStep
-from jepa_app.generation.waiting import EngineRequest, Inbox, Run
 from jepa_app.pixels import to_pixels
 from jepa_app.studio.drawing import draw_frame
 from jepa_app.studio.edits import margin, margin_width, whole

@@ -6,9 +6,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from jepa_app.engines.turns import address_of
+from jepa_app.engines.waiting import Run
 from jepa_app.generation.picture import Shown, TokenStep
-from jepa_app.generation.turns import address_of
-from jepa_app.generation.waiting import Run
 from jepa_app.studio.edits import on_board, with_ring, without
 from jepa_app.studio.requests import MAX_FRAMES, GenerateRequest
 

@@ -3,7 +3,7 @@
 import json
 import platform
 import threading
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -15,7 +15,8 @@ from transformers.utils import logging as transformers_logging
 
 from jepa_app.checkpoint import EXAMPLE_FILE, resolve_weights
 from jepa_app.compute import checked_device
-from jepa_app.generation.engine import Engine
+from jepa_app.engines.port import Engine
+from jepa_app.engines.thread import tuned
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.generation.vocabulary import unknown_words
@@ -57,10 +58,17 @@ class Studio:
         self.example: str | None = None  # the run that the page shows first
 
     @classmethod
-    def load(cls, weights: Path | str = DEFAULT_WEIGHTS, device: str = "auto", revision: str | None = None) -> "Studio":
+    def load(
+        cls,
+        weights: Path | str = DEFAULT_WEIGHTS,
+        device: str = "auto",
+        revision: str | None = None,
+        make_engine: Callable[[JepaTPipeline], Engine] = tuned,
+    ) -> "Studio":
         """Load the generator and the scorer from a weights folder or hub id; `device` is auto, cpu, cuda or cuda:N.
 
-        `revision` is a branch, tag or commit of a hub id; `ID@REVISION` says the same.
+        `revision` is a branch, tag or commit of a hub id; `ID@REVISION` says the same. `make_engine` decides where
+        pictures are made: by default in a thread of this process.
 
         Raises:
             ValueError: the weights are missing, damaged or do not fit together, or the device does not exist.
@@ -68,8 +76,7 @@ class Studio:
         transformers_logging.disable_progress_bar()  # standard error is reserved for errors
         chosen = checked_device(device)
         folder = resolve_weights(weights, revision)  # once: a branch may move on in between
-        engine = Engine(JepaTPipeline.from_pretrained(folder, device=chosen))
-        engine.tune()
+        engine = make_engine(JepaTPipeline.from_pretrained(folder, device=chosen))
         name = str(weights) if revision is None else f"{weights}@{revision}"
         studio = cls(engine, Scorer.from_pretrained(folder, device=chosen), name)
         if (job := read_example(folder)) is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from jepa_app.generation.turns import Visitor
+from jepa_app.engines.turns import Visitor
 from jepa_app.ui.serving.visitors import visitor_of
 
 log = logging.getLogger(__name__)

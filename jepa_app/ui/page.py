@@ -33,45 +33,45 @@ THREADS = 768  # each stream and each call holds one while it waits; more than f
 SESSIONS = 16  # sessions whose last values Gradio keeps, of which the page needs none; its default is 10,000
 
 
-def build_page(studio: Studio, on_gpu: Callable[[Any], Any] = lambda work: work) -> gr.Blocks:
-    """Build the whole page for a loaded studio; `on_gpu` wraps each heavy callable (a Space lends its GPU there)."""
+def build_page(studio: Studio, wrap: Callable[[Any], Any] = lambda work: work) -> gr.Blocks:
+    """Build the whole page for a loaded studio; `wrap` is put around each heavy callable, to watch or to hold it."""
     facts = studio.info()
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=None) as page:
         fragment("header")
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab(texts.GENERATE_TAB, id="generate"):
                 work = GenerateWork(
-                    watch=on_gpu(studio.generating.watch),
-                    resume=on_gpu(studio.generating.resume),
-                    best_of=on_gpu(studio.best_of),
-                    image=on_gpu(studio.generate_image),
-                    keep_picture=on_gpu(studio.generating.keep_picture),
+                    watch=wrap(studio.generating.watch),
+                    resume=wrap(studio.generating.resume),
+                    best_of=wrap(studio.best_of),
+                    image=wrap(studio.generate_image),
+                    keep_picture=wrap(studio.generating.keep_picture),
                     kept=KeptRuns(
-                        frames=on_gpu(studio.generating.kept_frames),
-                        predicted=on_gpu(studio.generating.predicted),
-                        match=on_gpu(studio.match_frames),
+                        frames=wrap(studio.generating.kept_frames),
+                        predicted=wrap(studio.generating.predicted),
+                        match=wrap(studio.match_frames),
                     ),
                     unknown_words=studio.unknown_words,
                     example=studio.example,
                 )
                 player = build_generate_tab(work, facts, studio.defaults)
             with gr.Tab(texts.COMPARE_TAB, id="compare"):
-                build_compare_tab(on_gpu(studio.generating.together), studio.defaults)
+                build_compare_tab(wrap(studio.generating.together), studio.defaults)
             with gr.Tab(texts.MATCH_TAB, id="match"):
                 match = build_match_tab(
                     MatchWork(
-                        rank=on_gpu(studio.matching.score),
-                        score_pairs=on_gpu(studio.matching.score_matrix),
-                        explain=on_gpu(studio.matching.explain),
+                        rank=wrap(studio.matching.score),
+                        score_pairs=wrap(studio.matching.score_matrix),
+                        explain=wrap(studio.matching.explain),
                         many=ManyWork(
-                            score_table=on_gpu(studio.matching.score_table),
+                            score_table=wrap(studio.matching.score_table),
                             check_caption=studio.matching.check_caption,
                             side=studio.matching.image_size,
                         ),
                     )
                 )
             with gr.Tab(texts.LEARN_TAB, id="learn"):
-                build_learn_tab(on_gpu(studio.explain), studio.defaults)
+                build_learn_tab(wrap(studio.explain), studio.defaults)
         _wire_handover(player, match, tabs)
         tell_wrong_inputs(page)
     return page.queue(max_size=QUEUE_LENGTH, api_open=False)

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jepa_app.generation.engine import Engine
+from jepa_app.engines.thread import ThreadEngine
+from jepa_app.engines.waiting import EngineRequest
 from jepa_app.generation.picture import Picture
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.sampler import Sampler, sample
 from jepa_app.generation.settings import SamplingSettings
-from jepa_app.generation.waiting import EngineRequest
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.pixels import to_pil
 from tests.benchmarks.measure import Work, in_turn, matrix_rate, operations, ratio, report, seconds
@@ -106,7 +106,7 @@ def _timed_parts(pipeline: JepaTPipeline, generator: torch.Generator) -> Iterato
             yield "encoder", seconds(lambda: conditions.extend([picture]))
 
 
-def streamed(engine: Engine, seed: int, previews: bool) -> None:
+def streamed(engine: ThreadEngine, seed: int, previews: bool) -> None:
     """One picture through the engine, with every frame decoded and packed as PNG, or the last one only."""
     run = engine.submit(EngineRequest(prompt=PROMPT, settings=OURS, seed=seed))
     for step in run:
@@ -121,7 +121,7 @@ def frame(pipeline: JepaTPipeline, tokens: Tensor, known: Tensor) -> bytes:
     return packed.getvalue()
 
 
-def first_frame(engine: Engine, prompt: str) -> None:
+def first_frame(engine: ThreadEngine, prompt: str) -> None:
     """From a request with a prompt to its first frame."""
     run = engine.submit(EngineRequest(prompt=prompt, settings=OURS, seed=0))
     step = next(iter(run))
@@ -132,7 +132,7 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
     """All figures of one picture."""
     pipeline = JepaTPipeline.from_pretrained(options.weights)
     plain = plain_network(options.weights)
-    engine = Engine(pipeline)
+    engine = ThreadEngine(pipeline)
     engine.tune()
     works = {"published": lambda: published(plain, pipeline), "ours": lambda: ours(pipeline)}
     taken = in_turn(works, options.rounds)
@@ -168,7 +168,7 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
     return figures, facts
 
 
-def streaming(engine: Engine, rounds: int) -> dict[str, float]:
+def streaming(engine: ThreadEngine, rounds: int) -> dict[str, float]:
     """Time to the first frame with a prompt that was never asked for, and what previews add to a run."""
     words = itertools.count()
     firsts = [seconds(lambda: first_frame(engine, f"red apple number {next(words)}")) for _ in range(rounds + 1)][1:]

@@ -11,10 +11,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from jepa_app.generation.engine import Engine
+from jepa_app.engines.thread import ThreadEngine
+from jepa_app.engines.waiting import EngineRequest, Run
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
-from jepa_app.generation.waiting import EngineRequest, Run
 from tests.benchmarks.measure import in_turn, ratio, report, seconds
 
 PROMPTS = (
@@ -47,13 +47,13 @@ def finish(run: Run) -> None:
         pass
 
 
-def one_by_one(engine: Engine, requests: list[EngineRequest]) -> None:
+def one_by_one(engine: ThreadEngine, requests: list[EngineRequest]) -> None:
     """Each request after the one before is done."""
     for request in requests:
         finish(engine.submit(request))
 
 
-def together(engine: Engine, requests: list[EngineRequest]) -> None:
+def together(engine: ThreadEngine, requests: list[EngineRequest]) -> None:
     """All requests at once, each followed by a thread of its own as the page does."""
     followers = [threading.Thread(target=finish, args=[engine.submit(request)]) for request in requests]
     for follower in followers:
@@ -62,7 +62,7 @@ def together(engine: Engine, requests: list[EngineRequest]) -> None:
         follower.join()
 
 
-def steps_after_cancelling(engine: Engine) -> int:
+def steps_after_cancelling(engine: ThreadEngine) -> int:
     """How many steps a run still gets after it was cancelled while another goes on."""
     kept, dropped = engine.submit(alike(0)), engine.submit(alike(1))
     steps = iter(dropped)
@@ -80,7 +80,7 @@ def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 1e6
 
 
-def growth(engine: Engine, requests: int) -> float:
+def growth(engine: ThreadEngine, requests: int) -> float:
     """Megabytes by which the process grows over so many mixed requests, a fifth of them cancelled, 16 at a time."""
     numbers = itertools.count()
 
@@ -101,7 +101,7 @@ def growth(engine: Engine, requests: int) -> float:
 
 def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
     """All figures of serving."""
-    engine = Engine(JepaTPipeline.from_pretrained(options.weights))
+    engine = ThreadEngine(JepaTPipeline.from_pretrained(options.weights))
     engine.tune()
     figures: dict[str, Any] = {}
     for name, make in (("", alike), ("_mixed", mixed)):

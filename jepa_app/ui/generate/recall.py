@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
+from jepa_app.engines.turns import Visitor
 from jepa_app.files.pictures import decode_base64, open_picture
-from jepa_app.generation.turns import Visitor
 from jepa_app.studio.export import REQUEST_KEYS, read_settings
 from jepa_app.studio.frames import Frame
 from jepa_app.studio.requests import GenerateRequest

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from jepa_app.engines.turns import Turns
 from jepa_app.generation.settings import SamplingSettings
-from jepa_app.generation.turns import Turns
 from jepa_app.lesson.lesson import Lesson, LessonProgress
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.ui import texts

@@ -12,8 +12,8 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from jepa_app.engines.turns import Turns
 from jepa_app.files.intake import Intake, read_uploads
-from jepa_app.generation.turns import Turns
 from jepa_app.limits import MAX_TABLE_SIDE, text_lines
 from jepa_app.studio.matches import TableRows
 from jepa_app.ui import texts

@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 import gradio as gr
 from PIL import Image
 
+from jepa_app.engines.turns import Turns
 from jepa_app.files.fetching import fetch
 from jepa_app.files.pictures import open_base64, open_picture
-from jepa_app.generation.turns import Turns
 from jepa_app.limits import MAX_CAPTIONS, check_captions, text_lines
 from jepa_app.studio.studio import CaptionScore
 from jepa_app.ui import texts

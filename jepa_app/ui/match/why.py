@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from jepa_app.generation.turns import Turns, Visitor
+from jepa_app.engines.turns import Turns, Visitor
 from jepa_app.pixels import central_square
 from jepa_app.studio.matches import Explanation
 from jepa_app.ui.encoding import data_url

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from jepa_app.generation.turns import Turns, Visitor
+from jepa_app.engines.turns import Turns, Visitor
 from jepa_app.studio.export import TYPES, animation, animation_kinds, open_frames, run_settings
 from jepa_app.studio.frames import Frame, Waiting
 from jepa_app.studio.requests import MAX_FRAMES

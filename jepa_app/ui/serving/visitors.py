@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from jepa_app.generation.turns import Visitor
+from jepa_app.engines.turns import Visitor
 
 
 def visitor_of(request: gr.Request) -> Visitor:

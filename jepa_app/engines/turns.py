@@ -61,6 +61,14 @@ class Lines(Generic[ItemT]):
             self._lines[address] = lines
         return item
 
+    def pop_of(self, client: Hashable, most: int) -> list[ItemT]:
+        """Take up to `most` items of one client, in their order."""
+        line = self._lines.get(address_of(client), OrderedDict()).get(client, deque())
+        items = list(line)[: max(0, most)]
+        for item in items:
+            self.remove(item, client)
+        return items
+
     def remove(self, item: ItemT, client: Hashable) -> bool:
         """Take an item out of its line; False if it does not wait."""
         address = address_of(client)

@@ -9,49 +9,43 @@ Letters in shapes: N image tokens, C token channels.
 import os
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any
 
 import torch
 
 from jepa_app.compute import choose_threads
+from jepa_app.engines.prompts import KEPT_PROMPTS, Prompts, Recent
+from jepa_app.engines.waiting import EngineRequest, Inbox, Run, WaitingLines, begin, paced
 from jepa_app.generation.conditions import Start
 from jepa_app.generation.picture import Picture
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.sampler import Sampler
 from jepa_app.generation.settings import SamplingSettings
-from jepa_app.generation.waiting import EngineRequest, Inbox, Run, WaitingLines
 from jepa_app.models.text import TextFeatures
 
 MAX_ACTIVE = 32  # pictures that share a step
 MAX_WAITING = 256
 MAX_WAITING_EACH = 64  # of one address
-KEPT_PROMPTS = 128
-PACE_MEMORY = 0.8  # weight of the previous pace in the moving average when another picture is done
-
-ValueT = TypeVar("ValueT")
 
 
-class Recent(Generic[ValueT]):
-    """A cache of the values of the most recently requested keys."""
+class WorkedRun(Run):
+    """A run that is worked on in this process: with its encoded prompts and, once it is admitted, its picture."""
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._values: OrderedDict[str, ValueT] = OrderedDict()
+    picture: Picture
 
-    def get(self, key: str, make: Callable[[], ValueT]) -> ValueT:
-        """Return the value of a key, making it now if it is not cached."""
-        if key not in self._values:
-            self._values[key] = make()
-        self._values.move_to_end(key)
-        if len(self._values) > self._capacity:
-            self._values.popitem(last=False)
-        return self._values[key]
+    def __init__(
+        self,
+        request: EngineRequest,
+        lines: WaitingLines[Any],
+        inbox: Inbox | None,
+        texts: list[tuple[str, TextFeatures]],
+    ) -> None:
+        super().__init__(request, lines, inbox)
+        self.texts = texts
 
 
-class Engine:
+class ThreadEngine:
     """Requests in, steps out; one worker thread, started by the first request.
 
     Args:
@@ -65,15 +59,14 @@ class Engine:
         self.pipeline = pipeline
         self.max_active, self.max_waiting = max_active, max_waiting
         self.num_threads = torch.get_num_threads()
-        self._texts: Recent[TextFeatures] = Recent(KEPT_PROMPTS)
         self._reset()
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._text_lock = threading.Lock()
-        self.waiting = WaitingLines(self.max_waiting, MAX_WAITING_EACH)
+        self._prompts = Prompts(self.pipeline)
+        self.waiting: WaitingLines[WorkedRun] = WaitingLines(self.max_waiting, MAX_WAITING_EACH)
         self._change = self.waiting.change
-        self._active: list[Run] = []
+        self._active: list[WorkedRun] = []
         self._last_done: float | None = None  # when the last picture finished; None after idling
         self._worker: threading.Thread | None = None
         self._closed = False
@@ -103,9 +96,8 @@ class Engine:
         """
         if os.getpid() != self._pid:  # a fork has no worker, and a lock may be stuck without an owner
             self._reset()
-        self._begin(request)  # refuses what does not fit before it has to wait
-        prompts = [request.prompt, request.negative_prompt] if request.negative_prompt else [request.prompt]
-        run = Run(request, [(prompt, self._text(prompt)) for prompt in prompts], self.waiting, inbox)
+        begin(self.pipeline, request)  # refuses what does not fit before it has to wait
+        run = WorkedRun(request, self.waiting, inbox, self._prompts.of(request))
         with self._change:
             self.waiting.add(run)
             self._start_worker()
@@ -151,14 +143,6 @@ class Engine:
         if worker is not None:
             worker.join()
 
-    def _begin(self, request: EngineRequest) -> Picture:
-        generator = torch.Generator().manual_seed(request.seed)
-        return Picture.begin(self.pipeline.network, request.settings, generator, request.shown, request.after)
-
-    def _text(self, prompt: str) -> TextFeatures:
-        with self._text_lock:
-            return self._texts.get(prompt, lambda: self.pipeline.encode_prompts([prompt]))
-
     def _work(self) -> None:
         with torch.inference_mode():
             sampler = Sampler(self.pipeline.network, self.pipeline.denoising)
@@ -193,15 +177,14 @@ class Engine:
             run.deliver(None)
         self._reset()
 
-    def _advance(self, sampler: Sampler, prefixes: Recent[Start], joining: list[Run]) -> None:
+    def _advance(self, sampler: Sampler, prefixes: Recent[Start], joining: list[WorkedRun]) -> None:
         for run in [run for run in self._active if run.is_cancelled]:
             self._active.remove(run)
-            assert run.picture is not None
             sampler.remove(run.picture)
             run.deliver(None)
         self._active += joining
         for run in joining:
-            run.picture = self._begin(run.request)
+            run.picture = begin(self.pipeline, run.request)
             if len(run.picture.begun):
                 sampler.add_begun(run.picture, *(text for _, text in run.texts))
                 continue
@@ -222,11 +205,15 @@ class Engine:
 
     def _measure_pace(self, num_done: int) -> None:
         now = time.monotonic()
-        if self._last_done is not None:
-            pace = (now - self._last_done) / num_done
-            before = self.seconds_a_picture or pace
-            self.waiting.seconds_a_picture = PACE_MEMORY * before + (1 - PACE_MEMORY) * pace
+        self.waiting.seconds_a_picture = paced(self.seconds_a_picture, self._last_done, now, num_done)
         self._last_done = now
+
+
+def tuned(pipeline: JepaTPipeline) -> ThreadEngine:
+    """Return an engine in this process that computes with the number of threads that is fastest here."""
+    engine = ThreadEngine(pipeline)
+    engine.tune()
+    return engine
 
 
 def _first(sampler: Sampler, text: TextFeatures) -> Start:

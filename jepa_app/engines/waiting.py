@@ -1,7 +1,6 @@
 """Requests in the engine: the waiting lines, and the run that each request becomes.
 
-Clients take turns (`jepa_app.generation.turns`): each has its own line, and the engine admits one request from each in
-turn.
+Clients take turns (`turns.py`): each has its own line, and the engine admits one request from each in turn.
 """
 
 import queue
@@ -10,11 +9,16 @@ from collections import Counter
 from collections.abc import Generator, Hashable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
+import torch
+
+from jepa_app.engines.turns import Lines, Visitor, address_of
 from jepa_app.generation.picture import Picture, Shown, TokenStep
+from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
-from jepa_app.generation.turns import Lines, Visitor, address_of
-from jepa_app.models.text import TextFeatures
+
+PACE_MEMORY = 0.8  # weight of the previous pace in the moving average when another picture is done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,24 @@ class EngineRequest:
     after: TokenStep | None = None
 
 
+def begin(pipeline: JepaTPipeline, request: EngineRequest) -> Picture:
+    """Return the picture of a request before its next step.
+
+    Raises:
+        ValueError: there are more steps than tokens, or `shown` or `after` does not fit.
+    """
+    generator = torch.Generator().manual_seed(request.seed)
+    return Picture.begin(pipeline.network, request.settings, generator, request.shown, request.after)
+
+
+def paced(pace: float | None, last_done: float | None, now: float, number: int) -> float | None:
+    """Return the moving average of seconds a picture after `number` more are done, at `now`."""
+    if last_done is None or not number:
+        return pace
+    latest = (now - last_done) / number
+    return latest if pace is None else PACE_MEMORY * pace + (1 - PACE_MEMORY) * latest
+
+
 class Run:
     """A request in progress: iterate over its steps; closing the iterator or `cancel` drops it before the next step.
 
@@ -41,16 +63,8 @@ class Run:
     the run; the inbox is then read instead of the runs.
     """
 
-    def __init__(
-        self,
-        request: EngineRequest,
-        texts: list[tuple[str, TextFeatures]],
-        lines: "WaitingLines",
-        inbox: "Inbox | None" = None,
-    ) -> None:
+    def __init__(self, request: EngineRequest, lines: "WaitingLines[Any]", inbox: "Inbox | None" = None) -> None:
         self.request = request
-        self.texts = texts  # the prompt and, if there is one, the negative prompt, with their features
-        self.picture: Picture | None = None
         self.is_cancelled = False
         self._lines = lines
         self._inbox: Inbox = queue.SimpleQueue() if inbox is None else inbox
@@ -100,9 +114,10 @@ class Run:
 
 
 Inbox = queue.SimpleQueue[tuple[Run, TokenStep | Exception | None]]
+RunT = TypeVar("RunT", bound=Run)
 
 
-class WaitingLines:
+class WaitingLines(Generic[RunT]):
     """The runs that wait, in the order in which their clients take turns.
 
     Attributes:
@@ -114,13 +129,13 @@ class WaitingLines:
         self.change = threading.Condition()
         self.seconds_a_picture: float | None = None
         self.capacity, self.capacity_each = capacity, capacity_each
-        self._lines = Lines[Run]()
+        self._lines = Lines[RunT]()
 
     def __len__(self) -> int:
         with self.change:
             return len(self._lines)
 
-    def add(self, run: Run) -> None:
+    def add(self, run: RunT) -> None:
         """Put a run at the end of its client's line.
 
         Raises:
@@ -132,15 +147,16 @@ class WaitingLines:
             self._lines.add(run, client)
             self.change.notify()
 
-    def take(self, room: int, active: Sequence[Run] = (), most_each: int | None = None) -> list[Run]:
+    def take(self, room: int, active: Sequence[Run] = (), most_each: int | None = None) -> list[RunT]:
         """Take up to `room` runs, one from each client in turn.
 
         With the `active` runs, no address has more than `most_each`: a long run cannot be put aside for somebody else.
         """
-        taken: list[Run] = []
+        taken: list[RunT] = []
         with self.change:
             while len(taken) < room and len(self._lines):
-                visitors = [run.request.client for run in (*active, *taken) if isinstance(run.request.client, Visitor)]
+                runs: list[Run] = [*active, *taken]
+                visitors = [run.request.client for run in runs if isinstance(run.request.client, Visitor)]
                 counts = Counter(map(address_of, visitors))
                 try:
                     taken.append(self._lines.pop([address for address in counts if counts[address] == most_each]))
@@ -148,14 +164,19 @@ class WaitingLines:
                     break
         return taken
 
-    def cancel(self, run: Run) -> None:
+    def take_more(self, client: Hashable, room: int) -> list[RunT]:
+        """Take up to `room` further runs of a client, in their order."""
+        with self.change:
+            return self._lines.pop_of(client, room)
+
+    def cancel(self, run: RunT) -> None:
         """Mark a run as cancelled; if it is still waiting, it ends at once."""
         with self.change:
             run.is_cancelled = True
             if self._lines.remove(run, run.request.client):
                 run.deliver(None)
 
-    def num_ahead(self, run: Run) -> int:
+    def num_ahead(self, run: RunT) -> int:
         """Return how many runs will be taken before this one; 0 if it is not waiting."""
         with self.change:
             return self._lines.num_ahead(run)

@@ -1,0 +1,191 @@
+"""Pictures on a Ray cluster: replicas of the engine behind Ray Serve, each with continuous batching of its own.
+
+A request goes to the replica with fewer requests of two that are drawn, which of two is always the less busy one. When
+a replica dies, its runs go on from their last step on another. Ray is an extra; this module imports it when used.
+"""
+
+import asyncio
+import importlib.util
+import os
+import pickle
+import re
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jepa_app.engines.calling import Call, CallingEngine, LostError
+from jepa_app.engines.messages import message
+from jepa_app.engines.thread import MAX_ACTIVE, ThreadEngine
+from jepa_app.engines.waiting import EngineRequest, Inbox
+from jepa_app.generation.pipeline import JepaTPipeline
+
+NAME = "jepa-t"  # of the application, and of its one deployment
+MOST_REPLICAS = 256
+BUSY = 8  # requests in progress on a replica, above which another is started if more are allowed
+STORE_BYTES = 128 * 2**20  # Ray's shared memory on this machine; messages are small
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replicas:
+    """How many replicas there are: between `fewest` and `most`, by the length of their queues.
+
+    Raises:
+        ValueError: the numbers are not whole, or out of range.
+    """
+
+    fewest: int = 1
+    most: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.fewest <= self.most <= MOST_REPLICAS:
+            raise ValueError(
+                f"--replicas is {self.fewest}-{self.most}; allowed: 1 to {MOST_REPLICAS}, the fewest before the most"
+            )
+
+    @classmethod
+    def of(cls, text: str) -> "Replicas":
+        """Read "2", or "1-8" for a number that follows the load.
+
+        Raises:
+            ValueError: the text is neither.
+        """
+        found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", text)
+        if found is None:
+            raise ValueError(f"--replicas is {text!r}; allowed: a number such as 2, or a range such as 1-8")
+        return cls(fewest=int(found[1]), most=int(found[2] or found[1]))
+
+
+def check_ray() -> None:
+    """Refuse to go on without Ray.
+
+    Raises:
+        ValueError: the message says how to install it.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError("Ray is not installed; install it with: pip install 'ray[serve]>=2.50,<3'")
+
+
+def ray_engine(
+    pipeline: JepaTPipeline, weights: Path, *, address: str | None = None, replicas: Replicas | None = None
+) -> CallingEngine:
+    """Return an engine whose pictures are made by replicas on a Ray cluster, which are started here.
+
+    Args:
+        pipeline: encodes and decodes here.
+        weights: the folder that replicas load, at the same place on every machine of the cluster.
+        address: of a running cluster, such as ray://head:10001; None starts one on this machine.
+
+    Raises:
+        ValueError: Ray is not installed, or the cluster cannot be reached.
+    """
+    check_ray()
+    wanted = replicas or Replicas()
+    handle, end = _served(str(weights.resolve()), address, wanted)
+    return CallingEngine(pipeline, _call(handle), end=end, max_active=MAX_ACTIVE * wanted.most)
+
+
+class Replica:
+    """One engine of the cluster. Ray makes it in a process of its own, on a GPU if it is given one."""
+
+    def __init__(self, weights: str) -> None:
+        torch.set_num_threads(1)  # replicas share the cores
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._engine = ThreadEngine(JepaTPipeline.from_pretrained(weights, device=device))
+
+    async def steps(self, work: bytes) -> AsyncGenerator[bytes, None]:
+        """Make one picture beside others and yield a message for each step."""
+        request: EngineRequest = pickle.loads(work)
+        inbox = _Arrivals(asyncio.get_running_loop())
+        run = self._engine.submit(request, inbox)
+        try:
+            while (step := (await inbox.arrived.get())[1]) is not None:
+                if isinstance(step, Exception):
+                    raise step
+                yield message(0, step)
+        finally:
+            run.cancel()
+
+    def process(self) -> int:
+        """Return the id of the process."""
+        return os.getpid()
+
+
+class _Arrivals(Inbox):
+    """An inbox that is filled by the engine's thread and read in the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.arrived: asyncio.Queue[Any] = asyncio.Queue()
+        self._loop = loop
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Take in what the engine delivers."""
+        del block, timeout
+        self._loop.call_soon_threadsafe(self.arrived.put_nowait, item)
+
+
+def _served(weights: str, address: str | None, replicas: Replicas) -> tuple[Any, Callable[[], None]]:
+    """Start the replicas; return the handle to call them by, and what ends them."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+    from ray import serve
+
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "ignore_reinit_error": True}
+    try:
+        if address is None:
+            cores = max(replicas.most, os.cpu_count() or 1)
+            ray.init(num_cpus=cores, include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
+        else:
+            ray.init(address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as refused:
+        raise ValueError(f"there is no Ray cluster at {address}: {' '.join(str(refused).split())[:200]}") from refused
+    number: dict[str, Any] = {"num_replicas": replicas.most}
+    if replicas.fewest < replicas.most:
+        scaling = {"min_replicas": replicas.fewest, "max_replicas": replicas.most, "target_ongoing_requests": BUSY}
+        number = {"num_replicas": "auto", "autoscaling_config": scaling}
+    deployment = serve.deployment(Replica).options(
+        name=NAME,
+        max_ongoing_requests=MAX_ACTIVE,
+        ray_actor_options={"num_cpus": 1, "num_gpus": 1 if ray.cluster_resources().get("GPU") else 0},
+        logging_config={"log_level": "ERROR", "enable_access_log": False},
+        **number,
+    )
+    handle = serve.run(deployment.bind(weights), name=NAME, route_prefix=None)
+
+    def end() -> None:
+        serve.delete(NAME)
+        ray.shutdown()
+
+    return handle, end
+
+
+def _call(handle: Any) -> Call:
+    from ray.exceptions import RayActorError, RayTaskError
+    from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+    lost = (RayActorError, BackPressureError, DeploymentUnavailableError)
+    streaming = handle.options(method_name="steps", stream=True)
+
+    def call(requests: Sequence[EngineRequest]) -> Generator[bytes, None, None]:
+        [request] = requests
+        try:
+            messages = streaming.remote(pickle.dumps(request))
+            with closing(_until_cancelled(messages)) as arriving:
+                yield from arriving
+        except lost as gone:
+            raise LostError(f"a replica is gone: {type(gone).__name__}") from gone
+        except RayTaskError as failure:
+            raise RuntimeError(f"a replica failed: {failure.cause!r}") from failure
+
+    return call
+
+
+def _until_cancelled(messages: Any) -> Generator[bytes, None, None]:
+    """Yield what arrives; if the reader leaves, the replica is told."""
+    try:
+        yield from messages
+    finally:
+        messages.cancel()

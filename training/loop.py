@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import Accelerator
 from accelerate.checkpointing import load_accelerator_state, save_accelerator_state
-from accelerate.utils import DistributedDataParallelKwargs
 from PIL import Image
 from safetensors import SafetensorError
 from torch import nn
@@ -30,10 +29,12 @@ from training.objectives.objective import Objective
 from training.optimisation.muon import make_optimizers
 from training.optimisation.processes import (
     JointMistake,
+    average_gradients,
     join_processes,
     mean_figures,
     numbers_of_all,
     own_part,
+    same_everywhere,
     together,
 )
 from training.optimisation.schedule import Schedule
@@ -125,16 +126,13 @@ class _Run:
     def __init__(self, objective: Objective[Any], data: CaptionedPictures, schedule: Schedule) -> None:
         state = join_processes()
         self._part = own_part(schedule.batch_size)
-        # what the step trains depends on what is drawn; buffers depend on the weights alone, which are always equal
-        parallel = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-        precision = "bf16" if schedule.in_bfloat16 else "no"
-        self.accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[parallel])
-        optimizers = _optimizers(objective.network, schedule)
-        self._base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-        self._prepared, *self._optimizers = self.accelerator.prepare(objective, *optimizers)
-        self.objective: Objective[Any] = self.accelerator.unwrap_model(self._prepared)
-        self._data, self._schedule = data, schedule
+        self.accelerator = Accelerator(mixed_precision="bf16" if schedule.in_bfloat16 else "no")
         device = self.accelerator.device
+        self.objective = objective.to(device)
+        same_everywhere(objective)
+        self._optimizers = _optimizers(objective.network, schedule)
+        self._base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self._optimizers]
+        self._data, self._schedule = data, schedule
         self.is_main = state.is_main_process
         self._generator = SharedGenerator.of(device, state.process_index, state.num_processes)
         self.made_ahead = MADE_AHEAD if device.type == "cuda" else 0
@@ -153,7 +151,7 @@ class _Run:
         waited = time.monotonic() - began
         self._generator.manual_seed(_mix(self._schedule.seed, step))
         clip = self._schedule.clip
-        losses = _step(self.accelerator, self._prepared, self._optimizers, batch, self._generator, clip)
+        losses = _step(self.accelerator, self.objective, self._optimizers, batch, self._generator, clip)
         self.objective.after_step(step)
         seconds = time.monotonic() - began
         return TrainStep(
@@ -227,6 +225,7 @@ def _step(
     with accelerator.autocast():
         losses = objective(batch, generator)
     accelerator.backward(losses["loss"])
+    average_gradients(objective)
     norm = accelerator.clip_grad_norm_(objective.parameters(), clip)
     for optimizer in optimizers:
         optimizer.step()

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import numpy as np
+import torch
 from accelerate import PartialState
 from tqdm import tqdm
 
@@ -115,6 +116,7 @@ def run(arguments: Sequence[str] | None) -> bool:
             check_folder(options.out)
         reached = check_checkpoint(options.out, options.resume)
     data = _load(options.data, recipe)
+    torch.manual_seed(recipe.schedule.seed)  # of the first weights
     with together():
         objective = recipe.build(data)
     with together():

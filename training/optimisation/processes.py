@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, parse_flag_from_env
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 LONGEST_WAIT = timedelta(hours=1)  # of the others, while the main process validates, calibrates or saves
 
@@ -73,6 +73,32 @@ def own_part(batch_size: int) -> slice:
             f"{state.num_processes}, as they share each batch"
         )
     return slice(state.process_index * size, (state.process_index + 1) * size)
+
+
+@torch.no_grad()
+def same_everywhere(module: nn.Module) -> None:
+    """Give a module the parameters and buffers that it has in the main process."""
+    if PartialState().num_processes > 1:
+        for tensor in (*module.parameters(), *module.buffers()):
+            whole = tensor.detach().contiguous()
+            distributed.broadcast(whole, src=0)
+            tensor.copy_(whole)
+
+
+@torch.no_grad()
+def average_gradients(module: nn.Module) -> None:
+    """Replace the gradients of a module by their means over the processes, which all have them for the same parameters.
+
+    The whole is sent at once after the backward pass: the networks are small, and torch's DistributedDataParallel would
+    search the graph at every step for the parameters that a step does not train.
+    """
+    processes = PartialState().num_processes
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    if processes > 1 and gradients:
+        total = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(total)
+        parts = (total / processes).split([gradient.numel() for gradient in gradients])
+        torch._foreach_copy_(gradients, [part.view_as(own) for part, own in zip(parts, gradients, strict=True)])
 
 
 def numbers_of_all(numbers: Sequence[float]) -> list[list[float]]:

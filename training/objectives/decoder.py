@@ -141,7 +141,6 @@ class DecoderObjective(Objective[DecodingNetwork]):
         with torch.autocast(self.device.type, enabled=False):
             tokens = tokenizer.encode(small)[:, : tokenizer.config.num_tokens]
         noisy, strength = draw(torch.rand, (len(tokens), 2, 1, 1), generator).unbind(1)
-        noisy, strength = noisy[:, None], strength[:, None]
         strength = settings.token_noise * strength * (noisy >= settings.clean)
         noise = draw(torch.randn, tokens.shape, generator)
         return tokens + strength * noise

@@ -34,7 +34,7 @@ from training.recipe_kinds.tokenizers import DecoderRecipe, TokenizerRecipe
 from training.recipes import Recipe
 
 SCHEDULE = Schedule(
-    steps=3, batch_size=4, warmup=2, decay=0.0, validate_steps=2, validate_pictures=4, precision="float32", muon=False
+    steps=3, batch_size=4, warmup=2, decay=0.0, validate_steps=2, validate_pictures=4, precision="float32"
 )
 MATCHING: dict[str, Any] = {"schedule": replace(SCHEDULE, batch_size=6), "calibration_pictures": 4}
 

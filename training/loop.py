@@ -187,9 +187,8 @@ class _Run:
         return reached
 
     def _load(self, folder: Path) -> None:
-        device = "on_device" if self.accelerator.num_processes > 1 else "cpu"
         try:
-            load_accelerator_state(str(folder), [self.objective], self._optimizers, [], [], 0, map_location=device)
+            load_accelerator_state(str(folder), [self.objective], self._optimizers, [], [], 0)
         except LOAD_ERRORS as error:
             reason = " ".join(str(error).split())[:300]
             raise ValueError(

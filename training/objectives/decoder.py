@@ -140,7 +140,7 @@ class DecoderObjective(Objective[DecodingNetwork]):
         small = resize_pixels(colours, tokenizer.config.image_size)
         with torch.autocast(self.device.type, enabled=False):
             tokens = tokenizer.encode(small)[:, : tokenizer.config.num_tokens]
-        noisy, strength = draw(torch.rand, (len(tokens), 2, 1, 1), generator).unbind(1)
+        noisy, strength = (draw(torch.rand, (len(tokens), 1, 1), generator) for _ in range(2))
         strength = settings.token_noise * strength * (noisy >= settings.clean)
         noise = draw(torch.randn, tokens.shape, generator)
         return tokens + strength * noise

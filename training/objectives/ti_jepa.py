@@ -79,7 +79,7 @@ class TIJepaObjective(MatchObjective[TIJepa]):
         - image_to_text: the caption's sentence feature, from the visible patches;
         - whole_to_text: the same, from whole pictures.
         Each is the mean squared error to its target. The first two count half each, the last two by their pictures.
-        Of several processes some see one picture more whole than others; the means over processes are the errors.
+        Some of several processes see one picture more whole than the others; the mean over all is the error.
         """
         settings, network = self.settings, self.network
         pixels, text = self.inputs(batch)

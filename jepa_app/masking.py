@@ -1,18 +1,51 @@
 """Which tokens are known when: generation orders, step schedules, block-causal visibility and block masks.
 
+Random numbers of a batch come from `draw`: processes that share a batch each draw those of the whole batch and keep
+their part, so a picture gets the same numbers however many processes train.
+
 Letters in shapes: B batch, N image tokens, Q queries, K keys.
 """
 
 import functools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 PREFIX_BLOCK = -1  # block of buffer and prompt tokens: before every step, so all tokens see them
 NEVER = 1 << 20  # block of padding: after every step, so no token sees it
+
+
+class SharedGenerator(torch.Generator):
+    """A generator whose process has part `place` of `places` equal parts of each batch, in order.
+
+    Every process makes the same draws, so numbers for the batch as a whole are the same in all of them.
+    """
+
+    place = 0
+    places = 1
+
+    @classmethod
+    def of(cls, device: torch.device, place: int, places: int) -> "SharedGenerator":
+        """Return a generator for one part of `places`, counted from 0."""
+        generator = cls(device)
+        generator.place, generator.places = place, places
+        return generator
+
+
+def draw(
+    kind: Callable[..., Tensor], shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Return what `kind`, such as torch.randn, draws for the rows (B, …) of this process, on the generator's device.
+
+    All rows of a picture must be neighbours.
+    """
+    places = generator.places if isinstance(generator, SharedGenerator) else 1
+    rows = shape[0]
+    drawn = kind((places * rows, *shape[1:]), generator=generator, device=generator.device, dtype=dtype)
+    return drawn if places == 1 else drawn[generator.place * rows :][:rows]  # type: ignore[attr-defined]
 
 
 def random_orders(num_tokens: int, generators: Sequence[torch.Generator]) -> Tensor:
@@ -57,9 +90,8 @@ def _all_schedules(num_tokens: int) -> Tensor:
 
 def random_blocks(batch_size: int, num_tokens: int, generator: torch.Generator) -> Tensor:
     """Draw a number of steps between 1 and N per picture and return the blocks of its cosine schedule: (B, N) long."""
-    device = generator.device
-    steps = torch.randint(num_tokens, (batch_size,), generator=generator, device=device)
-    return _all_schedules(num_tokens).to(device)[steps]
+    steps = draw(functools.partial(torch.randint, num_tokens), (batch_size,), generator)
+    return _all_schedules(num_tokens).to(generator.device)[steps]
 
 
 def visible(query_blocks: Tensor, key_blocks: Tensor, *, same_block: bool) -> Tensor:

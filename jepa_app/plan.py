@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jepa_app.masking import cosine_schedule, random_blocks
+from jepa_app.masking import cosine_schedule, draw, random_blocks
 
 PLAN_SHARE = 3  # one step in this many plans, as long as plan tokens are left
 
@@ -90,7 +90,7 @@ def random_orders_and_blocks(
     """
     orders, blocks, first = [], [], torch.zeros(batch_size, 1, dtype=torch.long, device=generator.device)
     for places in (*level_ranges(num_tokens, plan), range(num_tokens)):
-        drawn = torch.rand(batch_size, len(places), generator=generator, device=generator.device)
+        drawn = draw(torch.rand, (batch_size, len(places)), generator)
         orders.append(drawn.argsort(dim=1) + places.start)
         blocks.append(random_blocks(batch_size, len(places), generator) + first)
         first = blocks[-1].amax(dim=1, keepdim=True) + 1

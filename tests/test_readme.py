@@ -34,7 +34,7 @@ def python_calls() -> list[list[str]]:
         for command in re.split(r"&&|\||;", line):
             words = shlex.split(command, comments=True)
             places = [place for place, word in enumerate(words) if Path(word).name in ("python", "python3")]
-            if words and Path(words[0]).name == "accelerate" and "-m" in words:
+            if words and Path(words[0]).name in ("accelerate", "torchrun") and "-m" in words:
                 calls.append(words[words.index("-m") + 1 :])
             elif places and words[places[0] + 1 : places[0] + 2] == ["-m"]:
                 calls.append(words[places[0] + 2 :])

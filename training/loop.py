@@ -1,7 +1,8 @@
 """The training loop: a generator of `TrainStep` over accelerate; saves and resumes exactly.
 
 All randomness of a step follows from (seed, step): a checkpoint needs only the networks, the optimizers, the step and,
-for a run that ends by the clock, the time.
+for a run that ends by the clock, the time. Several processes share each batch, take the same steps and end together; a
+checkpoint can be resumed by another number of them.
 """
 
 import json
@@ -15,20 +16,33 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
+from accelerate.checkpointing import load_accelerator_state, save_accelerator_state
 from PIL import Image
 from safetensors import SafetensorError
 from torch import nn
 
 from jepa_app.checkpoint import replacing
+from jepa_app.masking import SharedGenerator
 from training.data.ahead import ahead
 from training.data.batches import Batch, CaptionedPictures
 from training.objectives.objective import Objective
 from training.optimisation.muon import make_optimizers
+from training.optimisation.processes import (
+    JointMistake,
+    average_gradients,
+    join_processes,
+    mean_figures,
+    numbers_of_all,
+    own_part,
+    same_everywhere,
+    together,
+)
 from training.optimisation.schedule import Schedule
 
 CHECKPOINT = "checkpoint"
 STEP_FILE = "step.json"
 MADE_AHEAD = 3  # batches for a GPU
+LOAD_ERRORS = (RuntimeError, ValueError, KeyError, EOFError, SafetensorError, UnpicklingError, FileNotFoundError)
 
 
 class Reached(NamedTuple):
@@ -70,57 +84,64 @@ def train(
     """Train to the end of the schedule, or until `stopping()` says so after a step; yield after every step.
 
     The weights to use are written to `out/weights` and the state to resume from to `out/checkpoint`, always at the end
-    too; both are replaced as a whole, so an error while writing leaves the previous ones.
+    too; both are replaced as a whole, so an error while writing leaves the previous ones. Of several processes the main
+    one validates and writes; all stop after the same step if one of them is `stopping`.
 
     Raises:
-        ValueError: there is a checkpoint without `resume`, or `resume` without a checkpoint; the loss is not finite.
+        ValueError: there is a checkpoint without `resume`, or `resume` without a checkpoint; the loss is not finite;
+            the batch cannot be divided among the processes.
     """
     run = _Run(objective, data, schedule)
-    reached = _load(run.accelerator, out, resume)
+    reached = run.load(out, resume)
     saved_at = time.monotonic()
     started = saved_at - reached.seconds
 
-    def progress_after(step: int) -> float:
-        return _agreed(run.accelerator, schedule.progress_at(step, time.monotonic() - started))
+    def status_after(step: int) -> tuple[float, bool, bool]:
+        """How far the run is and whether a checkpoint is due, by the main process's clock; whether any is stopping."""
+        now = time.monotonic()
+        due = now - saved_at > 60 * schedule.checkpoint_minutes
+        rows = numbers_of_all([schedule.progress_at(step, now - started), due, stopping()])
+        return rows[0][0], bool(rows[0][1]), any(row[2] for row in rows)
 
     with ahead(run.batch, reached.step, run.made_ahead) as batches:
-        step, progress = reached.step, progress_after(reached.step)
+        step, (progress, *_) = reached.step, status_after(reached.step)
         while progress < 1:
             done = run.take(step, schedule.rate_at(step, progress), batches)
             step += 1
-            progress = progress_after(step)
-            validation, preview, saved = {}, None, False
-            if step % schedule.validate_steps == 0 or progress == 1:
+            progress, due, is_stopped = status_after(step)
+            validation, preview, last = {}, None, progress == 1 or is_stopped
+            if run.is_main and (step % schedule.validate_steps == 0 or progress == 1):
                 validation, preview = run.validate(), run.objective.preview()
-            last = progress == 1 or _agreed(run.accelerator, stopping()) > 0
-            due = last or time.monotonic() - saved_at > 60 * schedule.checkpoint_minutes
-            if due and run.accelerator.is_main_process:
-                _save(run.accelerator, run.objective, out, Reached(step, time.monotonic() - started))
-                saved, saved_at = True, time.monotonic()
-            yield replace(done, progress=progress, validation=validation, preview=preview, saved=saved)
+            if due or last:
+                run.save(out, Reached(step, time.monotonic() - started))
+                saved_at = time.monotonic()
+            yield replace(done, progress=progress, validation=validation, preview=preview, saved=due or last)
             if last:
                 return
 
 
 class _Run:
-    """An objective on the device to train on, with its optimizers."""
+    """An objective on the device to train on, with its optimizers and this process's part of each batch."""
 
     def __init__(self, objective: Objective[Any], data: CaptionedPictures, schedule: Schedule) -> None:
+        state = join_processes()
+        self._part = own_part(schedule.batch_size)
         self.accelerator = Accelerator(mixed_precision="bf16" if schedule.in_bfloat16 else "no")
-        optimizers = _optimizers(objective.network, schedule)
-        self._base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-        self._prepared, *self._optimizers = self.accelerator.prepare(objective, *optimizers)
-        self.objective: Objective[Any] = self.accelerator.unwrap_model(self._prepared)
-        self._data, self._schedule = data, schedule
         device = self.accelerator.device
-        self._generator = torch.Generator(device)
+        self.objective = objective.to(device)
+        same_everywhere(objective)
+        self._optimizers = _optimizers(objective.network, schedule)
+        self._base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self._optimizers]
+        self._data, self._schedule = data, schedule
+        self.is_main = state.is_main_process
+        self._generator = SharedGenerator.of(device, state.process_index, state.num_processes)
         self.made_ahead = MADE_AHEAD if device.type == "cuda" else 0
         data.move_to(device)
         self.objective.move_to(device)
 
     def batch(self, step: int) -> Batch:
-        """Return this process's batch of a step."""
-        return self._data.batch(self._index(step), self._schedule.batch_size, self._schedule.seed)
+        """Return this process's part of a step's batch."""
+        return self._data.batch(step, self._schedule.batch_size, self._schedule.seed, part=self._part)
 
     def take(self, step: int, rate: float, batches: Iterator[Batch]) -> TrainStep:
         """Take a step, counted from 0, with a factor on the learning rates."""
@@ -128,9 +149,9 @@ class _Run:
         _set_rates(self._optimizers, self._base_rates, rate)
         batch = next(batches)
         waited = time.monotonic() - began
-        self._generator.manual_seed(_mix(self._schedule.seed, self._index(step)))
+        self._generator.manual_seed(_mix(self._schedule.seed, step))
         clip = self._schedule.clip
-        losses = _step(self.accelerator, self._prepared, self._optimizers, batch, self._generator, clip)
+        losses = _step(self.accelerator, self.objective, self._optimizers, batch, self._generator, clip)
         self.objective.after_step(step)
         seconds = time.monotonic() - began
         return TrainStep(
@@ -139,24 +160,41 @@ class _Run:
             rate=rate,
             seconds=seconds,
             waiting=waited / seconds,
-            pictures_per_second=self._schedule.batch_size * self.accelerator.num_processes / seconds,
+            pictures_per_second=self._schedule.batch_size / seconds,
         )
 
     def validate(self) -> dict[str, float]:
         """Return figures of the sides of the data."""
-        return _validate(self.objective, self._data, self._schedule, self._generator)
+        return _validate(self.objective, self._data, self._schedule, torch.Generator(self.accelerator.device))
 
-    def _index(self, step: int) -> int:
-        return step * self.accelerator.num_processes + self.accelerator.process_index
+    def save(self, out: Path, reached: Reached) -> None:
+        """Write the checkpoint and the weights from the main process, while the others wait."""
+        with together():
+            if not self.is_main:
+                return
+            with replacing(out / CHECKPOINT) as partial:
+                save_accelerator_state(str(partial), [self.objective.state_dict()], self._optimizers, [], [], 0, 0)
+                (partial / STEP_FILE).write_text(json.dumps(reached._asdict()))
+            self.objective.save(out / "weights")
+            self.objective.save_unaveraged(out / "unaveraged")
 
+    def load(self, out: Path, resume: bool) -> Reached:
+        """Return where to start from, with the state of that moment in every process."""
+        with together():
+            reached = check_checkpoint(out, resume)
+            if resume:
+                self._load(out / CHECKPOINT)
+        return reached
 
-def _agreed(accelerator: Accelerator, value: float) -> float:
-    """Return the mean of a number over all processes, so that they end after the same step."""
-    if accelerator.num_processes == 1:
-        return float(value)
-    mean = accelerator.reduce(torch.tensor(float(value), device=accelerator.device), reduction="mean")
-    assert isinstance(mean, torch.Tensor)
-    return float(mean)
+    def _load(self, folder: Path) -> None:
+        try:
+            load_accelerator_state(str(folder), [self.objective], self._optimizers, [], [], 0)
+        except LOAD_ERRORS as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"the checkpoint {folder} cannot be loaded ({reason}); resume with the recipe and settings that it was "
+                "made with, or start again in another --out"
+            ) from error
 
 
 def _optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
@@ -186,13 +224,15 @@ def _step(
     with accelerator.autocast():
         losses = objective(batch, generator)
     accelerator.backward(losses["loss"])
+    average_gradients(objective)
     norm = accelerator.clip_grad_norm_(objective.parameters(), clip)
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad()
-    figures = {name: float(value.detach()) for name, value in losses.items()} | {"gradient_norm": float(norm)}
+    figures = {name: float(value.detach()) for name, value in losses.items()}
+    figures = mean_figures(figures | {"gradient_norm": float(norm)})
     if not math.isfinite(figures["loss"]):
-        raise ValueError(f"the loss is {figures['loss']}; resume from the last checkpoint with lower learning rates")
+        raise JointMistake(f"the loss is {figures['loss']}; resume from the last checkpoint with lower learning rates")
     return figures
 
 
@@ -211,30 +251,6 @@ def _validate(
 
 def _mix(seed: int, step: int) -> int:
     return (seed * 1_000_003 + step + 1) % (1 << 62)
-
-
-def _save(accelerator: Accelerator, objective: Objective[Any], out: Path, reached: Reached) -> None:
-    with replacing(out / CHECKPOINT) as partial:
-        accelerator.save_state(str(partial))
-        (partial / STEP_FILE).write_text(json.dumps(reached._asdict()))
-    objective.save(out / "weights")
-    objective.save_unaveraged(out / "unaveraged")
-
-
-def _load(accelerator: Accelerator, out: Path, resume: bool) -> Reached:
-    reached = check_checkpoint(out, resume)
-    if not resume:
-        return reached
-    folder = out / CHECKPOINT
-    try:
-        accelerator.load_state(str(folder))
-        return reached
-    except (RuntimeError, ValueError, KeyError, EOFError, SafetensorError, UnpicklingError, FileNotFoundError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"the checkpoint {folder} cannot be loaded ({reason}); resume with the recipe and settings that it was "
-            "made with, or start again in another --out"
-        ) from error
 
 
 def check_checkpoint(out: Path, resume: bool) -> Reached:

@@ -4,6 +4,7 @@ paper word -> here: x_1 clean token, x_t noisy token, z condition, tau `temperat
 Letters in shapes: M tokens, C token channels, D width, W width of the denoiser. Time t is in [0, 1].
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+
+from jepa_app.masking import draw
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x (M, C), t (M,), condition (M, D)) -> (M, C)
 Predict = Callable[[Tensor, int], Tensor]  # (x (M, C), index of the time) -> (M, C), with the conditions built in
@@ -140,8 +143,8 @@ class FlowMatching:
         `noise` (M, C) is drawn unless given; tokens where `at_noise` (M,) is True are taken at time 0.
         """
         if noise is None:
-            noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
-        normal = torch.randn(len(clean), generator=generator, device=clean.device, dtype=clean.dtype)
+            noise = draw(torch.randn, clean.shape, generator, clean.dtype)
+        normal = draw(torch.randn, (len(clean),), generator, clean.dtype)
         time = torch.sigmoid(self.time_mean + self.time_std * normal)
         if at_noise is not None:
             time = time.masked_fill(at_noise, 0.0)
@@ -212,8 +215,8 @@ class GaussianDiffusion:
 
     def loss(self, network: Network, condition: Tensor, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Return the mean squared noise error of each token (M,) at a random time."""
-        noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
-        index = torch.randint(1, self.num_times + 1, (len(clean),), generator=generator, device=clean.device)
+        noise = draw(torch.randn, clean.shape, generator, clean.dtype)
+        index = draw(functools.partial(torch.randint, 1, self.num_times + 1), (len(clean),), generator)
         time = index.to(clean.dtype) / self.num_times
         signal = self.signal(time)[:, None]
         noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise

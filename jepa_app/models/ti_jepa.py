@@ -35,10 +35,10 @@ class CaptionKeys:
     layers: Layers
     mask: Tensor
 
-    def from_row(self, first: int) -> "CaptionKeys":
-        """Return the captions from index `first` on."""
-        layers = tuple(KeyValue(kept.key[first:], kept.value[first:]) for kept in self.layers)
-        return CaptionKeys(layers, self.mask[first:])
+    def rows(self, rows: Tensor) -> "CaptionKeys":
+        """Return the captions at indices (R,)."""
+        layers = tuple(KeyValue(kept.key[rows], kept.value[rows]) for kept in self.layers)
+        return CaptionKeys(layers, self.mask[rows])
 
 
 class ImageEncoder(nn.Module):

@@ -104,11 +104,12 @@ class CaptionedPictures:
         if device.type != "cpu":
             self._pixels = torch.from_numpy(np.asarray(self._pixels)).to(device)
 
-    def batch(self, step: int, batch_size: int, seed: int, subset: str = "train") -> Batch:
+    def batch(self, step: int, batch_size: int, seed: int, subset: str = "train", part: slice = slice(None)) -> Batch:
         """The training batch of a step: a pure function of its arguments, so exact resume needs no state.
 
         Rows follow a permutation drawn from (seed, epoch); composition and caption follow from (seed, step, position).
-        `subset` is "train", "heldout_pairs" or "heldout_concepts". Scenes are made of rows of the same subset.
+        `subset` is "train", "heldout_pairs" or "heldout_concepts". Scenes are made of rows of the same subset. Only the
+        positions of `part` are made.
 
         Raises:
             ValueError: the subset is unknown or empty, or the batch size is below 1.
@@ -122,7 +123,7 @@ class CaptionedPictures:
             here = places // len(members) == epoch
             indices[here] = members[_permutation(len(members), seed, int(epoch))[places[here] % len(members)]]
         draws = np.random.default_rng([seed, step, 1]).random((batch_size, _DRAWS))
-        return self._composed(indices, draws, subset)
+        return self._composed(indices[part], draws[part], subset)
 
     def fixed(self, indices: Sequence[int] | NDArray[np.int64], image_size: int | None = None) -> Batch:
         """Rows as they are: white background, canonical caption; for validation and evaluation.

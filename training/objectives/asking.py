@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jepa_app.generation.flow import Denoising
-from jepa_app.masking import masked_count, subset_counts
+from jepa_app.masking import draw, masked_count, subset_counts
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures
 from jepa_app.plan import random_orders_and_blocks
@@ -38,7 +38,7 @@ def take(tokens: Tensor, positions: Tensor) -> Tensor:
 
 def random_orders(batch_size: int, num_tokens: int, generator: torch.Generator) -> Tensor:
     """Draw one generation order per picture from one generator: (B, N) long."""
-    return torch.rand(batch_size, num_tokens, generator=generator, device=generator.device).argsort(dim=1)
+    return draw(torch.rand, (batch_size, num_tokens), generator).argsort(dim=1)
 
 
 def ask_all_blocks(
@@ -58,8 +58,8 @@ def ask_all_blocks(
     clean = take(tokens, order)
     seen = clean
     if context_noise:
-        strength = torch.rand(len(clean), 1, 1, generator=generator, device=generator.device)
-        noise = torch.randn(clean.shape, generator=generator, device=generator.device)
+        strength = draw(torch.rand, (len(clean), 1, 1), generator)
+        noise = draw(torch.randn, clean.shape, generator)
         seen = clean + context_noise * strength * noise
     context = network.extend(network.start(text).at(blocks), seen, order)
     return Asked(network.predict(context.at(blocks), order), clean, order)
@@ -103,9 +103,9 @@ def ask(
 
 
 def denoising_loss(process: Denoising, network: JepaT, asked: Asked, generator: torch.Generator, draws: int) -> Tensor:
-    """Return the losses (draws, B, M) of asked tokens, noise and time drawn `draws` times for each."""
-    condition, clean = (tensor.flatten(0, 1).repeat(draws, 1) for tensor in (asked.condition, asked.clean))
-    return process.loss(network.denoiser, condition, clean, generator).view(draws, *asked.positions.shape)
+    """Return the losses (B, draws, M) of asked tokens, noise and time drawn `draws` times for each."""
+    condition, clean = (tensor.repeat(1, draws, 1).flatten(0, 1) for tensor in (asked.condition, asked.clean))
+    return process.loss(network.denoiser, condition, clean, generator).view(len(asked.clean), draws, -1)
 
 
 def losses_when_revealed(

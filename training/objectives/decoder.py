@@ -15,6 +15,7 @@ from torch.nn.functional import l1_loss, leaky_relu, relu
 from torch.nn.utils.parametrizations import spectral_norm
 
 from jepa_app.checkpoint import save_network
+from jepa_app.masking import draw
 from jepa_app.models.ti_jepa import ImageEncoder
 from jepa_app.models.tokenizers.decoder import Layers, resize_pixels
 from jepa_app.models.tokenizers.tokenizer import LinearTokenizer
@@ -139,9 +140,9 @@ class DecoderObjective(Objective[DecodingNetwork]):
         small = resize_pixels(colours, tokenizer.config.image_size)
         with torch.autocast(self.device.type, enabled=False):
             tokens = tokenizer.encode(small)[:, : tokenizer.config.num_tokens]
-        noisy, strength = torch.rand(2, len(tokens), 1, 1, generator=generator, device=generator.device)
+        noisy, strength = (draw(torch.rand, (len(tokens), 1, 1), generator) for _ in range(2))
         strength = settings.token_noise * strength * (noisy >= settings.clean)
-        noise = torch.randn(tokens.shape, generator=generator, device=generator.device)
+        noise = draw(torch.randn, tokens.shape, generator)
         return tokens + strength * noise
 
     def _feature_loss(self, drawn: Tensor, real: Tensor) -> Tensor:
@@ -154,7 +155,7 @@ class DecoderObjective(Objective[DecodingNetwork]):
     def _critic_losses(self, drawn: Layers, truth: Layers, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return what the critic holds against the drawn pictures, and the hinge loss that the critic learns from."""
         critic = self.network.critic
-        colour = 2 * torch.rand(len(drawn.colours), 3, 1, 1, generator=generator, device=generator.device) - 1
+        colour = 2 * draw(torch.rand, (len(drawn.colours), 3, 1, 1), generator) - 1
         side, whole = self.settings.critic_side, drawn.colours.shape[-1]
         room = max(1, whole - side + 1)
         top, left = torch.randint(room, (2,), generator=generator, device=generator.device).tolist()

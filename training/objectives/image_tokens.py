@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from jepa_app.masking import draw
 from jepa_app.models.text import TextFeatures, drop_text
 from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from jepa_app.pixels import picture_grid
@@ -66,5 +67,5 @@ class ImageTokenObjective(Objective[NetworkT]):
 
 def drop_texts(text: TextFeatures, null_text: Tensor, share: float, generator: torch.Generator) -> TextFeatures:
     """Replace texts (B, T, W), each with probability `share`, with the null text (W,)."""
-    drop = torch.rand(len(text), generator=generator, device=generator.device) < share
+    drop = draw(torch.rand, (len(text),), generator) < share
     return drop_text(text, drop.to(text.tokens.device), null_text)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from jepa_app.masking import draw
 from jepa_app.models.text import TextFeatures
 from training.data.batches import Batch
 from training.objectives.calibration import Anchors
@@ -42,7 +43,7 @@ def jitter(pixels: Tensor, amount: float, generator: torch.Generator) -> Tensor:
     """Shift and scale pictures (B, 3, S, S) by up to `amount` of their side; what enters repeats the border."""
     if amount == 0:
         return pixels
-    draws = 2 * torch.rand(len(pixels), 3, generator=generator, device=generator.device).to(pixels.device) - 1
+    draws = 2 * draw(torch.rand, (len(pixels), 3), generator).to(pixels.device) - 1
     scale = torch.exp(amount * draws[:, 0])
     matrix = pixels.new_zeros(len(pixels), 2, 3)
     matrix[:, 0, 0] = matrix[:, 1, 1] = scale

@@ -33,7 +33,11 @@ class Objective(nn.Module, ABC, Generic[NetworkT]):
 
     @abstractmethod
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the losses of a batch as scalars; "loss" is minimised."""
+        """Return the losses of a batch as scalars; "loss" is minimised.
+
+        Processes that share a batch call this with their part of it: random numbers of pictures come from
+        `jepa_app.masking.draw`, and the mean of each loss over the processes must be that of the whole batch.
+        """
 
     def move_to(self, device: torch.device) -> None:
         """Move what is not part of the module, such as the text encoder, to the device to train on."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from jepa_app.checkpoint import save_network
 from jepa_app.generation.flow import FlowMatching, conditioned
 from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.masking import draw
 from jepa_app.models.denoiser import Denoiser
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.tokenizers.tokenizer import Tokenizer
@@ -64,7 +65,7 @@ class RectifyObjective(ImageTokenObjective[Denoiser]):
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "loss": the squared error of the velocity on straight lines between noise and its image."""
         condition, noise, image = self._pairs(batch, generator)
-        at_noise = torch.rand(len(noise), generator=generator, device=noise.device) < self.settings.at_noise
+        at_noise = draw(torch.rand, (len(noise),), generator) < self.settings.at_noise
         loss = self.flow.loss(self.network, condition, image, generator, noise=noise, at_noise=at_noise).mean()
         return {"loss": loss}
 
@@ -75,7 +76,7 @@ class RectifyObjective(ImageTokenObjective[Denoiser]):
         text = drop_texts(text, self.teacher.null_text, self.settings.text_drop, generator)
         asked = ask(self.teacher, text, tokens, generator)
         condition = asked.condition.flatten(0, 1)
-        noise = torch.randn(asked.clean.shape, generator=generator, device=self.device).flatten(0, 1)
+        noise = draw(torch.randn, asked.clean.shape, generator).flatten(0, 1)
         return condition, noise, self._solve(self.teacher.denoiser, condition, noise, self.settings.teacher_steps)
 
     def _solve(self, denoiser: Denoiser, condition: Tensor, noise: Tensor, num_steps: int) -> Tensor:

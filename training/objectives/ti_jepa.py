@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from jepa_app.checkpoint import save_network
-from jepa_app.masking import multi_block_mask
+from jepa_app.masking import SharedGenerator, multi_block_mask
 from jepa_app.matching.energies import picture_features
 from jepa_app.matching.scoring import Scorer
 from jepa_app.models.ti_jepa import TIJepa
@@ -79,6 +79,7 @@ class TIJepaObjective(MatchObjective[TIJepa]):
         - image_to_text: the caption's sentence feature, from the visible patches;
         - whole_to_text: the same, from whole pictures.
         Each is the mean squared error to its target. The first two count half each, the last two by their pictures.
+        Some of several processes see one picture more whole than the others; the mean over all is the error.
         """
         settings, network = self.settings, self.network
         pixels, text = self.inputs(batch)
@@ -90,20 +91,24 @@ class TIJepaObjective(MatchObjective[TIJepa]):
         keys = network.caption_keys(drop_texts(text, network.null_text, settings.text_drop, generator))
         visible, hidden, asked = self._draw_places(pixels.device, generator)
         errors = {"text_to_image": mse_loss(network.text_to_image(asked, keys, None), targets[:, asked])}
-        count = min(round(settings.whole_share * len(pixels)), len(pixels))  # pictures that are seen whole
+        is_whole, share = places_seen_whole(len(pixels), settings.whole_share, generator)
         to_text, to_image = pixels.new_zeros(()), [errors["text_to_image"]]
-        if count:
-            everything, features = network.whole(pixels[:count])
-            errors["whole_to_text"] = mse_loss(network.image_to_text(features, everything), sentences[:count])
-            to_text = to_text + count / len(pixels) * errors["whole_to_text"]
-        if count < len(pixels):
-            seen = network.image_encoder(pixels[count:], visible)
+        if share > 0:
+            rows = is_whole.nonzero().flatten().to(pixels.device)
+            everything, features = network.whole(pixels[rows])
+            predicted = network.image_to_text(features, everything)
+            errors["whole_to_text"] = _mean_error(predicted, sentences[rows], share * len(pixels))
+            to_text = to_text + share * errors["whole_to_text"]
+        if share < 1:
+            rows = (~is_whole).nonzero().flatten().to(pixels.device)
+            usual = (1 - share) * len(pixels)
+            seen = network.image_encoder(pixels[rows], visible)
             image = network.text_to_image.keep_image(seen, visible)
-            predicted = network.text_to_image(hidden, keys.from_row(count), image)
-            errors["text_to_hidden"] = mse_loss(predicted, targets[count:, hidden])
+            predicted = network.text_to_image(hidden, keys.rows(rows), image)
+            errors["text_to_hidden"] = _mean_error(predicted, targets[rows][:, hidden], usual)
             to_image.append(errors["text_to_hidden"])
-            errors["image_to_text"] = mse_loss(network.image_to_text(seen, visible), sentences[count:])
-            to_text = to_text + (1 - count / len(pixels)) * errors["image_to_text"]
+            errors["image_to_text"] = _mean_error(network.image_to_text(seen, visible), sentences[rows], usual)
+            to_text = to_text + (1 - share) * errors["image_to_text"]
         loss = settings.text_to_image_weight * torch.stack(to_image).mean() + settings.image_to_text_weight * to_text
         return {"loss": loss} | {name: error.detach() for name, error in errors.items()}
 
@@ -152,3 +157,21 @@ class TIJepaObjective(MatchObjective[TIJepa]):
         """
         network = self.finished().network
         save_network(folder, network.half(), network.config)
+
+
+def places_seen_whole(batch_size: int, share: float, generator: torch.Generator) -> tuple[Tensor, float]:
+    """Return which pictures (B,) of this process are seen whole, bool on the CPU, and their share of the whole batch.
+
+    They are spread evenly, so that every process has as many as the others, or one more.
+    """
+    places = generator.places if isinstance(generator, SharedGenerator) else 1
+    place = generator.place if isinstance(generator, SharedGenerator) else 0
+    total = places * batch_size
+    count = round(share * total)
+    steps = torch.arange(total + 1) * count // total
+    return (steps[1:] > steps[:-1])[place * batch_size :][:batch_size], count / total
+
+
+def _mean_error(predicted: Tensor, target: Tensor, rows: float) -> Tensor:
+    """The mean squared error of rows (R, …), of which a process has `rows` on average."""
+    return mse_loss(predicted, target, reduction="sum") / (rows * target.shape[1:].numel())

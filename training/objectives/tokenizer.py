@@ -12,6 +12,7 @@ from torch.nn.functional import l1_loss, mse_loss
 
 from jepa_app.checkpoint import load_network, save_network
 from jepa_app.config import TokenizerConfig
+from jepa_app.masking import draw
 from jepa_app.models.tokenizers.tokenizer import Tokenizer, VaeTokenizer, make_tokenizer
 from jepa_app.pixels import picture_grid, to_pil
 from training.data.batches import Batch
@@ -43,13 +44,13 @@ class TokenizerObjective(Objective[Tokenizer]):
         pixels = batch.pixels.to(self.device)
         if isinstance(self.network, VaeTokenizer):
             posterior = self.network.vae.encode(pixels).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=generator, device=generator.device)
+            noise = draw(torch.randn, posterior.mean.shape, generator)
             rendered = self.network.vae.decode(posterior.mean + posterior.std * noise).sample
             divergence = posterior.kl().mean()
         else:
             tokens = self.network.encode(pixels)
-            noise = torch.randn(tokens.shape, generator=generator, device=generator.device)
-            strength = torch.rand(len(tokens), 1, 1, generator=generator, device=generator.device)
+            noise = draw(torch.randn, tokens.shape, generator)
+            strength = draw(torch.rand, (len(tokens), 1, 1), generator)
             rendered = self.network.render(tokens + self.token_noise * strength * noise)
             divergence = pixels.new_zeros(())
         squared, absolute = mse_loss(rendered, pixels), l1_loss(rendered, pixels)

@@ -18,6 +18,7 @@ class Schedule:
     training, however fast the machine is. `compiled` lets torch compile the network's blocks first, which takes a
     minute or two and needs a C++ compiler on a CPU.
 
+    `batch_size` counts the pictures of a step, which several processes share in equal parts.
     `checkpoint_minutes` is the longest time between two checkpoints, `validate_steps` the steps between validations
     (and sample grids). `matrix_lr` is the learning rate of weight matrices, trained by Muon (by AdamW with `muon`
     off), and `other_lr` that of all other parameters, trained by AdamW. `precision` is that of a step:

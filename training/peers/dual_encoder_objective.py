@@ -17,6 +17,7 @@ from training.data.batches import Batch
 from training.objectives.calibration import Anchors, fit_logistic
 from training.objectives.matching import MatchObjective, collapse_figures, first_of, jitter
 from training.objectives.text_cache import TextCache
+from training.optimisation.processes import rows_of_all
 from training.peers.dual_encoder import DualEncoder, PeerScorer
 
 
@@ -33,7 +34,8 @@ class PeerObjective(MatchObjective[DualEncoder]):
         """Return "loss", a scalar."""
         pixels, text = self.inputs(batch)
         pixels = jitter(pixels, self.shift, generator)
-        logits = self.network.logits(self.network.pictures(pixels), self.network.captions(text))  # (B, B)
+        pictures, captions = rows_of_all(self.network.pictures(pixels)), rows_of_all(self.network.captions(text))
+        logits = self.network.logits(pictures, captions)  # (B, B) of the batch that all processes share
         return {"loss": (softmax_loss if self.network.config.loss == "softmax" else sigmoid_loss)(logits)}
 
     @torch.no_grad()

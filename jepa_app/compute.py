@@ -6,11 +6,15 @@ Letters in shapes: M rows, D width.
 import ctypes
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 ALLOWED_DEVICES = "allowed: auto, cpu, cuda or cuda:N"
 
 
@@ -128,3 +132,20 @@ def choose_threads(work: Callable[[], object], most: int | None = None) -> int:
     enough = next(threads for threads in candidates if seconds[threads] <= 1.3 * min(seconds.values()))
     torch.set_num_threads(enough)
     return enough
+
+
+def on_all_cores(work: Callable[[Part], Result], parts: Sequence[Part], device: torch.device) -> list[Result]:
+    """Work on parts that do not depend on one another, on a CPU one on each core, and return the results in order.
+
+    Torch's own threads wait for one another after every small product, for very long if a core is also used by others;
+    threads that have a whole part each do not. How the parts are shared out does not reach the numbers.
+    """
+    workers = min(len(os.sched_getaffinity(0)), len(parts)) if device.type == "cpu" else 1
+    if workers <= 1:
+        return [work(part) for part in parts]
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, parts))
+    finally:
+        torch.set_num_threads(before)  # threads that start later inherit what was set last, in whichever thread

@@ -65,8 +65,14 @@ def test_the_quick_look_keeps_the_best_of_rows_and_columns(scorer: Scorer, pixel
 def test_promising_pairs_are_the_lowest_of_a_row_or_a_column() -> None:
     energies = torch.tensor([[0.0, 5.0, 1.0, 9.0], [2.0, 3.0, 8.0, 7.0], [1.0, 6.0, 4.0, 5.0]])
     expected = [[True, False, True, False], [True, True, False, False], [True, False, False, True]]
-    assert promising(energies, 1).tolist() == expected
-    assert promising(energies, 3).all()
+    assert promising(energies, 1, 1).tolist() == expected
+    assert promising(energies, 2, 1).tolist() == [
+        [True, False, True, False],
+        [True, True, False, False],
+        [True, False, True, True],
+    ]
+    assert promising(energies, 1, 3).all()
+    assert promising(energies, 9, 9).all()
 
 
 def test_nothing_is_encoded_twice(scorer: Scorer, pixels: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

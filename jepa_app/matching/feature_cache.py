@@ -66,11 +66,19 @@ class FeatureCache:
             text = text.to(self.scorer.device, torch.float32)
             return split_captions(caption_features(self.scorer.network, text))
 
-        return join_captions(self._find(captions, compute, CAPTIONS_AT_ONCE))
+        return join_captions(self._find(captions, compute, CAPTIONS_AT_ONCE, self.scorer.text_encoder.num_pieces))
 
     def _find(
-        self, keys: Sequence[Hashable], compute: Callable[[list[int]], list[Features]], at_once: int
+        self,
+        keys: Sequence[Any],
+        compute: Callable[[list[int]], list[Features]],
+        at_once: int,
+        length: Callable[[Any], int] | None = None,
     ) -> list[Features]:
+        """Find the features of keys, and compute those that are missing, with others of their length if they have one.
+
+        A key is whatever tells one picture or caption from another.
+        """
         found: dict[Hashable, Features] = {}
         missing: dict[Hashable, int] = {}
         for row, key in enumerate(keys):
@@ -80,7 +88,7 @@ class FeatureCache:
             else:
                 self._kept.move_to_end(key)
                 found[key] = kept  # type: ignore[assignment]  # the keys of pictures are bytes, those of captions are text
-        rows = list(missing.values())
+        rows = [missing[key] for key in (missing if length is None else sorted(missing, key=length))]
         parts = [rows[block] for block in blocks(len(rows), at_once)]
         for part, computed in zip(parts, on_all_cores(compute, parts, self.scorer.device), strict=True):
             for row, features in zip(part, computed, strict=True):

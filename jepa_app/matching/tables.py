@@ -16,6 +16,7 @@ from jepa_app.matching.feature_cache import FeatureCache
 from jepa_app.models.tokenizers.tokenizer import check_pixels
 
 PAIRS_A_TURN = 512  # scored before others get a turn
+BEST_PICTURES = 5  # of each caption; most are among those whose best captions include it
 PICTURES_A_TURN = 4 * PICTURES_AT_ONCE
 
 
@@ -36,8 +37,8 @@ def table_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str]) -> 
 def best_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str], best: int) -> Iterator[Tensor]:
     """Like `table_rows`, but with NaN for all but the most promising pairs.
 
-    These are the `best` captions of each picture and the `best` pictures of each caption by the quick terms alone. All
-    pictures are compared before the first row is finished; meanwhile, the parts have no rows (0, L).
+    These are the `best` captions of each picture, and up to `BEST_PICTURES` pictures of each caption, by the quick
+    terms alone. All pictures are compared before the first row is finished; meanwhile, the parts have no rows (0, L).
 
     Raises:
         ValueError: as `table_rows`, or `best` is below 1.
@@ -52,7 +53,7 @@ def best_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str], best
         parts.append(scorer.combine(quick_energies(network, cache.pictures(pixels[block]), words)))
         yield parts[-1][:0]
     quick = torch.cat(parts)  # (M, L)
-    chosen = promising(quick, best)
+    chosen = promising(quick, best, min(best, BEST_PICTURES))
     for block in blocks(len(pixels), _rows_a_turn(int(chosen.sum()) // len(pixels))):
         rows, columns = chosen[block].nonzero(as_tuple=True)
         at = (rows.to(scorer.device), columns.to(scorer.device))
@@ -62,10 +63,10 @@ def best_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str], best
         yield energies
 
 
-def promising(energies: Tensor, best: int) -> Tensor:
-    """Return where (M, L) one of the `best` lowest energies (M, L) of a row or of a column stands."""
+def promising(energies: Tensor, captions: int, pictures: int) -> Tensor:
+    """Return where (M, L) the energies (M, L) of each picture's best captions, or each caption's best pictures, are."""
     chosen = torch.zeros_like(energies, dtype=torch.bool)
-    for dim in (0, 1):
+    for dim, best in ((1, captions), (0, pictures)):
         lowest = energies.topk(min(best, energies.shape[dim]), dim=dim, largest=False).indices
         chosen.scatter_(dim, lowest, True)
     return chosen

@@ -34,7 +34,8 @@ MASK_SEED = 2503_06380  # for the masks that every pair is scored with
 MAX_ASKED = 16  # hidden patches predicted under one mask
 PICTURES_AT_ONCE = 16
 CAPTIONS_AT_ONCE = 32
-PAIRS_AT_ONCE = 32  # per core: what a layer computes for them stays in the core's cache
+PAIRS_AT_ONCE = 32  # on a core: what a layer computes for them stays in its cache
+PAIRS_AT_ONCE_ON_GPU = 512
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,8 @@ def hidden_energies(
             terms.append(errors - pictures.null_errors[number][of_pictures])
         return torch.stack(terms).mean(dim=0)
 
-    return torch.cat(on_all_cores(mean_over_views, list(blocks(len(rows), PAIRS_AT_ONCE)), rows.device))
+    at_once = PAIRS_AT_ONCE if rows.device.type == "cpu" else PAIRS_AT_ONCE_ON_GPU
+    return torch.cat(on_all_cores(mean_over_views, list(blocks(len(rows), at_once)), rows.device))
 
 
 def alone(network: TIJepa, keys: CaptionKeys | None = None) -> Tensor:

@@ -5,14 +5,20 @@ Letters in shapes: M rows, D width.
 
 import ctypes
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 FEWEST_ROWS = 4  # of a product
+SECONDS_TO_START = 60.0  # threads
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 ALLOWED_DEVICES = "allowed: auto, cpu, cuda or cuda:N"
 
 
@@ -154,3 +160,26 @@ def choose_threads(work: Callable[[], object], most: int | None = None) -> int:
     enough = next(threads for threads in candidates if seconds[threads] <= 1.3 * min(seconds.values()))
     torch.set_num_threads(enough)
     return enough
+
+
+def on_all_cores(work: Callable[[Part], Result], parts: Sequence[Part], device: torch.device) -> list[Result]:
+    """Work on parts that do not depend on one another, on a CPU one on each core, and return the results in order.
+
+    Torch's own threads wait for one another after every small product, for very long if others use a core too; threads
+    that have a whole part each do not. How the parts are shared out does not reach the numbers.
+    """
+    workers = min(len(os.sched_getaffinity(0)), len(parts)) if device.type == "cpu" else 1
+    if workers <= 1:
+        return [work(part) for part in parts]
+    before, all_there = torch.get_num_threads(), threading.Barrier(workers + 1, timeout=SECONDS_TO_START)
+
+    def begin() -> None:
+        torch.get_num_threads()  # a thread's first use of torch sets the number that others set last: let it be now
+        torch.set_num_threads(1)
+        all_there.wait()
+
+    with ThreadPoolExecutor(workers, initializer=begin) as pool:
+        results = pool.map(work, parts)
+        all_there.wait()
+        torch.set_num_threads(before)  # threads of others that start now inherit what was set last, by whichever thread
+        return list(results)

@@ -11,6 +11,7 @@ import torch
 
 from tests.benchmarks import attention, hostile, matching, page, serving, soak
 from tests.benchmarks.measure import in_turn, matrix_rate, operations, ratio
+from tests.drawn_corpus import write_corpus
 
 ROOT = Path(__file__).parent.parent
 
@@ -83,11 +84,28 @@ def test_clients_at_once_get_their_own_and_leave_nothing(tiny_weights: Path, mon
 
 
 def test_a_table_of_pairs(tiny_weights: Path) -> None:
-    figures, facts = matching.measure(Namespace(weights=tiny_weights, pictures=3, captions=40, best=2, data=""))
+    asked = Namespace(weights=tiny_weights, pictures=3, captions=40, best=2, data="", threads=0)
+    figures, facts = matching.measure(asked)
     assert figures["quick_pair_us"] < figures["pair_us"]
     assert figures["table_seconds"] > 0
     assert figures["kept_features_mb"] > 0
-    assert facts == {"pictures": 3, "captions": 40, "best": 2}
+    assert {name: facts[name] for name in ("pictures", "captions", "best")} == {
+        "pictures": 3,
+        "captions": 40,
+        "best": 2,
+    }
+
+
+def test_a_table_of_real_pairs_tells_what_a_quick_look_loses(tiny_weights: Path, tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path)
+    asked = Namespace(weights=tiny_weights, pictures=6, captions=6, best=6, data=folder, threads=0, checked=3)
+    figures, _ = matching.measure(asked)
+    assert figures["whole_pairs"] == 36
+    assert (figures["lost_first_captions"], figures["lost_first_pictures"]) == (0, 0)
+    assert figures["recall_at_1_whole"] == figures["recall_at_1_quick"]
+    asked.best = 1
+    figures, _ = matching.measure(asked)
+    assert 6 <= figures["whole_pairs"] <= 12
 
 
 def test_attention_kernels() -> None:

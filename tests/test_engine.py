@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jepa_app.compute import choose_dtype, choose_threads, lay_out_for_few_rows
+from jepa_app.compute import choose_dtype, choose_threads, lay_out_for_few_rows, on_all_cores
 from jepa_app.engines.prompts import Recent
 from jepa_app.engines.thread import ThreadEngine
 from jepa_app.engines.turns import BusyError, Visitor
@@ -359,6 +359,35 @@ def test_the_fewest_threads_that_are_as_fast_as_any_are_set(milliseconds: tuple[
     try:
         assert choose_threads(lambda: time.sleep(milliseconds[torch.get_num_threads() - 1] / 1000), most=5) == chosen
         assert torch.get_num_threads() == chosen
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_parts_run_at_once_on_one_thread_each_and_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    before, cpu = torch.get_num_threads(), torch.device("cpu")
+    together = threading.Barrier(3, timeout=PATIENCE)
+    seen: list[int] = []
+
+    def work(number: int) -> int:
+        if number < 3:
+            together.wait()  # three parts are in work, or this fails
+        seen.append(torch.get_num_threads())
+        return 10 * number
+
+    try:
+        torch.set_num_threads(2)
+        assert on_all_cores(work, range(5), cpu) == [0, 10, 20, 30, 40]
+        assert seen == [1] * 5
+        later: list[int] = []
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert [torch.get_num_threads(), *later] == [2, 2]  # others keep their number, and so do threads after them
+        assert on_all_cores(lambda _: threading.current_thread(), ["alone"], cpu) == [threading.current_thread()]
+        with pytest.raises(ZeroDivisionError):
+            on_all_cores(lambda part: 1 // part, [1, 0, 1], cpu)
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 

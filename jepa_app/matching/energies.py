@@ -20,9 +20,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from jepa_app.compute import on_all_cores
 from jepa_app.config import TIJepaConfig
 from jepa_app.masking import multi_block_mask
+from jepa_app.models.attention import PartRead
 from jepa_app.models.blocks import KeyValue
+from jepa_app.models.pairs import PictureReads, Queries, predict_pairs, read_captions, read_pictures
 from jepa_app.models.references import soft_least
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.ti_jepa import CaptionKeys, Layers, TIJepa
@@ -31,7 +34,8 @@ MASK_SEED = 2503_06380  # for the masks that every pair is scored with
 MAX_ASKED = 16  # hidden patches predicted under one mask
 PICTURES_AT_ONCE = 16
 CAPTIONS_AT_ONCE = 32
-PAIRS_AT_ONCE = PICTURES_AT_ONCE * CAPTIONS_AT_ONCE
+PAIRS_AT_ONCE = 64  # on a core: what a layer computes for them stays in its cache (measured: 16 and 512 take longer)
+PAIRS_AT_ONCE_ON_GPU = 512
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,14 @@ class PictureFeatures:
 
     Attributes:
         targets: (M, N, D) layer-normalised features of the whole picture.
-        kept: keys and values of the visible patches, for each view.
+        reads: what the text-to-image predictor reads from the visible patches, for each view.
         null_errors: (M,) errors of the null text at the asked patches, for each view.
         sentences: (M, K) predicted sentence features, for each view and finally for the whole picture.
         least: (M, 2) lowest energies text -> image and image -> text with reference captions; (M, 0) if there are none.
     """
 
     targets: Tensor
-    kept: tuple[Layers, ...]
+    reads: tuple[PictureReads, ...]
     null_errors: tuple[Tensor, ...]
     sentences: tuple[Tensor, ...]
     least: Tensor
@@ -90,14 +94,18 @@ class CaptionFeatures:
     """What is computed once for each caption.
 
     Attributes:
-        keys: the keys and values that the text-to-image predictor reads.
-        pictures: (L, N, D) features that the caption alone predicts.
+        reads: (L, Q, H, E) what the text-to-image predictor's first layer reads, for each view.
+        later: keys and values for its other layers, and the mask.
+        gains: (L, N, D) features that the caption alone predicts, minus those that the null text does.
+        own: (L,) mean square of the caption's prediction, minus that of the null text's.
         sentences: (L, K) sentence features.
         least: (L, 1) lowest energy image -> text with reference pictures; (L, 0) if there are none.
     """
 
-    keys: CaptionKeys
-    pictures: Tensor
+    reads: tuple[PartRead, ...]
+    later: CaptionKeys
+    gains: Tensor
+    own: Tensor
     sentences: Tensor
     least: Tensor
 
@@ -122,22 +130,23 @@ def picture_features(network: TIJepa, pixels: Tensor) -> PictureFeatures:
     targets = network.image_targets(features)
     whole_sentences = network.image_to_text(features, whole)
     null = network.caption_keys(network.null_features(1))
-    kept, null_errors, sentences = [], [], []
+    reads, null_errors, sentences = [], [], []
     for view in _views_on(network, pixels.device):
         features = network.image_encoder(pixels, view.visible)
-        kept.append(network.text_to_image.keep_image(features, view.visible))
-        predicted = network.text_to_image(view.asked, _expand_captions(null, len(pixels)), kept[-1])
+        kept = network.text_to_image.keep_image(features, view.visible)
+        reads.append(read_pictures(Queries.at(network.text_to_image, view.asked), kept))
+        predicted = network.text_to_image(view.asked, _expand_captions(null, len(pixels)), kept)
         null_errors.append(_squared(predicted - targets[:, view.asked]))
         sentences.append(network.image_to_text(features, view.visible))
     sentences.append(whole_sentences)
     least = targets.new_zeros(len(targets), 0)
     if network.references is not None:
         others = (
-            _text_to_image(network, targets, network.references.pictures),
+            _text_to_image(targets, *_gains(network, network.references.pictures)),
             _image_to_text(sentences, network.references.captions),
         )
         least = torch.stack([soft_least(energy, network.config.reference_temperature) for energy in others], dim=1)
-    return PictureFeatures(targets, tuple(kept), tuple(null_errors), tuple(sentences), least)
+    return PictureFeatures(targets, tuple(reads), tuple(null_errors), tuple(sentences), least)
 
 
 @torch.no_grad()
@@ -167,7 +176,7 @@ def pair_energies(network: TIJepa, pictures: PictureFeatures, captions: CaptionF
 @torch.no_grad()
 def quick_energies(network: TIJepa, pictures: PictureFeatures, captions: CaptionFeatures) -> Energies:
     """Return the energies (M, L) of all pairs with zeros for `text_to_hidden`, the only costly term."""
-    to_image = _text_to_image(network, pictures.targets, captions.pictures)
+    to_image = _text_to_image(pictures.targets, captions.gains, captions.own)
     to_text = _image_to_text(pictures.sentences, captions.sentences)
     compared = to_text.new_zeros(*to_text.shape, 0)
     if network.references is not None:
@@ -181,40 +190,61 @@ def hidden_energies(
     network: TIJepa, pictures: PictureFeatures, captions: CaptionFeatures, rows: Tensor, columns: Tensor
 ) -> Tensor:
     """Return the term `text_to_hidden` (P,) for pairs of picture `rows` and caption `columns`, both (P,) long."""
-    result = pictures.targets.new_zeros(len(rows))
-    views = _views_on(network, result.device)
-    for block in blocks(len(rows), PAIRS_AT_ONCE):
+    predictor, views = network.text_to_image, _views_on(network, rows.device)
+    queries = [Queries.at(predictor, view.asked) for view in views]
+
+    @torch.no_grad()  # which each thread has to say for itself
+    def mean_over_views(block: slice) -> Tensor:
         of_pictures, of_captions = rows[block], columns[block]
-        keys = CaptionKeys(_chosen(captions.keys.layers, of_captions), captions.keys.mask[of_captions])
-        for view, layers, null in zip(views, pictures.kept, pictures.null_errors, strict=True):
-            predicted = network.text_to_image(view.asked, keys, _chosen(layers, of_pictures))  # (P', Q, D)
+        later = _rows_of_captions(captions.later, of_captions)
+        terms = []
+        for number, view in enumerate(views):
+            reads = pictures.reads[number]
+            read = PictureReads(_rows_of(reads.first, of_pictures), _chosen(reads.later, of_pictures))
+            heard = _rows_of(captions.reads[number], of_captions)
+            predicted = predict_pairs(predictor, queries[number], read, heard, later)  # (P', Q, D)
             errors = _squared(predicted - pictures.targets[of_pictures[:, None], view.asked])  # (P',)
-            result[block] += (errors - null[of_pictures]) / len(views)
-    return result
+            terms.append(errors - pictures.null_errors[number][of_pictures])
+        return torch.stack(terms).mean(dim=0)
+
+    at_once = PAIRS_AT_ONCE if rows.device.type == "cpu" else PAIRS_AT_ONCE_ON_GPU
+    return torch.cat(on_all_cores(mean_over_views, list(blocks(len(rows), at_once)), rows.device))
+
+
+def alone(network: TIJepa, keys: CaptionKeys | None = None) -> Tensor:
+    """Return the features (L, N, D) that captions predict without a picture; None stands for the null text, L = 1."""
+    keys = network.caption_keys(network.null_features(1)) if keys is None else keys
+    return network.text_to_image(torch.arange(network.config.num_patches, device=keys.mask.device), keys, None)
 
 
 def _caption_features(network: TIJepa, keys: CaptionKeys, sentences: Tensor) -> CaptionFeatures:
-    whole = torch.arange(network.config.num_patches, device=sentences.device)
     least = sentences.new_zeros(len(sentences), 0)
     if network.references is not None:
         others = _sentence_gain(network.references.sentences, network.references.squares, sentences)  # (R, L)
         least = soft_least(others.T, network.config.reference_temperature)[:, None]
-    return CaptionFeatures(keys, network.text_to_image(whole, keys, None), sentences, least)
+    views = _views_on(network, sentences.device)
+    reads = tuple(read_captions(Queries.at(network.text_to_image, view.asked), keys) for view in views)
+    later = CaptionKeys(keys.layers[1:], keys.mask)
+    return CaptionFeatures(reads, later, *_gains(network, alone(network, keys)), sentences, least)
 
 
-def _text_to_image(network: TIJepa, targets: Tensor, predicted: Tensor) -> Tensor:
-    """Energies (M, L) of targets (M, N, D) given the features (L, N, D) that captions predict."""
-    whole = torch.arange(network.config.num_patches, device=targets.device)
-    null = network.text_to_image(whole, network.caption_keys(network.null_features(1)), None)  # (1, N, D)
-    gained = (predicted - null).flatten(1)  # (L, N D)
-    own = _squared(predicted) - _squared(null)  # (L,)
+def _gains(network: TIJepa, predicted: Tensor) -> tuple[Tensor, Tensor]:
+    """What predictions (L, N, D) from captions alone have more than the null text's: features, and mean square (L,)."""
+    null = alone(network)
+    return predicted - null, _squared(predicted) - _squared(null)
+
+
+def _text_to_image(targets: Tensor, gains: Tensor, own: Tensor) -> Tensor:
+    """Energies (M, L) of targets (M, N, D) given what L captions predict alone, as `_gains` returns it."""
     # |p - t|^2 - |n - t|^2 = |p|^2 - |n|^2 - 2 (p - n) t, without a difference of large numbers
-    return own - 2 * targets.flatten(1) @ gained.T / gained.shape[1]
+    gains = gains.flatten(1)  # (L, N D)
+    return own - 2 * targets.flatten(1) @ gains.T / gains.shape[1]
 
 
 def _image_to_text(predictions: Sequence[Tensor], sentences: Tensor) -> Tensor:
     """Energies (M, L) of sentence features (L, K) given the predictions of pictures, (M, K) for each view."""
-    return torch.stack([_sentence_gain(each, _squared(each), sentences) for each in predictions]).mean(dim=0)
+    every = torch.stack(list(predictions))  # (views, M, K)
+    return _sentence_gain(every.mean(dim=0), every.square().mean(dim=(0, 2)), sentences)  # linear in a prediction
 
 
 def _sentence_gain(predicted: Tensor, squares: Tensor, sentences: Tensor) -> Tensor:
@@ -240,6 +270,18 @@ def _expand_captions(keys: CaptionKeys, times: int) -> CaptionKeys:
     """Repeat one caption `times` times without copying it."""
     layers = tuple(KeyValue(*(tensor.expand(times, -1, -1, -1) for tensor in kept)) for kept in keys.layers)
     return CaptionKeys(layers, keys.mask.expand(times, -1))
+
+
+def _rows_of(read: PartRead, rows: Tensor) -> PartRead:
+    return PartRead(read.values[rows], read.log_weight[rows])
+
+
+def _rows_of_captions(keys: CaptionKeys, rows: Tensor) -> CaptionKeys:
+    """Return the chosen captions, padded to their own longest one alone."""
+    mask = keys.mask[rows]
+    longest = int(mask.sum(dim=1).max())
+    layers = tuple(KeyValue(kept.key[rows, :longest], kept.value[rows, :longest]) for kept in keys.layers)
+    return CaptionKeys(layers, mask[:, :longest])
 
 
 def _chosen(layers: Layers, rows: Tensor) -> Layers:

@@ -6,12 +6,13 @@ Letters in shapes: M pictures, L captions, S picture side, T text tokens.
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
-from typing import TypeVar
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from jepa_app.compute import on_all_cores
 from jepa_app.matching.energies import (
     CAPTIONS_AT_ONCE,
     PICTURES_AT_ONCE,
@@ -22,10 +23,8 @@ from jepa_app.matching.energies import (
     picture_features,
 )
 from jepa_app.matching.scoring import Scorer
-from jepa_app.models.blocks import KeyValue
-from jepa_app.models.ti_jepa import CaptionKeys
 
-MAX_BYTES = 384 * 2**20  # 1,000 pictures of 64 patches take about 300 MB, 1,000 captions about 60 MB
+MAX_BYTES = 384 * 2**20  # 1,000 pictures of 64 patches take 207 MB, 1,000 captions 73 MB
 
 Features = TypeVar("Features", PictureFeatures, CaptionFeatures)
 
@@ -67,11 +66,19 @@ class FeatureCache:
             text = text.to(self.scorer.device, torch.float32)
             return split_captions(caption_features(self.scorer.network, text))
 
-        return join_captions(self._find(captions, compute, CAPTIONS_AT_ONCE))
+        return join_captions(self._find(captions, compute, CAPTIONS_AT_ONCE, self.scorer.text_encoder.num_pieces))
 
     def _find(
-        self, keys: Sequence[Hashable], compute: Callable[[list[int]], list[Features]], at_once: int
+        self,
+        keys: Sequence[Any],
+        compute: Callable[[list[int]], list[Features]],
+        at_once: int,
+        length: Callable[[Any], int] | None = None,
     ) -> list[Features]:
+        """Find the features of keys, and compute those that are missing, with others of their length if they have one.
+
+        A key is whatever tells one picture or caption from another.
+        """
         found: dict[Hashable, Features] = {}
         missing: dict[Hashable, int] = {}
         for row, key in enumerate(keys):
@@ -81,9 +88,10 @@ class FeatureCache:
             else:
                 self._kept.move_to_end(key)
                 found[key] = kept  # type: ignore[assignment]  # the keys of pictures are bytes, those of captions are text
-        rows = list(missing.values())
-        for block in blocks(len(rows), at_once):
-            for row, features in zip(rows[block], compute(rows[block]), strict=True):
+        rows = [missing[key] for key in (missing if length is None else sorted(missing, key=length))]
+        parts = [rows[block] for block in blocks(len(rows), at_once)]
+        for part, computed in zip(parts, on_all_cores(compute, parts, self.scorer.device), strict=True):
+            for row, features in zip(part, computed, strict=True):
                 found[keys[row]] = features
                 self._keep(keys[row], features)
         return [found[key] for key in keys]
@@ -114,74 +122,54 @@ def _tensors(part: object) -> Iterator[Tensor]:
 
 def split_pictures(features: PictureFeatures) -> list[PictureFeatures]:
     """Split the features of M pictures into M features of one picture each, which share no memory."""
-    return [
-        PictureFeatures(
-            targets=features.targets[row, None].clone(),
-            kept=tuple(_rows_of(layers, row) for layers in features.kept),
-            null_errors=tuple(errors[row, None].clone() for errors in features.null_errors),
-            sentences=tuple(sentences[row, None].clone() for sentences in features.sentences),
-            least=features.least[row, None].clone(),
-        )
-        for row in range(len(features.targets))
-    ]
+    return [_row_of(features, row) for row in range(len(features.targets))]
 
 
 def join_pictures(parts: Sequence[PictureFeatures]) -> PictureFeatures:
     """Join the features of pictures."""
-    return PictureFeatures(
-        targets=torch.cat([part.targets for part in parts]),
-        kept=tuple(_joined(layers) for layers in zip(*(part.kept for part in parts), strict=True)),
-        null_errors=tuple(torch.cat(errors) for errors in zip(*(part.null_errors for part in parts), strict=True)),
-        sentences=tuple(torch.cat(each) for each in zip(*(part.sentences for part in parts), strict=True)),
-        least=torch.cat([part.least for part in parts]),
-    )
+    return _mapped(_joined, *parts)
 
 
 def split_captions(features: CaptionFeatures) -> list[CaptionFeatures]:
-    """Split the features of L captions into L features of one caption each, without shared memory or padding."""
-    lengths = features.keys.mask.sum(dim=1).tolist()
-    return [
-        CaptionFeatures(
-            keys=CaptionKeys(
-                _rows_of(features.keys.layers, row, length), features.keys.mask[row, None, :length].clone()
-            ),
-            pictures=features.pictures[row, None].clone(),
-            sentences=features.sentences[row, None].clone(),
-            least=features.least[row, None].clone(),
-        )
-        for row, length in enumerate(lengths)
-    ]
+    """Split the features of L captions into L features of one caption each, without padding; they share no memory."""
+    lengths = features.later.mask.sum(dim=1).tolist()
+    return [_row_of(_with_length(features, length), row) for row, length in enumerate(lengths)]
 
 
 def join_captions(parts: Sequence[CaptionFeatures]) -> CaptionFeatures:
     """Join the features of captions, padded to the longest."""
-    longest = max(part.keys.mask.shape[1] for part in parts)
-    return CaptionFeatures(
-        keys=CaptionKeys(
-            _joined([part.keys.layers for part in parts], longest),
-            torch.cat([_padded(part.keys.mask, longest) for part in parts]),
-        ),
-        pictures=torch.cat([part.pictures for part in parts]),
-        sentences=torch.cat([part.sentences for part in parts]),
-        least=torch.cat([part.least for part in parts]),
-    )
+    longest = max(part.later.mask.shape[1] for part in parts)
+    return _mapped(_joined, *(_with_length(part, longest) for part in parts))
 
 
-def _rows_of(layers: tuple[KeyValue, ...], row: int, length: int | None = None) -> tuple[KeyValue, ...]:
-    return tuple(KeyValue(*(tensor[row, None, :length].clone() for tensor in kept)) for kept in layers)
+def _row_of(features: Features, row: int) -> Features:
+    return _mapped(lambda tensor: tensor[row, None].clone(), features)
 
 
-def _joined(parts: Sequence[tuple[KeyValue, ...]], length: int | None = None) -> tuple[KeyValue, ...]:
-    """Join the layers of several parts, layer by layer, padded to a length if one is given."""
-    return tuple(
-        KeyValue(*(torch.cat([_padded(tensor, length) for tensor in tensors]) for tensors in zip(*layer, strict=True)))
-        for layer in zip(*parts, strict=True)
-    )
+def _joined(*tensors: Tensor) -> Tensor:
+    return torch.cat(tensors)
 
 
-def _padded(tensor: Tensor, length: int | None) -> Tensor:
-    """Pad the second dimension with zeros (False) to a length."""
-    if length is None or tensor.shape[1] == length:
-        return tensor
-    rest = tensor.new_zeros(tensor.shape[0], length - tensor.shape[1], *tensor.shape[2:])
-    return torch.cat([tensor, rest], dim=1)
+def _with_length(features: CaptionFeatures, length: int) -> CaptionFeatures:
+    """Cut captions to a number of tokens, or pad them with zeros (False); they share memory where they can."""
+    return replace(features, later=_mapped(lambda tensor: _cut_or_padded(tensor, length), features.later))
+
+
+def _cut_or_padded(tensor: Tensor, length: int) -> Tensor:
+    missing = length - tensor.shape[1]
+    if missing <= 0:
+        return tensor[:, :length]
+    return torch.cat([tensor, tensor.new_zeros(tensor.shape[0], missing, *tensor.shape[2:])], dim=1)
+
+
+def _mapped(function: Callable[..., Tensor], *parts: Any) -> Any:
+    """Apply a function to the tensors that stand in the same place of parts of one kind, and return such a part."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return function(*parts)
+    if is_dataclass(first):
+        names = [field.name for field in fields(first)]
+        changed = {name: _mapped(function, *(getattr(part, name) for part in parts)) for name in names}
+        return replace(first, **changed)  # type: ignore[type-var]  # an instance, not a class
+    values = [_mapped(function, *each) for each in zip(*parts, strict=True)]
+    return type(first)(*values) if hasattr(first, "_fields") else tuple(values)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from jepa_app.matching.energies import (
     CAPTIONS_AT_ONCE,
-    CaptionFeatures,
     PictureFeatures,
+    alone,
     blocks,
     caption_features,
     null_caption,
@@ -89,8 +89,9 @@ def match_maps(scorer: Scorer, pixels: Tensor, caption: str) -> MatchMaps:
     if len(words) == 1:
         parts.append(null_caption(network))
     energies = torch.cat([scorer.combine(pair_energies(network, picture, part))[0] for part in parts])  # (1 + W,)
-    errors = torch.cat([_patch_errors(picture, part) for part in parts]).cpu()  # (1 + W, N)
-    null_error = _patch_errors(picture, null_caption(network))[0].cpu()
+    null = alone(network)  # (1, N, D)
+    errors = torch.cat([_patch_errors(picture, null + part.gains) for part in parts]).cpu()  # (1 + W, N)
+    null_error = _patch_errors(picture, null)[0].cpu()
     return MatchMaps(
         words=words,
         grid=network.config.grid,
@@ -106,6 +107,6 @@ def _in_blocks(texts: list[str]) -> list[list[str]]:
     return [texts[block] for block in blocks(len(texts), CAPTIONS_AT_ONCE)]
 
 
-def _patch_errors(picture: PictureFeatures, captions: CaptionFeatures) -> Tensor:
-    """Return the mean squared errors (L, N) of the patches of one picture as predicted from captions."""
-    return (captions.pictures - picture.targets).square().mean(dim=2)
+def _patch_errors(picture: PictureFeatures, predicted: Tensor) -> Tensor:
+    """Return the mean squared errors (L, N) of the patches of one picture as predicted (L, N, D) from captions."""
+    return (predicted - picture.targets).square().mean(dim=2)

@@ -115,6 +115,11 @@ class Scorer:
         """Return the weighted mean (...) of terms (..., 3 or 6), on the CPU."""
         return combined(self.network.config, terms)
 
+    def with_hidden(self, quick: Tensor, hidden: Tensor) -> Tensor:
+        """Return the energies (P,) of pairs from those without the term `text_to_hidden` (P,) and this term (P,)."""
+        weights = torch.tensor(self.network.config.energy_weights)
+        return quick + weights[1] / weights.sum() * hidden.cpu()
+
     def probability(self, energy: Tensor) -> Tensor:
         """Return the calibrated probability that pairs of this energy belong together.
 

@@ -1,27 +1,23 @@
 """Energies of many pictures and captions: a whole table row by row, or a list of pairs.
 
 Each picture and each caption is encoded once. All terms of the energy but one are a matrix product. That one costs a
-predictor pass per pair, so in a large table it can be left out for all but the most promising captions of each picture.
+predictor pass per pair, so in a large table it can be left out for all but the most promising pairs.
 
 Letters in shapes: M pictures, L captions, P pairs, S picture side.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from jepa_app.matching.energies import (
-    PAIRS_AT_ONCE,
-    PICTURES_AT_ONCE,
-    blocks,
-    hidden_energies,
-    pair_energies,
-    quick_energies,
-)
+from jepa_app.matching.energies import PICTURES_AT_ONCE, blocks, hidden_energies, pair_energies, quick_energies
 from jepa_app.matching.feature_cache import FeatureCache
 from jepa_app.models.tokenizers.tokenizer import check_pixels
+
+PAIRS_A_TURN = 512  # scored before others get a turn
+BEST_PICTURES = 5  # of each caption; most are among those whose best captions include it
+PICTURES_A_TURN = 4 * PICTURES_AT_ONCE
 
 
 def table_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str]) -> Iterator[Tensor]:
@@ -34,12 +30,15 @@ def table_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str]) -> 
     network = cache.scorer.network
     _check(cache, pixels, captions)
     words = cache.captions(captions)
-    for block in blocks(len(pixels), _rows_at_once(len(captions))):
+    for block in blocks(len(pixels), _rows_a_turn(len(captions))):
         yield cache.scorer.combine(pair_energies(network, cache.pictures(pixels[block]), words))
 
 
 def best_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str], best: int) -> Iterator[Tensor]:
-    """Like `table_rows`, but with NaN for all but the `best` captions of each picture by the quick terms alone.
+    """Like `table_rows`, but with NaN for all but the most promising pairs.
+
+    These are the `best` captions of each picture, and up to `BEST_PICTURES` pictures of each caption, by the quick
+    terms alone. All pictures are compared before the first row is finished; meanwhile, the parts have no rows (0, L).
 
     Raises:
         ValueError: as `table_rows`, or `best` is below 1.
@@ -49,15 +48,28 @@ def best_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str], best
     network, scorer = cache.scorer.network, cache.scorer
     _check(cache, pixels, captions)
     words = cache.captions(captions)
-    for block in blocks(len(pixels), _rows_at_once(min(best, len(captions)))):
-        pictures = cache.pictures(pixels[block])
-        quick = quick_energies(network, pictures, words)
-        chosen = scorer.combine(quick).topk(min(best, len(captions)), largest=False).indices  # (M', best)
-        rows = torch.arange(len(chosen))[:, None].expand_as(chosen)
-        at = (rows.flatten().to(scorer.device), chosen.flatten().to(scorer.device))
-        hidden = torch.full_like(quick.text_to_hidden, torch.nan)
-        hidden[at] = hidden_energies(network, pictures, words, *at)
-        yield scorer.combine(replace(quick, text_to_hidden=hidden))
+    parts = []
+    for block in blocks(len(pixels), PICTURES_A_TURN):
+        parts.append(scorer.combine(quick_energies(network, cache.pictures(pixels[block]), words)))
+        yield parts[-1][:0]
+    quick = torch.cat(parts)  # (M, L)
+    chosen = promising(quick, best, min(best, BEST_PICTURES))
+    for block in blocks(len(pixels), _rows_a_turn(int(chosen.sum()) // len(pixels))):
+        rows, columns = chosen[block].nonzero(as_tuple=True)
+        at = (rows.to(scorer.device), columns.to(scorer.device))
+        energies = torch.full_like(quick[block], torch.nan)
+        hidden = hidden_energies(network, cache.pictures(pixels[block]), words, *at)
+        energies[rows, columns] = scorer.with_hidden(quick[block][rows, columns], hidden)
+        yield energies
+
+
+def promising(energies: Tensor, captions: int, pictures: int) -> Tensor:
+    """Return where (M, L) the energies (M, L) of each picture's best captions, or each caption's best pictures, are."""
+    chosen = torch.zeros_like(energies, dtype=torch.bool)
+    for dim, best in ((1, captions), (0, pictures)):
+        lowest = energies.topk(min(best, energies.shape[dim]), dim=dim, largest=False).indices
+        chosen.scatter_(dim, lowest, True)
+    return chosen
 
 
 def listed_pairs(
@@ -77,9 +89,9 @@ def listed_pairs(
     return scorer.combine_terms(terms)
 
 
-def _rows_at_once(pairs: int) -> int:
+def _rows_a_turn(pairs: int) -> int:
     """Return how many rows, each with this many costly pairs, to compute together; few enough for frequent updates."""
-    return max(1, min(PICTURES_AT_ONCE, PAIRS_AT_ONCE // pairs))
+    return max(1, min(PICTURES_AT_ONCE, PAIRS_A_TURN // pairs))
 
 
 def _check(cache: FeatureCache, pixels: Tensor, captions: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import functools
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -108,6 +108,33 @@ def attend(
             return _packed_xformers(query, key, value, mask)
         return (padded_sdpa if mask.is_even or query.is_cuda else row_by_row_sdpa)(query, key, value, mask)
     return (_attend_xformers if chosen == "xformers" else _attend_sdpa)(query, key, value, mask)
+
+
+class PartRead(NamedTuple):
+    """What queries read from a part of their keys: values (B, Q, H, E), and log sums of exp(scores) (B, Q, H)."""
+
+    values: Tensor
+    log_weight: Tensor
+
+    def joined(self, other: "PartRead") -> "PartRead":
+        """Return what the same queries read from the keys of both parts together; exact, as in FlashAttention."""
+        share = torch.sigmoid(self.log_weight - other.log_weight)[..., None]
+        values = torch.lerp(other.values, self.values, share)
+        return PartRead(values, torch.logaddexp(self.log_weight, other.log_weight))
+
+
+def attend_part(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> PartRead:
+    """Attend to a part of the keys, to be joined with other parts; shapes as in `attend`, mask (B, 1, K) or None.
+
+    It uses plain products, because the kernels do not return the weight of a part.
+    """
+    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))  # (B, H, L, E)
+    scores = (query * query.shape[-1] ** -0.5) @ key.mT  # (B, H, Q, K)
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, None], float("-inf"))
+    log_weight = scores.logsumexp(dim=-1)  # (B, H, Q)
+    values = (scores - log_weight[..., None]).exp() @ value  # (B, H, Q, E)
+    return PartRead(values.transpose(1, 2).contiguous(), log_weight.transpose(1, 2).contiguous())
 
 
 def _attend_sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

@@ -148,8 +148,12 @@ class Block(nn.Module):
         """
         query, own = self.attention.project(self.attention_norm(x), rotary)
         keys: KeptKeys = own if kept is None else kept.append(own)
-        x = x + self.attention(query, keys, mask)
-        return x + self.feed_forward(self.feed_forward_norm(x)), keys
+        return self.finish(x, self.attention(query, keys, mask)), keys
+
+    def finish(self, x: Tensor, read: Tensor) -> Tensor:
+        """Return tokens x (B, L, D) after they have read (B, L, D) from the keys."""
+        x = x + read
+        return x + self.feed_forward(self.feed_forward_norm(x))
 
 
 class QueryBlock(Block):

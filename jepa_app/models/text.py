@@ -4,6 +4,7 @@ Letters in shapes: B prompts, T text tokens (word pieces), W = 384 text width.
 """
 
 import functools
+import threading
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,6 +87,7 @@ class TextEncoder:
 
     def __init__(self, tokenizer: "AutoTokenizer", model: nn.Module) -> None:
         self.tokenizer = tokenizer
+        self._tokenizing = threading.Lock()  # calls that pad and calls that do not change it while others use it
         self.model = model.eval().requires_grad_(False)
 
     @classmethod
@@ -118,7 +120,8 @@ class TextEncoder:
 
     def num_pieces(self, prompt: str) -> int:
         """Return how many word pieces a prompt has, with the two that mark start and end."""
-        return len(self.tokenizer(spell_symbols(prompt))["input_ids"])
+        with self._tokenizing:
+            return len(self.tokenizer(spell_symbols(prompt))["input_ids"])
 
     def unread(self, prompt: str) -> list[str]:
         """Return the words of a prompt that have no letter or sign that the encoder knows, in their order."""
@@ -136,7 +139,8 @@ class TextEncoder:
         """
         spelled = [spell_symbols(prompt) for prompt in prompts]
         cutting = {"truncation": True, "max_length": MAX_TOKENS} if cuts else {}
-        encoded = self.tokenizer(spelled, padding=True, return_tensors="pt", **cutting)
+        with self._tokenizing:
+            encoded = self.tokenizer(spelled, padding=True, return_tensors="pt", **cutting)
         _check_length(encoded["input_ids"].shape[1])
         encoded = encoded.to(self.model.device)
         tokens = self.model(**encoded).last_hidden_state

@@ -72,7 +72,7 @@ class Explanation:
 class TableRows:
     """Some rows of a table: the number of the first row, and energies and probabilities as rows of L numbers.
 
-    NaN stands for pairs whose caption was not among the most promising for the picture.
+    NaN stands for pairs that were not among the most promising ones of their picture or caption.
     """
 
     first: int
@@ -164,7 +164,8 @@ class Matching:
         """Yield the rows of the table of M pictures and L captions; closing the iterator ends the work.
 
         The first items contain no rows, because captions are still being encoded. With `best`, only that many captions
-        of each picture get the full energy: the most promising ones by the terms that cost next to nothing.
+        of each picture, and a few pictures of each caption, get the full energy: the most promising ones by the terms
+        that cost next to nothing. Then the pictures too are encoded before the first row.
 
         Raises:
             ValueError: there are no pictures or captions, more than 1,000 of them, or a caption is empty or too long.

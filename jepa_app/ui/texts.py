@@ -90,8 +90,8 @@ MANY_CAPTIONS_LABEL = "Captions, one per line"
 MANY_CAPTIONS_PLACEHOLDER = "red apple\ngreen apple\ntomato"
 MANY_QUICK_LABEL = "Take a quick look first"
 MANY_QUICK_INFO = (
-    "Applies to 10,000 pairs or more: all pairs are compared by the two quick parts of the energy, and only the 20 "
-    "best captions of each picture get the full energy."
+    "Applies to 2,000 pairs or more: all pairs are compared by the two quick parts of the energy, and only the 20 best "
+    "captions of each picture and the 5 best pictures of each caption get the full energy."
 )
 MANY_RUN = "Score all pairs"
 MANY_HELP = (
@@ -428,8 +428,8 @@ MANY = {
     "{five} %.",
     "recall_back": "The right picture comes first for {first} % of {count} captions, and is among the first five for "
     "{five} %.",
-    "quick": "Large table: a quick look chose the {best} best captions of each picture, and only these were scored in "
-    "full. The others show a dot.",
+    "quick": "Large table: a quick look chose the {best} best captions of each picture and the best pictures of each "
+    "caption, and only these were scored in full. The others show a dot.",
     "legend": "Numbers are the probability in % that picture and caption belong together. "
     "A ring marks the pairs listed in your table.",
     "cell": "{caption}: probability {percent} %, energy {energy} (lower is better)",

@@ -184,7 +184,8 @@ MANY_CAPTIONS_LABEL = "描述，每行一条（英文）"
 MANY_CAPTIONS_PLACEHOLDER = "例如：\nred apple\ngreen apple\ntomato"
 MANY_QUICK_LABEL = "先快速筛选"
 MANY_QUICK_INFO = (
-    "达到 10,000 个配对时生效：先用能量中计算很快的两部分比较所有配对，再只为每张图片最好的 20 条描述计算完整能量。"
+    "达到 2,000 个配对时生效：先用能量中计算很快的两部分比较所有配对，再只为每张图片最好的 20 条描述、"
+    "每条描述最好的 5 张图片计算完整能量。"
 )
 MANY_RUN = "为所有配对打分"
 MANY_HELP = (
@@ -382,7 +383,8 @@ MANY = {
     "shown": "表格显示 {pictures} 张图片中的 {rows} 张、{captions} 条描述中的 {columns} 条；CSV 包含全部。",
     "recall": "{count} 张图片中，正确描述排在首位的占 {first}%，排在前五的占 {five}%。",
     "recall_back": "{count} 条描述中，正确图片排在首位的占 {first}%，排在前五的占 {five}%。",
-    "quick": "表格较大：只为每张图片快速筛选出的 {best} 条最佳描述计算了完整能量，其余以圆点表示。",
+    "quick": "表格较大：只为快速筛选出的配对（每张图片的 {best} 条最佳描述、每条描述的最佳图片）"
+    "计算了完整能量，其余以圆点表示。",
     "legend": "数字是图片与描述相符的概率（%）。带圈的是您表格中的配对。",
     "cell": "{caption}：概率 {percent}%，能量 {energy}（越低越好）",
 }

@@ -18,6 +18,7 @@ from jepa_app.config import TIJepaConfig
 from jepa_app.matching.energies import (
     CAPTIONS_AT_ONCE,
     PICTURES_AT_ONCE,
+    alone,
     blocks,
     caption_features,
     pair_energies,
@@ -116,7 +117,7 @@ def choose_references(network: TIJepa, pixels: Tensor, text: TextFeatures) -> TI
     sentences = torch.cat([torch.stack(each.sentences, dim=1) for each in pictures])  # (R, views, K)
     references = chosen.references
     assert references is not None
-    references.pictures.copy_(torch.cat([each.pictures for each in captions]))
+    references.pictures.copy_(torch.cat([each.gains for each in captions]) + alone(network))
     references.captions.copy_(torch.cat([each.sentences for each in captions]))
     references.sentences.copy_(sentences.mean(dim=1))
     references.squares.copy_(sentences.square().mean(dim=(1, 2)))

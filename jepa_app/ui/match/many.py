@@ -29,7 +29,7 @@ SECONDS_BETWEEN_NEWS = 1.0  # while others have their tables made
 SECONDS_BETWEEN = 0.2  # between deltas; rows that arrive in between are sent together
 THUMB_SIDE = 48
 MAX_FILES = 2 * MAX_TABLE_SIDE  # in one call: pictures and what tells of them
-QUICK_FROM, QUICK_BEST = 10_000, 20  # pairs from which a quick look pays off; captions it keeps per row
+QUICK_FROM, QUICK_BEST = 2_000, 20  # pairs that take about a second in full; captions a quick look keeps per row
 # Tells the table that the run is over, even if it was stopped or failed.
 TELL_TABLE = "() => { document.dispatchEvent(new CustomEvent('jepa:table-end')); return " + READY[6:] + "; }"
 

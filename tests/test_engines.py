@@ -28,9 +28,13 @@ from jepa_app.serve import _is_lost
 from tests.studio_server import PATIENCE
 from tests.zero_gpu_host import Host, lending, zero_gpu_package
 
-# The package of ZeroGPU Spaces leaves a connection open for each call.
+# The package of ZeroGPU Spaces leaves a connection open for each call, and Ray uses old forms of other packages.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:Error while reading infos from Nvidia driver"
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:Error while reading infos from Nvidia driver",
+    "ignore::DeprecationWarning",
+    "ignore::FutureWarning",
+    "ignore::ResourceWarning",
 )
 SLOW_HOMES = [pytest.param("ray", marks=pytest.mark.slow)]
 WEIGHTS = Path(__file__).parent.parent / "weights"

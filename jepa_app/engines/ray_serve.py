@@ -6,6 +6,7 @@ a replica dies, its runs go on from their last step on another. Ray is an extra;
 
 import asyncio
 import importlib.util
+import logging
 import os
 import pickle
 import re
@@ -133,6 +134,7 @@ def _served(weights: str, address: str | None, replicas: Replicas) -> tuple[Any,
     import ray
     from ray import serve
 
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "ignore_reinit_error": True}
     try:
         if address is None:
@@ -156,8 +158,9 @@ def _served(weights: str, address: str | None, replicas: Replicas) -> tuple[Any,
     handle = serve.run(deployment.bind(weights), name=NAME, route_prefix=None)
 
     def end() -> None:
-        serve.delete(NAME)
-        ray.shutdown()
+        if ray.is_initialized():
+            serve.delete(NAME)
+            ray.shutdown()
 
     return handle, end
 

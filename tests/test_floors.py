@@ -23,7 +23,7 @@ FLOORS = {
     "matching": 4,
     "lesson": 5,
     "studio": 6,
-    "ui": 7,
+    **dict.fromkeys(("datasets", "ui"), 7),
     "commands": 8,
     **dict.fromkeys(("__main__", "serve"), 9),
 }

@@ -1,0 +1,124 @@
+"""Workers on a Ray cluster: an actor pool of Ray Data, one model an actor, whose items are shards."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # standard error is for the bar and for mistakes
+
+import ray
+import ray.data
+from ray.exceptions import RaySystemError
+
+from jepa_app.datasets.shards import Shard
+from jepa_app.datasets.tasks import Task
+from jepa_app.datasets.working import Outcome, Tell, work_on
+
+LOCAL = "local"  # the address of a cluster that is started on this machine, for this run
+STORE_BYTES = 200 * 2**20  # of a local cluster: rows go from file to file, and only news between processes
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+class _Counter:
+    """Adds up what the workers report."""
+
+    def __init__(self) -> None:
+        self._rows = self._errors = 0
+
+    def add(self, rows: int, errors: int) -> None:
+        self._rows, self._errors = self._rows + rows, self._errors + errors
+
+    def take(self) -> tuple[int, int]:
+        taken = self._rows, self._errors
+        self._rows = self._errors = 0
+        return taken
+
+
+class _Worker:
+    """An actor with a model; it takes the numbers of shards."""
+
+    def __init__(self, task: Task, shards: Sequence[Shard], device: str, counter: Any) -> None:
+        self._task, self._shards, self._counter = task, shards, counter
+        self._model = task.load(device)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        shard = self._shards[int(row["item"])]
+        return asdict(work_on(shard, self._task, self._model, self._counter.add.remote))
+
+
+@contextmanager
+def joined(address: str, workers: int | None) -> Iterator[None]:
+    """Join the cluster at an address, or start one for as long as the block lasts (`LOCAL`).
+
+    Raises:
+        ValueError: there is no such cluster.
+    """
+    local: dict[str, Any] = {}
+    if address == LOCAL:
+        local = {"include_dashboard": False, "object_store_memory": STORE_BYTES, "num_cpus": workers}
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    except (ConnectionError, RaySystemError, ValueError, RuntimeError, TimeoutError) as missing:
+        raise ValueError(
+            f"there is no Ray cluster at {address} ({missing}); start one with ray start --head, or leave the address "
+            "out for a cluster of this machine"
+        ) from missing
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def num_workers(asked: int | None, device: str) -> tuple[int, bool]:
+    """Return how many workers there are to be on the cluster that was joined, and whether each of them has a GPU.
+
+    Raises:
+        ValueError: more were asked for than there are GPUs or CPUs.
+    """
+    resources = ray.cluster_resources()
+    with_gpus = device != "cpu" and resources.get("GPU", 0) >= 1
+    kind = "GPU" if with_gpus else "CPU"
+    most = int(resources.get(kind, 0))
+    if not 1 <= (asked or most) <= most:
+        raise ValueError(f"--workers is {asked}; allowed: 1 to {most}, the {kind}s of the cluster")
+    return asked or most, with_gpus
+
+
+def outcomes_on_cluster(
+    task: Task,
+    shards: Sequence[Shard],
+    device: str,
+    workers: int,
+    with_gpus: bool,
+    tell: Tell,
+    after: Callable[[Outcome], Outcome],
+) -> list[Outcome]:
+    """Work on shards with `workers` actors and return the outcomes in any order.
+
+    `tell` hears how far they are, and `after` of each shard that is done. A worker that dies is started again, with the
+    shard that it had.
+    """
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    chosen = "cuda" if with_gpus else "cpu" if device == "auto" else device
+    counter: Any = ray.remote(num_cpus=0)(_Counter).remote()
+    rows = ray.data.from_items(list(range(len(shards))), override_num_blocks=len(shards)).map(
+        _Worker,  # type: ignore[arg-type]  # an actor's class is taken too
+        fn_constructor_args=(task, list(shards), chosen, counter),
+        compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
+        num_cpus=1,
+        num_gpus=1 if with_gpus else None,
+    )
+    with ThreadPoolExecutor(1) as thread:
+        found = thread.submit(lambda: [after(Outcome(**row)) for row in rows.iter_rows()])
+        while not wait([found], SECONDS_BETWEEN_LOOKS).done:
+            tell(*ray.get(counter.take.remote()))
+        tell(*ray.get(counter.take.remote()))
+        return found.result()

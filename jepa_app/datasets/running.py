@@ -121,7 +121,8 @@ class _Bar:
         self._errors += errors
         if self._errors:
             self._bar.set_postfix(errors=self._errors, refresh=False)
-        self._bar.update(rows)
+        if rows:
+            self._bar.update(rows)
 
     def after(self, outcome: Outcome) -> Outcome:
         """Take in that a shard is done, and return it."""

@@ -95,8 +95,9 @@ class Scoring:
         columns: list[int] = []
         for row, square in zip(rows, prepared, strict=True):
             try:
+                if row.words is None:
+                    raise ValueError("the row has no caption")
                 check_words("the caption", row.words)
-                assert row.words is not None
                 caption = row.words.strip()
                 self._scorer.text_encoder.check(caption)
             except ValueError as mistake:

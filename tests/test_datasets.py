@@ -26,7 +26,7 @@ from PIL import Image
 
 from jepa_app.__main__ import main
 from jepa_app.datasets.painting import PaintTask
-from jepa_app.datasets.rows import grouped
+from jepa_app.datasets.rows import Row, grouped
 from jepa_app.datasets.scoring import ScoreTask
 from jepa_app.datasets.working import ahead
 from jepa_app.matching.scoring import Scorer
@@ -506,3 +506,39 @@ def test_a_cluster_that_is_not_there_is_told(tiny_weights: Path, tmp_path: Path)
     told, said = run.communicate(timeout=300)
     assert (run.returncode, told) == (2, "")
     assert "error: there is no Ray cluster at 127.0.0.1:1" in said
+
+
+class FatalTask(ScoreTask):
+    """Scores, but one of the rows ends the process, as a decoder that crashes would."""
+
+    def load(self, device: str) -> Any:
+        return FatalModel(super().load(device))
+
+
+class FatalModel:
+    def __init__(self, model: Any) -> None:
+        self.work, self._prepare = model.work, model.prepare
+
+    def prepare(self, row: Row) -> Any:
+        if row.keys[0].as_py() == 4:
+            os.abort()
+        return self._prepare(row)
+
+
+@pytest.mark.slow
+def test_a_row_that_kills_its_worker_costs_only_its_shard(tiny_weights: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        write_table(tmp_path / "in" / f"{number}.parquet", rows(3 * number, 3))
+    code = f"""
+from pathlib import Path
+from jepa_app.datasets.running import run_task
+from tests.test_datasets import FatalTask
+task = FatalTask(weights={str(tiny_weights)!r})
+print(run_task(task, [{str(tmp_path / "in" / "*.parquet")!r}], Path({str(tmp_path / "out")!r}), "cpu", "local", 1))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert "rows=6" in done.stdout, done.stderr
+    assert "1.parquet: its worker died" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.parquet")) == ["0.parquet", "2.parquet"]

@@ -22,6 +22,7 @@ from jepa_app.datasets.working import Outcome, Tell, work_on
 LOCAL = "local"  # the address of a cluster that is started on this machine, for this run
 STORE_BYTES = 200 * 2**20  # of a local cluster: rows go from file to file, and only news between processes
 SECONDS_BETWEEN_LOOKS = 0.5
+TRIES_AGAIN = 2  # with a shard whose worker died; after that the run goes on without it
 
 
 class _Counter:
@@ -100,10 +101,11 @@ def outcomes_on_cluster(
 ) -> list[Outcome]:
     """Work on shards with `workers` actors and return the outcomes in any order.
 
-    `tell` hears how far they are, and `after` of each shard that is done. A worker that dies is started again, with the
-    shard that it had.
+    `tell` hears how far they are, and `after` of each shard that is done. A worker that dies is started again, and the
+    shard that it had is begun again; if that does not help, the shard is given up.
     """
     context = ray.data.DataContext.get_current()
+    context.max_errored_blocks = -1  # any number of shards may be given up
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -115,10 +117,14 @@ def outcomes_on_cluster(
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
         num_gpus=1 if with_gpus else None,
+        ray_remote_args_fn=lambda: {"max_task_retries": TRIES_AGAIN},
     )
     with ThreadPoolExecutor(1) as thread:
         found = thread.submit(lambda: [after(Outcome(**row)) for row in rows.iter_rows()])
         while not wait([found], SECONDS_BETWEEN_LOOKS).done:
             tell(*ray.get(counter.take.remote()))
         tell(*ray.get(counter.take.remote()))
-        return found.result()
+        outcomes = found.result()
+    known = {outcome.target for outcome in outcomes}
+    lost = [shard for shard in shards if str(shard.target) not in known]
+    return outcomes + [Outcome(str(shard.target), problem=f"{shard.source.path}: its worker died") for shard in lost]

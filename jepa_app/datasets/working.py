@@ -23,11 +23,11 @@ Ready = tuple[Row, Any, str]  # a row, what was prepared of it, and why it could
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a shard: rows and how many of them have errors, or the problem that left it without an output."""
+    """What became of a shard: its rows and how many of them have errors, or why it has no output."""
 
     target: str
-    rows: int
-    errors: int
+    rows: int = 0
+    errors: int = 0
     problem: str = ""
 
 
@@ -49,9 +49,9 @@ def work_on(shard: Shard, task: Task, model: Model, tell: Tell) -> Outcome:
                 rows, errors = rows + len(batch), errors + failed
                 news.add(len(batch), failed)
     except ValueError as problem:
-        return Outcome(str(shard.target), rows, errors, str(problem))
+        return Outcome(str(shard.target), problem=str(problem))
     except OSError as refused:
-        return Outcome(str(shard.target), rows, errors, f"cannot write {shard.target}: {refused.strerror or refused}")
+        return Outcome(str(shard.target), problem=f"cannot write {shard.target}: {refused.strerror or refused}")
     finally:
         news.tell()
     return Outcome(str(shard.target), rows, errors)
@@ -73,12 +73,13 @@ def _batches(shard: Shard, task: Task, model: Model) -> Iterator[list[Ready]]:
 
 
 def _ready(row: Row, model: Model) -> Ready:
+    lean = Row(row.keys, row.words)  # the bytes of the picture are not needed any more
     if row.problem:
-        return row, None, row.problem
+        return lean, None, row.problem
     try:
-        return Row(row.keys, row.words), model.prepare(row), ""  # the file's bytes are not needed any more
+        return lean, model.prepare(row), ""
     except ValueError as mistake:
-        return row, None, str(mistake)
+        return lean, None, str(mistake)
 
 
 def _results(batch: list[Ready], model: Model, first: int) -> list[Result]:

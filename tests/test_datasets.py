@@ -360,7 +360,7 @@ def test_a_damaged_shard_costs_only_itself(run: Run, tmp_path: Path) -> None:
         (["generate", "--dataset", "{tmp}/p.txt", "--size", "999"], "size is 999"),
         (["generate", "--dataset", "{tmp}/p.txt", "--transparent"], "leave out transparent"),
         (["generate", "--dataset", "{tmp}/p.txt", "--negative-prompt", "a " * 400], "word pieces"),
-        (["generate", "--dataset", "{tmp}/p.txt", "--prompts", "{tmp}/p.txt"], "leave out prompts"),
+        (["generate", "--dataset", "{tmp}/p.txt", "--prompts", "{tmp}/p.txt"], "takes the place of --prompts"),
         (["score", "--dataset", "{tmp}/odd.parquet", "--workers", "2"], "--workers works only with --ray"),
         (["score", "--dataset", "{tmp}/odd.parquet", "--ray", "--workers", "0"], "--workers is 0"),
         (["score", "x.png", "sky", "--image-column", "a"], "--image-column works only with --dataset"),

@@ -1,7 +1,6 @@
 """What `score` and `generate` share for data sets: their options, and the run with its report."""
 
 import argparse
-import sys
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,15 +43,15 @@ def refuse_dataset_options(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} works only with --dataset")
 
 
-def check_dataset_options(options: argparse.Namespace, others: tuple[str, ...]) -> None:
-    """Check, before anything is loaded, that --dataset has what it needs and none of the `others`.
+def check_dataset_options(options: argparse.Namespace, others: dict[str, str]) -> None:
+    """Check, before anything is loaded, that --dataset has what it needs and none of the `others`, named as typed.
 
     Raises:
         ValueError: an option is missing, wrong or does not go with --dataset, or a package is not installed.
     """
-    for name in others:
+    for name, typed in others.items():
         if getattr(options, name):
-            raise ValueError(f"--dataset reads many rows; leave out {name.replace('_', '-')}")
+            raise ValueError(f"--dataset takes the place of {typed}; give one of them")
     if options.out is None:
         raise ValueError("--out is missing; name the folder to write, for example --out scores/")
     if options.workers is not None and options.ray is None:
@@ -92,7 +91,6 @@ def run_dataset(options: argparse.Namespace, task: "Task") -> None:
         f"({totals.rows_a_second:.1f} rows a second){before}; the files are in {options.out}"
     )
     report(options, {**asdict(totals), "out": str(options.out)}, text)
-    sys.stdout.flush()
     if totals.problems:
         rest = len(totals.problems) - MOST_PROBLEMS
         told = "; ".join(totals.problems[:MOST_PROBLEMS]) + (f"; and {rest} more" if rest > 0 else "")

@@ -119,7 +119,8 @@ def _generate_many(options: argparse.Namespace) -> None:
 
 
 def _generate_dataset(options: argparse.Namespace) -> None:
-    check_dataset_options(options, ("prompt", "prompts", "out_dir", "run_file"))
+    others = {"prompt": "PROMPT", "prompts": "--prompts", "out_dir": "--out-dir", "run_file": "--run"}
+    check_dataset_options(options, others)
     request = _request(options, "the rows have the prompts", options.seed or 0)
     from jepa_app.datasets.painting import PaintTask  # needs pyarrow, which nothing else does
 

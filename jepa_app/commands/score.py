@@ -77,7 +77,7 @@ def _score_table(options: argparse.Namespace) -> None:
 
 
 def _score_dataset(options: argparse.Namespace) -> None:
-    check_dataset_options(options, ("picture", "csv"))
+    check_dataset_options(options, {"picture": "PICTURE", "csv": "--csv"})
     from jepa_app.datasets.scoring import ScoreTask  # needs pyarrow, which nothing else does
 
     task = ScoreTask(

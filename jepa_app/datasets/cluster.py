@@ -4,9 +4,10 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
+from threading import Event
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -25,6 +26,7 @@ PATIENCE = 10.0  # seconds for an address to answer; Ray itself would try for mi
 STORE_BYTES = 200 * 2**20  # of a local cluster: rows go from file to file, and only news between processes
 START = "start one with ray start --head, or leave the address out for a cluster of this machine"
 SECONDS_BETWEEN_LOOKS = 0.5
+DEVICES = ("auto", "cpu", "cuda")  # Ray numbers the GPUs itself
 TRIES_AGAIN = 2  # with a shard whose worker died; after that the run goes on without it
 
 
@@ -91,10 +93,12 @@ def num_workers(asked: int | None, device: str) -> tuple[int, bool]:
     """Return how many workers there are to be on the cluster that was joined, and whether each of them has a GPU.
 
     Raises:
-        ValueError: more were asked for than there are GPUs or CPUs.
+        ValueError: more were asked for than there are GPUs or CPUs, or the device is not there.
     """
     resources = ray.cluster_resources()
     with_gpus = device != "cpu" and resources.get("GPU", 0) >= 1
+    if device not in DEVICES or (device == "cuda" and not with_gpus):
+        raise ValueError(f"device is {device!r}; allowed with --ray: {', '.join(DEVICES)}, the last one if it has GPUs")
     kind = "GPU" if with_gpus else "CPU"
     most = int(resources.get(kind, 0))
     if not 1 <= (asked or most) <= most:
@@ -105,7 +109,6 @@ def num_workers(asked: int | None, device: str) -> tuple[int, bool]:
 def outcomes_on_cluster(
     task: Task,
     shards: Sequence[Shard],
-    device: str,
     workers: int,
     with_gpus: bool,
     tell: Tell,
@@ -121,7 +124,7 @@ def outcomes_on_cluster(
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    chosen = "cuda" if with_gpus else "cpu" if device == "auto" else device
+    chosen = "cuda" if with_gpus else "cpu"
     counter: Any = ray.remote(num_cpus=0)(_Counter).remote()
     rows = ray.data.from_items(list(range(len(shards))), override_num_blocks=len(shards)).map(
         _Worker,  # type: ignore[arg-type]  # an actor's class is taken too
@@ -131,12 +134,27 @@ def outcomes_on_cluster(
         num_gpus=1 if with_gpus else None,
         ray_remote_args_fn=lambda: {"max_task_retries": TRIES_AGAIN},
     )
-    with ThreadPoolExecutor(1) as thread:
-        found = thread.submit(lambda: [after(Outcome(**row)) for row in rows.iter_rows()])
-        while not wait([found], SECONDS_BETWEEN_LOOKS).done:
-            tell(*ray.get(counter.take.remote()))
-        tell(*ray.get(counter.take.remote()))
-        outcomes = found.result()
+    with _listening(counter, tell):
+        outcomes = [after(Outcome(**row)) for row in rows.iter_rows()]
     known = {outcome.target for outcome in outcomes}
     lost = [shard for shard in shards if str(shard.target) not in known]
     return outcomes + [Outcome(str(shard.target), problem=f"{shard.source.path}: its worker died") for shard in lost]
+
+
+@contextmanager
+def _listening(counter: Any, tell: Tell) -> Iterator[None]:
+    """Pass on what a counter has taken in, from time to time while the block lasts and once at its end."""
+    is_over = Event()
+
+    def listen() -> None:
+        while not is_over.wait(SECONDS_BETWEEN_LOOKS):
+            tell(*ray.get(counter.take.remote()))
+
+    with ThreadPoolExecutor(1) as thread:
+        listener = thread.submit(listen)
+        try:
+            yield
+        finally:
+            is_over.set()
+        listener.result()
+    tell(*ray.get(counter.take.remote()))

@@ -48,7 +48,7 @@ class Lines:
             number += 1
             for name, value in values.items() if isinstance(values, dict) else ():
                 kinds[name] = common(kinds.get(name), value)
-        if path.suffix == ".txt":
+        if path.suffix.lower() == ".txt":
             kinds = {LINE: pa.int64(), WORDS: pa.string()}
         columns, picture = list(kinds), None
         words = chosen_column(wanted.words_column, (*wanted.words, WORDS), columns, "--caption-column", path)
@@ -91,13 +91,13 @@ def read_values(path: Path) -> Iterator[Values]:
         ValueError: the file is not UTF-8 text, or no such table.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="" if path.suffix == ".csv" else None) as lines:
-            if path.suffix == ".csv":
+        with path.open(encoding="utf-8-sig", newline="" if path.suffix.lower() == ".csv" else None) as lines:
+            if path.suffix.lower() == ".csv":
                 yield from _table(lines)
                 return
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    is_plain = path.suffix == ".txt"
+                    is_plain = path.suffix.lower() == ".txt"
                     yield {LINE: number, WORDS: line.strip()} if is_plain else _object(line, number)
     except UnicodeDecodeError as wrong:
         raise ValueError(f"{path} is not UTF-8 text ({wrong.reason}); save it as UTF-8") from wrong

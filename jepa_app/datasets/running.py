@@ -94,7 +94,7 @@ def _on_cluster(
         number, with_gpus = cluster.num_workers(workers, device)
         number = min(number, len(shards))
         with _Bar(shards) as bar:
-            return cluster.outcomes_on_cluster(task, shards, device, number, with_gpus, bar.tell, bar.after), number
+            return cluster.outcomes_on_cluster(task, shards, number, with_gpus, bar.tell, bar.after), number
 
 
 class _Bar:

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,14 +28,20 @@ STORE_BYTES = 200 * 2**20  # of a local cluster: rows go from file to file, and 
 START = "start one with ray start --head, or leave the address out for a cluster of this machine"
 SECONDS_BETWEEN_LOOKS = 0.5
 DEVICES = ("auto", "cpu", "cuda")  # Ray numbers the GPUs itself
-TRIES_AGAIN = 2  # with a shard whose worker died; after that the run goes on without it
+TRIES = 3  # of a shard whose worker dies; after that the run goes on without it
 
 
 class _Counter:
-    """Adds up what the workers report."""
+    """Adds up what the workers report; it lives on when they die."""
 
     def __init__(self) -> None:
         self._rows = self._errors = 0
+        self._tries: Counter[int] = Counter()
+
+    def begin(self, number: int) -> int:
+        """Return how many times a shard has been begun, with this time."""
+        self._tries[number] += 1
+        return self._tries[number]
 
     def add(self, rows: int, errors: int) -> None:
         self._rows, self._errors = self._rows + rows, self._errors + errors
@@ -53,7 +60,10 @@ class _Worker:
         self._model = task.load(device)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        shard = self._shards[int(row["item"])]
+        number = int(row["item"])
+        shard = self._shards[number]
+        if ray.get(self._counter.begin.remote(number)) > TRIES:
+            return asdict(Outcome(str(shard.target), problem=f"{shard.source.path}: its worker died {TRIES} times"))
         return asdict(work_on(shard, self._task, self._model, self._counter.add.remote))
 
 
@@ -120,7 +130,6 @@ def outcomes_on_cluster(
     shard that it had is begun again; if that does not help, the shard is given up.
     """
     context = ray.data.DataContext.get_current()
-    context.max_errored_blocks = -1  # any number of shards may be given up
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -132,13 +141,9 @@ def outcomes_on_cluster(
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
         num_gpus=1 if with_gpus else None,
-        ray_remote_args_fn=lambda: {"max_task_retries": TRIES_AGAIN},
     )
     with _listening(counter, tell):
-        outcomes = [after(Outcome(**row)) for row in rows.iter_rows()]
-    known = {outcome.target for outcome in outcomes}
-    lost = [shard for shard in shards if str(shard.target) not in known]
-    return outcomes + [Outcome(str(shard.target), problem=f"{shard.source.path}: its worker died") for shard in lost]
+        return [after(Outcome(**row)) for row in rows.iter_rows()]
 
 
 @contextmanager

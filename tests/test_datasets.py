@@ -170,6 +170,30 @@ def test_every_kind_of_shard_gives_the_same_numbers(run: Run, tmp_path: Path) ->
     assert tables["table"]["file_name"].to_pylist()[:2] == ["0.png", "1.png"]
 
 
+def test_keys_keep_their_types(run: Run, tmp_path: Path) -> None:
+    moments = pa.array([1_700_000_000_123_456_789, None], pa.timestamp("ns"))
+    keys = {
+        "when": moments,
+        "price": pa.array([1, 2], pa.int32()).cast(pa.decimal128(12, 2)),
+        "kept": pa.array([True, None]),
+        "half": pa.array([0.5, None], pa.float32()),
+        "long": pa.array(["a", None], pa.large_string()),
+        "day": pa.array([19_000, 1], pa.int32()).cast(pa.date32()),
+    }
+    others = {"kind": pa.array(["new", "old"]).dictionary_encode(), "raw": pa.array([b"1", b"2"])}
+    words = pa.Array.from_buffers(pa.string(), 2, pa.array([b"sky", b"\xff"]).buffers())
+    columns = {"image": pa.array([png(1), png(2)]), "caption": words, **keys, **others}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", store_schema=True)
+    report = run("score", "--dataset", tmp_path / "a.parquet", "--out", tmp_path / "out")
+    assert (report["rows"], report["errors"]) == (2, 1)
+    table = pq.read_table(tmp_path / "out" / "a.parquet")
+    for name, column in keys.items():
+        assert table[name].combine_chunks() == column
+    assert table["kind"].to_pylist() == ["new", "old"]
+    assert "raw" not in table.column_names
+    assert "not UTF-8" in table["error"][1].as_py()
+
+
 def test_a_bad_row_is_a_row_with_an_error(run: Run, tmp_path: Path) -> None:
     good = rows(0, 3)
     bad: list[tuple[Any, Any, str]] = [

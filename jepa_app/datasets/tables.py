@@ -14,6 +14,7 @@ from jepa_app.datasets.rows import PICTURE_COLUMNS, Row, Wanted, chosen_column, 
 from jepa_app.files.names import find_file
 
 ROWS_AT_ONCE = 16  # in memory: a picture may have megabytes
+PICTURE_TYPES = "bytes, a struct of bytes and path, or text with a path"
 BUFFER = 2**20  # bytes of a column that are read at once; without it, a whole row group would be
 
 
@@ -71,15 +72,10 @@ class Table:
         found = tuple(column[place] for column in keys)
         try:
             words = batch.column(self.words)[place].as_py()
+            picture = None if self.picture is None else batch.column(self.picture)[place].as_py()
         except UnicodeDecodeError as wrong:
-            return Row(found, None, problem=f"the caption is not UTF-8 text ({wrong.reason})")
-        if self.picture is None:
-            return Row(found, words)
-        picture, problem = _picture(self.path.parent, batch.column(self.picture)[place].as_py())
-        return Row(found, words, picture, problem)
-
-
-PICTURE_TYPES = "bytes, a struct of bytes and path, or text with a path"
+            return Row(found, None, problem=f"the row holds text that is not UTF-8 ({wrong.reason})")
+        return Row(found, words) if self.picture is None else Row(found, words, *_picture(self.path.parent, picture))
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -24,7 +24,7 @@ FLOORS = {
     "matching": 4,
     **dict.fromkeys(("engines", "lesson"), 5),
     "studio": 6,
-    "ui": 7,
+    **dict.fromkeys(("datasets", "ui"), 7),
     "commands": 8,
     **dict.fromkeys(("__main__", "serve"), 9),
 }

@@ -1,4 +1,4 @@
-"""`generate`: pictures from a prompt, or from a file of prompts."""
+"""`generate`: pictures from a prompt, a file of prompts, or a data set of any length."""
 
 import argparse
 import json
@@ -11,10 +11,22 @@ from typing import Any
 
 from PIL import Image
 
+from jepa_app.checkpoint import load_config, resolve_weights
 from jepa_app.command_line import check_folder
+from jepa_app.commands.datasets import (
+    add_dataset_options,
+    check_dataset_options,
+    refuse_dataset_options,
+    run_dataset,
+    weights_place,
+)
 from jepa_app.commands.options import SUITED, check_target, load_studio, report, writing
+from jepa_app.config import JepaTConfig, TokenizerConfig
 from jepa_app.files.whole_files import own_files, write_whole, writing_whole
+from jepa_app.generation.settings import SamplingSettings
 from jepa_app.limits import text_lines
+from jepa_app.masking import cosine_schedule
+from jepa_app.models.text import TextEncoder
 from jepa_app.studio.export import animation, png_settings, run_settings
 from jepa_app.studio.frames import Finish, Frame
 from jepa_app.studio.requests import MAX_SEED, GenerateRequest
@@ -43,11 +55,18 @@ def add_generate(commands: Any, shared: argparse.ArgumentParser) -> None:
         generate.add_argument(f"--{name}", type=kind, help=f"{allowed} (default: what suits the weights)")
     generate.add_argument("--size", type=int, help="side of the picture in pixels, 16 to 256 (default: the largest)")
     generate.add_argument("--transparent", action="store_true", help="leave the background out: .png or .webp")
-    generate.add_argument("--seed", type=int, help="with --prompts, picture k uses seed + k (default: random)")
+    generate.add_argument(
+        "--seed", type=int, help="with --prompts, picture k uses seed + k (default: random); with --dataset, 0"
+    )
+    add_dataset_options(generate, "files of prompts: .parquet, .jsonl, .csv, .txt", with_pictures=False)
 
 
 def run_generate(options: argparse.Namespace) -> None:
-    """`generate`: write one prompt's picture to --out, or the pictures of a file of prompts to --out-dir."""
+    """`generate`: write one prompt's picture, the pictures of a file of prompts, or those of a data set."""
+    if options.dataset is not None:
+        _generate_dataset(options)
+        return
+    refuse_dataset_options(options)
     if (options.prompt is None) == (options.prompts is None):
         raise ValueError('give either a prompt ("red apple, noto style") or --prompts FILE')
     if options.prompts is not None:
@@ -97,6 +116,28 @@ def _generate_many(options: argparse.Namespace) -> None:
             write_whole(options.out_dir / RUN_FILE, json.dumps([kept[name] for name in sorted(kept)], indent=1) + "\n")
         print(f"{number + 1}/{len(requests)}  {record['file']}  {request.prompt}", file=sys.stderr)
     report(options, records, f"{len(records)} pictures and run.json in {options.out_dir}")
+
+
+def _generate_dataset(options: argparse.Namespace) -> None:
+    others = {"prompt": "PROMPT", "prompts": "--prompts", "out_dir": "--out-dir", "run_file": "--run"}
+    check_dataset_options(options, others)
+    request = _request(options, "the rows have the prompts", options.seed or 0)
+    from jepa_app.datasets.painting import PaintTask  # needs pyarrow, which nothing else does
+
+    folder = resolve_weights(options.weights)
+    config, tokenizer = load_config(folder / "jepa-t", JepaTConfig), load_config(folder / "tokenizer", TokenizerConfig)
+    suiting = SamplingSettings.suiting(config)
+    missing = {name: getattr(suiting, name) for name in SUITED if getattr(options, name) is None}
+    request = replace(request, **missing)
+    cosine_schedule(config.num_tokens, request.steps)  # refuses more steps than tokens
+    if request.negative_prompt.strip():
+        TextEncoder.load().check(request.negative_prompt.strip())
+    finish = Finish(size=options.size, transparent=options.transparent)
+    finish.check(tokenizer.decoded_side, knows_opacity=tokenizer.decoder_width > 0)
+    task = PaintTask(
+        weights=weights_place(options.weights), request=request, finish=finish, prompt_column=options.caption_column
+    )
+    run_dataset(options, task)
 
 
 def _finish(options: argparse.Namespace, studio: Studio) -> Finish:

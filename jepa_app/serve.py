@@ -1,6 +1,7 @@
 """Serves the studio in the browser: `python app.py`, or `jepa-studio` where the project is installed."""
 
 import argparse
+import multiprocessing
 import os
 import signal
 import sys
@@ -69,6 +70,8 @@ def main() -> NoReturn:
         status = _serve(options)
     except KeyboardInterrupt:  # before there was anything to end
         status = INTERRUPTED
+    for child in multiprocessing.active_children():  # such as the forks of a ZeroGPU Space
+        child.kill()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # a thread that still computes would make the interpreter's own end abort

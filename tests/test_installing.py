@@ -24,6 +24,7 @@ def test_the_extras_are_the_lists_of_the_folders() -> None:
     extras = PROJECT["optional-dependencies"]
     assert extras["train"] == listed("training/requirements.txt")
     assert extras["test"] == ["jepa-studio[train]", *listed("tests/requirements.txt")]
+    assert extras["gpu"] == [line.split(";")[0] for line in listed("requirements.txt") if line.startswith("xformers")]
     assert set(extras["ray"]) <= set(extras["test"])
     assert PROJECT["dynamic"] == ["dependencies"]
 

@@ -32,13 +32,18 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    weights: Path, folder: Path, *words: str, port: int | None = None, **more: str
+    weights: Path,
+    folder: Path,
+    *words: str,
+    port: int | None = None,
+    start: tuple[str, ...] = ("app.py",),
+    **more: str,
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Start the app with a temporary folder and surroundings; yield its address once it answers, and its process."""
     port = port or free_port()
     surroundings = os.environ | {"TMPDIR": str(folder)} | more
     surroundings.pop("GRADIO_TEMP_DIR", None)
-    command = [sys.executable, "app.py", "--weights", str(weights), "--port", str(port), *words]
+    command = [sys.executable, *start, "--weights", str(weights), "--port", str(port), *words]
     pipe = subprocess.PIPE
     app = subprocess.Popen(command, cwd=ROOT, env=surroundings, stdout=pipe, stderr=pipe, text=True)
     host = "[::1]" if "::1" in words else "127.0.0.1"
@@ -55,8 +60,12 @@ def running(
         assert app.poll() is None, app.communicate()
         yield address, app
     finally:
-        app.kill()
-        app.communicate()
+        app.terminate()  # so that it ends the processes that it has forked, which hold the pipes too
+        try:
+            app.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            app.kill()
+            app.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

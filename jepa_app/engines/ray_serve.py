@@ -148,7 +148,8 @@ def _served(weights: str, address: str | None, replicas: Replicas) -> tuple[Any,
     if replicas.fewest < replicas.most:
         scaling = {"min_replicas": replicas.fewest, "max_replicas": replicas.most, "target_ongoing_requests": BUSY}
         number = {"num_replicas": "auto", "autoscaling_config": scaling}
-    deployment = serve.deployment(Replica).options(
+    replica: Any = serve.deployment(Replica)
+    deployment = replica.options(
         name=NAME,
         max_ongoing_requests=MAX_ACTIVE,
         ray_actor_options={"num_cpus": 1, "num_gpus": 1 if ray.cluster_resources().get("GPU") else 0},

@@ -3,12 +3,14 @@
 import argparse
 import sys
 
-from jepa_app.command_line import OneLineParser, telling_mistakes
-from jepa_app.commands.about import add_example, add_info
-from jepa_app.commands.generate import add_generate
-from jepa_app.commands.options import shared_options
-from jepa_app.commands.push import add_push
-from jepa_app.commands.score import add_score
+from jepa_app.command_line import OneLineParser, telling_mistakes, without_collecting
+
+with without_collecting():
+    from jepa_app.commands.about import add_example, add_info
+    from jepa_app.commands.generate import add_generate
+    from jepa_app.commands.options import shared_options
+    from jepa_app.commands.push import add_push
+    from jepa_app.commands.score import add_score
 
 
 @telling_mistakes

@@ -156,7 +156,7 @@ def choose_threads(work: Callable[[], object], most: int | None = None) -> int:
     seconds = {}
     for threads in candidates:
         torch.set_num_threads(threads)
-        seconds[threads] = seconds_of(work, repeats=3)
+        seconds[threads] = seconds_of(work, repeats=2)
     enough = next(threads for threads in candidates if seconds[threads] <= 1.3 * min(seconds.values()))
     torch.set_num_threads(enough)
     return enough

@@ -1,6 +1,7 @@
 """Serves the studio in the browser: `python app.py`, or `jepa-studio` where the project is installed."""
 
 import argparse
+import gc
 import multiprocessing
 import os
 import signal
@@ -26,15 +27,19 @@ from jepa_app.command_line import (
     check_weights_name,
     past_proxies,
     tell,
+    without_collecting,
 )
-from jepa_app.compute import share_memory_pools
-from jepa_app.engines.port import Engine
-from jepa_app.engines.ray_serve import Replicas, check_ray, ray_engine
-from jepa_app.engines.thread import tuned
-from jepa_app.engines.zero_gpu import Steps, zero_gpu_engine
-from jepa_app.generation.pipeline import JepaTPipeline
-from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
-from jepa_app.ui.serving.own_folder import own_folder
+
+with without_collecting():
+    from jepa_app.checkpoint import resolve_weights
+    from jepa_app.compute import share_memory_pools
+    from jepa_app.engines.port import Engine
+    from jepa_app.engines.ray_serve import Replicas, check_ray, ray_engine
+    from jepa_app.engines.thread import tuned
+    from jepa_app.engines.zero_gpu import Steps, zero_gpu_engine
+    from jepa_app.generation.pipeline import JepaTPipeline
+    from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
+    from jepa_app.ui.serving.own_folder import own_folder
 
 INTERRUPTED = 130  # exit status, as of a shell
 
@@ -90,15 +95,17 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _load_and_serve(options: argparse.Namespace) -> None:
     # Gradio makes a folder and a connection as soon as it is imported: they are to be its own, and past any proxy.
-    with past_proxies():
+    with past_proxies(), without_collecting():
         from jepa_app.ui.page import build_page, serving_options
         from jepa_app.ui.serving.running import Shortened, serve
     host = bracketed(options.host)
     options_of_page = serving_options(host, options.allow_origin, share=options.share)
     device = "cpu" if is_zero_gpu() else "auto"  # there, whatever touches CUDA in this process spoils every call
-    studio = Studio.load(options.weights, device, make_engine=_engine_for(options))
+    with without_collecting():
+        studio = Studio.load(options.weights, device, make_engine=_engine_for(options))
+        page = build_page(studio)
+    gc.freeze()  # it stays: later collections need not look at it, and forks go on sharing its memory
     sys.stderr = Shortened(sys.stderr)  # type: ignore[assignment]
-    page = build_page(studio)
     address = {"server_name": host, "server_port": options.port, "share": options.share}
     serve(page, studio.close, **address, **options_of_page)
 

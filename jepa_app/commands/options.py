@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jepa_app.command_line import OneLineParser, check_weights_name
+from jepa_app.command_line import OneLineParser, check_weights_name, without_collecting
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
 
 SUITED = ("steps", "guidance", "temperature")  # by default, what suits the weights
@@ -29,7 +29,8 @@ def shared_options() -> argparse.ArgumentParser:
 def load_studio(options: argparse.Namespace) -> Studio:
     """Load the weights that the options name, on their device."""
     check_weights_name(options.weights)
-    return Studio.load(options.weights, options.device)
+    with without_collecting():
+        return Studio.load(options.weights, options.device)
 
 
 def report(options: argparse.Namespace, document: Any, text: str) -> None:

@@ -151,7 +151,7 @@ def choose_threads(work: Callable[[], object], most: int | None = None) -> int:
     is the fewest that take less than 1.3 times the shortest time; the other cores are left free to encode frames. It
     stays set.
     """
-    most = most or len(os.sched_getaffinity(0))
+    most = most or allowed_cores()
     candidates = [1 << power for power in range(most.bit_length())]
     seconds = {}
     for threads in candidates:
@@ -162,13 +162,20 @@ def choose_threads(work: Callable[[], object], most: int | None = None) -> int:
     return enough
 
 
+def allowed_cores() -> int:
+    """Return how many cores this process may use: those that the system gives it, or fewer by `OMP_NUM_THREADS`."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, int(wanted)) if wanted.isdigit() and int(wanted) else cores
+
+
 def on_all_cores(work: Callable[[Part], Result], parts: Sequence[Part], device: torch.device) -> list[Result]:
     """Work on parts that do not depend on one another, on a CPU one on each core, and return the results in order.
 
     Torch's own threads wait for one another after every small product, for very long if others use a core too; threads
     that have a whole part each do not. How the parts are shared out does not reach the numbers.
     """
-    workers = min(len(os.sched_getaffinity(0)), len(parts)) if device.type == "cpu" else 1
+    workers = min(allowed_cores(), len(parts)) if device.type == "cpu" else 1
     if workers <= 1:
         return [work(part) for part in parts]
     before, all_there = torch.get_num_threads(), threading.Barrier(workers + 1, timeout=SECONDS_TO_START)

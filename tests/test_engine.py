@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jepa_app.compute import choose_dtype, choose_threads, lay_out_for_few_rows, on_all_cores
+from jepa_app.compute import allowed_cores, choose_dtype, choose_threads, lay_out_for_few_rows, on_all_cores
 from jepa_app.engines.prompts import Recent
 from jepa_app.engines.thread import ThreadEngine
 from jepa_app.engines.turns import BusyError, Visitor
@@ -364,6 +364,7 @@ def test_the_fewest_threads_that_are_as_fast_as_any_are_set(milliseconds: tuple[
 
 
 def test_parts_run_at_once_on_one_thread_each_and_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
     before, cpu = torch.get_num_threads(), torch.device("cpu")
     together = threading.Barrier(3, timeout=PATIENCE)
@@ -390,6 +391,13 @@ def test_parts_run_at_once_on_one_thread_each_and_come_back_in_order(monkeypatch
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("wanted", "cores"), [("", 3), ("2", 2), ("8", 3), ("0", 3), ("many", 3)])
+def test_a_process_may_be_given_fewer_cores(wanted: str, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    assert allowed_cores() == cores
 
 
 def test_the_layout_changes_no_sum() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from jepa_app.compute import allowed_cores
 from jepa_app.matching.energies import hidden_energies, quick_energies
 from jepa_app.matching.feature_cache import FeatureCache
 from jepa_app.matching.scoring import Scorer
@@ -84,7 +85,7 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
     if options.data:
         figures |= lost(cache, pixels, captions, torch.cat(looked), options.checked)
     setting = {"pictures": len(pixels), "captions": len(captions), "best": options.best}
-    return figures, setting | {"cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[0], 1)}
+    return figures, setting | {"cores": allowed_cores(), "load": round(os.getloadavg()[0], 1)}
 
 
 def of_pairs(scorer: Scorer, cache: FeatureCache, pixels: torch.Tensor, captions: Sequence[str]) -> dict[str, float]:

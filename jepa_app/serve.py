@@ -62,7 +62,9 @@ def main() -> NoReturn:
         help="an address under which the studio is also reached or used, such as https://example.org",
     )
     parser.add_argument(
-        "--engine", metavar="ADDRESS", help="a running Ray cluster that makes the pictures, such as ray://head:10001"
+        "--engine",
+        metavar="ADDRESS",
+        help="a Ray cluster that makes the pictures: auto, or HOST:PORT of its head",
     )
     parser.add_argument(
         "--replicas", metavar="N", help="make pictures in N processes with Ray; 1-8 starts more when many wait"
@@ -118,7 +120,7 @@ def _engine_for(options: argparse.Namespace) -> Callable[[JepaTPipeline], Engine
     """
     if options.engine is None and options.replicas is None:
         return (lambda pipeline: zero_gpu_engine(pipeline, _lend, _is_lost)) if is_zero_gpu() else tuned
-    check_ray()
+    check_ray(options.engine)
     replicas = Replicas.of(options.replicas or "1")
     folder = resolve_weights(options.weights)
     return lambda pipeline: ray_engine(pipeline, folder, address=options.engine, replicas=replicas)

@@ -292,6 +292,19 @@ def test_a_replica_that_dies_loses_no_run() -> None:
         engine.close()
 
 
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("ray://127.0.0.1:10001", "nothing can be streamed through a Ray client"),
+        ("somewhere", "allowed: HOST:PORT or auto"),
+        ("127.0.0.1:1", "there is no Ray cluster at 127.0.0.1:1"),
+    ],
+)
+def test_a_cluster_that_cannot_be_used_is_told_at_once(address: str, told: str, pipeline: JepaTPipeline) -> None:
+    with pytest.raises(ValueError, match=told):
+        ray_engine(pipeline, WEIGHTS, address=address)
+
+
 def test_replicas_are_read_from_words() -> None:
     assert Replicas.of("2") == Replicas(fewest=2, most=2)
     assert Replicas.of("1-8") == Replicas(fewest=1, most=8)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +19,10 @@ import ray.data
 from jepa_app.datasets.shards import Shard
 from jepa_app.datasets.tasks import Task
 from jepa_app.datasets.working import Outcome, Tell, work_on
+from jepa_app.engines.ray_address import START, check_answers
 
 LOCAL = "local"  # the address of a cluster that is started on this machine, for this run
-ANY = "auto"  # the address of the cluster that this machine belongs to
-PATIENCE = 10.0  # seconds for an address to answer; Ray itself would try for minutes
 STORE_BYTES = 200 * 2**20  # of a local cluster: rows go from file to file, and only news between processes
-START = "start one with ray start --head, or leave the address out for a cluster of this machine"
 SECONDS_BETWEEN_LOOKS = 0.5
 DEVICES = ("auto", "cpu", "cuda")  # Ray numbers the GPUs itself
 TRIES = 3  # of a shard whose worker dies; after that the run goes on without it
@@ -77,8 +74,8 @@ def joined(address: str, workers: int | None) -> Iterator[None]:
     local: dict[str, Any] = {}
     if address == LOCAL:
         local = {"include_dashboard": False, "object_store_memory": STORE_BYTES, "num_cpus": workers}
-    elif address != ANY:
-        _check_answers(address)
+    else:
+        check_answers(address, "--ray")
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except ConnectionError as missing:
@@ -87,16 +84,6 @@ def joined(address: str, workers: int | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def _check_answers(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(f"--ray is {address!r}; allowed: HOST:PORT or {ANY}")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
-    except (OSError, OverflowError) as refused:
-        raise ValueError(f"there is no Ray cluster at {address} ({refused}); {START}") from refused
 
 
 def num_workers(asked: int | None, device: str) -> tuple[int, bool]:

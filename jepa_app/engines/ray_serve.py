@@ -20,6 +20,7 @@ import torch
 
 from jepa_app.engines.calling import Call, CallingEngine, LostError
 from jepa_app.engines.messages import message
+from jepa_app.engines.ray_address import check_answers
 from jepa_app.engines.thread import MAX_ACTIVE, ThreadEngine
 from jepa_app.engines.waiting import EngineRequest, Inbox, Run
 from jepa_app.generation.picture import TokenStep
@@ -62,14 +63,16 @@ class Replicas:
         return cls(fewest=int(found[1]), most=int(found[2] or found[1]))
 
 
-def check_ray() -> None:
-    """Refuse to go on without Ray.
+def check_ray(address: str | None = None) -> None:
+    """Refuse to go on without Ray, or without the cluster at an address.
 
     Raises:
-        ValueError: the message says how to install it.
+        ValueError: the message says what is missing.
     """
     if importlib.util.find_spec("ray") is None:
-        raise ValueError("Ray is not installed; install it with: pip install 'ray[serve]>=2.50,<3'")
+        raise ValueError("Ray is not installed; install it with: pip install 'ray[serve,data]>=2.50,<3'")
+    if address is not None:
+        check_answers(address, "--engine")
 
 
 def ray_engine(
@@ -80,12 +83,12 @@ def ray_engine(
     Args:
         pipeline: encodes and decodes here.
         weights: the folder that replicas load, at the same place on every machine of the cluster.
-        address: of a running cluster, such as ray://head:10001; None starts one on this machine.
+        address: of a running cluster that this machine belongs to: HOST:PORT of its head, or "auto"; None starts one.
 
     Raises:
-        ValueError: Ray is not installed, or the cluster cannot be reached.
+        ValueError: Ray is not installed, the cluster cannot be reached, or the replicas cannot start there.
     """
-    check_ray()
+    check_ray(address)
     wanted = replicas or Replicas()
     handle, end = _served(str(weights.resolve()), address, wanted)
     return CallingEngine(pipeline, _call(handle), end=end, max_active=MAX_ACTIVE * wanted.most)
@@ -174,7 +177,14 @@ def _served(weights: str, address: str | None, replicas: Replicas) -> tuple[Any,
         logging_config={"log_level": "ERROR", "enable_access_log": False},
         **number,
     )
-    handle = serve.run(deployment.bind(weights), name=NAME, route_prefix=None)
+    try:
+        handle = serve.run(deployment.bind(weights), name=NAME, route_prefix=None)
+    except RuntimeError as failure:
+        ray.shutdown()
+        raise ValueError(
+            "the replicas could not start; this project must be installed on every machine of the cluster, with the "
+            f"weights at {weights}; ray's logs have the details"
+        ) from failure
 
     def end() -> None:
         if ray.is_initialized():

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -19,7 +21,6 @@ try:  # on a ZeroGPU Space this must be imported before torch; elsewhere the pac
 except ImportError:
     spaces = None
 
-from jepa_app.checkpoint import resolve_weights
 from jepa_app.command_line import (
     OneLineParser,
     bracketed,
@@ -31,7 +32,6 @@ from jepa_app.command_line import (
 )
 
 with without_collecting():
-    from jepa_app.checkpoint import resolve_weights
     from jepa_app.compute import share_memory_pools
     from jepa_app.engines.port import Engine
     from jepa_app.engines.ray_serve import Replicas, check_ray, ray_engine
@@ -102,28 +102,33 @@ def _load_and_serve(options: argparse.Namespace) -> None:
         from jepa_app.ui.serving.running import Shortened, serve
     host = bracketed(options.host)
     options_of_page = serving_options(host, options.allow_origin, share=options.share)
-    device = "cpu" if is_zero_gpu() else "auto"  # there, whatever touches CUDA in this process spoils every call
+    make_engine, is_elsewhere = _engine_for(options)
     with without_collecting():
-        studio = Studio.load(options.weights, device, make_engine=_engine_for(options))
+        # Where steps are made elsewhere, this process leaves the GPU alone: a ZeroGPU Space could not lend it any more.
+        studio = Studio.load(options.weights, "cpu" if is_elsewhere else "auto", make_engine=make_engine)
         page = build_page(studio)
     gc.freeze()  # it stays: later collections need not look at it, and forks go on sharing its memory
     sys.stderr = Shortened(sys.stderr)  # type: ignore[assignment]
     address = {"server_name": host, "server_port": options.port, "share": options.share}
-    serve(page, studio.close, **address, **options_of_page)
+    try:
+        serve(page, studio.close, **address, **options_of_page)
+    finally:
+        studio.close()  # also if it could not be served: replicas on a cluster would outlive it
 
 
-def _engine_for(options: argparse.Namespace) -> Callable[[JepaTPipeline], Engine]:
-    """Choose where pictures are made.
+def _engine_for(options: argparse.Namespace) -> tuple[Callable[[JepaTPipeline, Path], Engine], bool]:
+    """Choose where pictures are made: what makes the engine, and whether its steps are made outside this process.
 
     Raises:
-        ValueError: the number of replicas is wrong, or Ray is not installed.
+        ValueError: the number of replicas is wrong, Ray is not installed, or there is no such cluster.
     """
     if options.engine is None and options.replicas is None:
-        return (lambda pipeline: zero_gpu_engine(pipeline, _lend, _is_lost)) if is_zero_gpu() else tuned
+        if is_zero_gpu():
+            return lambda pipeline, _: zero_gpu_engine(pipeline, _lend, _is_lost), True
+        return tuned, False
     check_ray(options.engine)
-    replicas = Replicas.of(options.replicas or "1")
-    folder = resolve_weights(options.weights)
-    return lambda pipeline: ray_engine(pipeline, folder, address=options.engine, replicas=replicas)
+    replicas = Replicas() if options.replicas is None else Replicas.of(options.replicas)
+    return partial(ray_engine, address=options.engine, replicas=replicas), True
 
 
 def is_zero_gpu() -> bool:

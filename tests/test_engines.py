@@ -233,7 +233,7 @@ def test_a_call_that_is_killed_goes_on_in_another(
 def test_an_error_of_a_call_is_told_and_the_engine_goes_on(pipeline: JepaTPipeline) -> None:
     plain, broken = ThreadEngine(pipeline), threading.Event()
 
-    def call(requests):
+    def call(requests, _):
         for number, request in enumerate(requests):
             for step in plain.submit(request):
                 if broken.is_set() and step.index == 1:
@@ -257,7 +257,7 @@ def test_a_call_that_is_lost_again_and_again_is_given_up(
     monkeypatch.setattr("jepa_app.engines.calling.RETRY_SECONDS", 0.001)
     calls = []
 
-    def call(requests):
+    def call(requests, _):
         calls.append(len(requests))
         yield from ()
         raise LostError("the process is gone")
@@ -269,6 +269,69 @@ def test_a_call_that_is_lost_again_and_again_is_given_up(
     engine.close()
 
 
+def test_a_run_ends_when_it_is_done_though_its_call_goes_on(pipeline: JepaTPipeline) -> None:
+    plain, released = ThreadEngine(pipeline), threading.Event()
+
+    def call(requests, _):
+        for number, request in enumerate(requests):
+            for step in plain.submit(request):
+                yield message(number, step)
+            assert released.wait(PATIENCE)
+
+    engine = CallingEngine(pipeline, call, max_active=2, together=2)
+    runs = [engine.submit(asked(seed=seed, client="one")) for seed in range(2)]
+    assert len(list(runs[0])) == 4
+    released.set()
+    assert len(list(runs[1])) == 4
+    engine.close()
+    plain.close()
+
+
+def test_a_cancelled_run_ends_a_call_that_says_nothing(pipeline: JepaTPipeline) -> None:
+    stopped = threading.Event()
+
+    def call(_, take_stop):
+        take_stop(stopped.set)
+        assert stopped.wait(PATIENCE)
+        yield from ()
+
+    engine = CallingEngine(pipeline, call, max_active=1)
+    run = engine.submit(asked())
+    until(lambda: len(engine._active) == 1)
+    run.cancel()
+    until(lambda: not engine._active)
+    assert list(run) == []
+    engine.close()
+
+
+def test_a_request_after_the_end_starts_anew(pipeline: JepaTPipeline) -> None:
+    plain = ThreadEngine(pipeline)
+
+    def call(requests, _):
+        for number, request in enumerate(requests):
+            for step in plain.submit(request):
+                yield message(number, step)
+
+    for engine in (CallingEngine(pipeline, call, max_active=1, together=2), ThreadEngine(pipeline)):
+        engine.close()  # before anything was asked for
+        assert len(list(engine.submit(asked()))) == 4
+        engine.close()
+        assert len(list(engine.submit(asked()))) == 4
+        engine.close()
+        engine.close()
+    plain.close()
+
+
+@pytest.mark.slow
+def test_more_replicas_than_the_cluster_has_room_for_are_refused(pipeline: JepaTPipeline, steady_weights: Path) -> None:
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with pytest.raises(ValueError, match="--replicas is 2; allowed: 1 to 1, one for each CPU of the cluster"):
+        ray_engine(pipeline, steady_weights, address="auto", replicas=Replicas(fewest=2, most=2))
+    assert not ray.is_initialized()
+
+
 @pytest.mark.slow
 def test_a_replica_that_dies_loses_no_run() -> None:
     pipeline = JepaTPipeline.from_pretrained(WEIGHTS)
@@ -276,7 +339,8 @@ def test_a_replica_that_dies_loses_no_run() -> None:
     try:
         from ray import serve
 
-        handle = serve.get_app_handle(NAME)
+        [name] = [name for name in serve.status().applications if name.startswith(NAME)]
+        handle = serve.get_app_handle(name)
         requests = [asked(f"{thing}, noto style", seed=90, steps=64) for thing in ("cat", "dog", "sun", "rose") * 2]
         requests = [replace(request, seed=90 + number) for number, request in enumerate(requests)]
         undisturbed = [list(engine.submit(request)) for request in requests]

@@ -71,8 +71,14 @@ def check_dataset_options(options: argparse.Namespace, others: dict[str, str]) -
 
 
 def weights_place(weights: object) -> str:
-    """Return the full path of a weights folder, which workers in other folders find too, or the hub id."""
-    return str(Path(str(weights)).resolve()) if Path(str(weights)).is_dir() else str(weights)
+    """Return the full path of a weights folder, which workers in other folders find too, or the hub id and commit.
+
+    A branch may move on while workers load it, or before a run is continued.
+    """
+    if Path(str(weights)).is_dir():
+        return str(Path(str(weights)).resolve())
+    commit = resolve_weights(str(weights)).name  # the hub's cache names its folders so
+    return f"{str(weights).partition('@')[0]}@{commit}"
 
 
 def run_dataset(options: argparse.Namespace, task: "Task") -> None:

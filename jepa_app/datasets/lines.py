@@ -99,6 +99,8 @@ def read_values(path: Path) -> Iterator[Values]:
                 if line.strip():
                     is_plain = path.suffix.lower() == ".txt"
                     yield {LINE: number, WORDS: line.strip()} if is_plain else _object(line, number)
+    except OSError as refused:
+        raise ValueError(f"{path} cannot be read: {refused.strerror or refused}") from refused
     except UnicodeDecodeError as wrong:
         raise ValueError(f"{path} is not UTF-8 text ({wrong.reason}); save it as UTF-8") from wrong
     except csv.Error as wrong:
@@ -127,6 +129,8 @@ def common(kind: pa.DataType | None, value: object) -> pa.DataType | None:
 
 def stored(value: Any, kind: pa.DataType) -> Any:
     """Return a value as its column holds it."""
+    if value is not None and pa.types.is_floating(kind):
+        return float(value)
     if value is None or not pa.types.is_string(kind):
         return value
     return storable(value) if isinstance(value, str) else json.dumps(value)

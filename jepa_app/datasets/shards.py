@@ -42,7 +42,8 @@ def find_shards(patterns: list[str], wanted: Wanted, out: Path, most: int) -> li
     Raises:
         ValueError: a pattern names no file, a file cannot be read or lacks a column, or two inputs have one output.
     """
-    paths = sorted({path.absolute() for pattern in patterns for path in _files(pattern, wanted)})
+    # without "..", through which outputs would leave the folder; links keep their names
+    paths = sorted({Path(os.path.abspath(path)) for pattern in patterns for path in _files(pattern, wanted)})  # noqa: PTH100
     base = Path(os.path.commonpath([_stem(path).parent for path in paths]))
     shards: dict[Path, Shard] = {}
     for path in paths:

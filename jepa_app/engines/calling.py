@@ -24,8 +24,12 @@ MOST_TRIES = 4  # calls in a row that may be lost without a step
 RETRY_SECONDS = 0.5  # before the second of them; twice as long before each further one
 GATHERING_SECONDS = 0.02  # in which a visitor's requests come together that are to share a call
 
-Call = Callable[[Sequence[EngineRequest]], Generator[bytes, None, None]]
-"""Makes the steps of requests: a message for each, as `engines.messages` writes it, with the number of its request."""
+Stop = Callable[[], None]
+Call = Callable[[Sequence[EngineRequest], Callable[[Stop], None]], Generator[bytes, None, None]]
+"""Makes the steps of requests: a message for each, as `engines.messages` writes it, with the number of its request.
+
+The second argument takes what ends the call from outside, for one that may wait long for its next message.
+"""
 
 
 class LostError(RuntimeError):
@@ -38,12 +42,15 @@ class LentRun(Run):
     Attributes:
         context: that of whoever asked, in which the calls are made: a host may charge them to the visitor.
         last: the last step that arrived, after which another call can go on.
+        stop: ends its call; None if the call cannot be ended from outside.
     """
 
     def __init__(self, request: EngineRequest, lines: WaitingLines[Any], inbox: Inbox | None) -> None:
         super().__init__(request, lines, inbox)
         self.context = contextvars.copy_context()
         self.last: TokenStep | None = request.after
+        self.stop: Stop | None = None
+        self._has_ended = False
 
     @property
     def num_done(self) -> int:
@@ -56,10 +63,19 @@ class LentRun(Run):
         return self.is_cancelled or (self.last is not None and self.num_done == self.last.total)
 
     def deliver(self, step: TokenStep | Exception | None) -> None:
-        """Hand over a step, an error, or None for the end."""
+        """Hand over a step, or once an error or None for the end."""
+        if self._has_ended:
+            return
         if isinstance(step, TokenStep):
             self.last = step
+        self._has_ended = not isinstance(step, TokenStep)
         super().deliver(step)
+
+    def cancel(self) -> None:
+        """Ask for no more steps; this has no effect on a finished run."""
+        super().cancel()
+        if self.stop is not None:
+            self.stop()
 
 
 class CallingEngine:
@@ -91,8 +107,7 @@ class CallingEngine:
         self._prompts = Prompts(pipeline)
         self._active: list[LentRun] = []
         self._last_done: float | None = None  # when the last picture finished; None after idling
-        self._worker: threading.Thread | None = None
-        self._closed = False
+        self._closing: threading.Event | None = None  # set to end the thread that begins calls; None: there is none
 
     @property
     def num_threads(self) -> int:
@@ -111,35 +126,40 @@ class CallingEngine:
         run = LentRun(request, self.waiting, inbox)
         with self._change:
             self.waiting.add(run)
-            if self._worker is None or not self._worker.is_alive():
-                self._closed = False
-                self._worker = threading.Thread(target=self._lend, name="jepa-calls", daemon=True)
-                self._worker.start()
+            if self._closing is None:
+                self._closing = threading.Event()
+                threading.Thread(target=self._lend, args=[self._closing], name="jepa-calls", daemon=True).start()
         return run
+
+    def admit(self, number: int) -> None:
+        """Change how many pictures may be in calls at a time."""
+        with self._change:
+            self.max_active = number
+            self._change.notify_all()
 
     def close(self) -> None:
         """End all runs, and what makes them."""
         with self._change:
-            self._closed = True
-            worker, runs = self._worker, [*self._active, *self.waiting.take(self.waiting.capacity)]
+            if self._closing is not None:
+                self._closing.set()
+            self._closing = None
+            runs = [*self._active, *self.waiting.take(self.waiting.capacity)]
             self._change.notify_all()
         for run in runs:
             run.cancel()
             run.deliver(None)
-        if worker is not None:
-            worker.join()
         self._end()
 
-    def _lend(self) -> None:
-        """Begin a call whenever runs wait and there is room for them."""
+    def _lend(self, closing: threading.Event) -> None:
+        """Begin a call whenever runs wait and there is room for them, until the engine is closed."""
         while True:
             with self._change:
-                while not self._closed and not (len(self.waiting) and len(self._active) < self.max_active):
+                while not closing.is_set() and not (len(self.waiting) and len(self._active) < self.max_active):
                     self._change.wait()
             if self._together > 1:
                 time.sleep(GATHERING_SECONDS)
             with self._change:
-                if self._closed:
+                if closing.is_set():
                     return
                 runs = self._admitted()
                 if not runs:  # those who wait have all the places that one address may have
@@ -193,11 +213,23 @@ class CallingEngine:
         """
         requests = [replace(run.request, after=run.last) for run in runs]
         received = [Received(begin(self.pipeline, request)) for request in requests]
-        with closing(self._call(requests)) as messages:
+
+        def take_stop(stop: Stop) -> None:
+            def stop_if_unwanted() -> None:
+                if all(run.is_cancelled for run in runs):
+                    stop()
+
+            for run in runs:
+                run.stop = stop_if_unwanted
+            stop_if_unwanted()
+
+        with closing(self._call(requests, take_stop)) as messages:
             for sent in messages:
                 run, step = runs[number_in(sent)], received[number_in(sent)].step(sent)
                 if not run.is_cancelled:
                     run.deliver(step)
+                if run.is_over:
+                    run.deliver(None)
                 if all(one.is_over for one in runs):
                     return
         if not all(run.is_over for run in runs):

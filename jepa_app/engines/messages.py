@@ -30,7 +30,7 @@ class Received:
     """A picture whose steps arrive as messages; it begins as `picture` does."""
 
     def __init__(self, picture: Picture) -> None:
-        self._tokens, self._known = picture.tokens, picture.known
+        self._tokens, self._known = picture.tokens.cpu(), picture.known.cpu()
         self._num_plan = picture.num_plan
 
     def step(self, sent: bytes) -> TokenStep:

@@ -10,15 +10,16 @@ import logging
 import os
 import pickle
 import re
+import secrets
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from jepa_app.engines.calling import Call, CallingEngine, LostError
+from jepa_app.engines.calling import Call, CallingEngine, LostError, Stop
 from jepa_app.engines.messages import message
 from jepa_app.engines.ray_address import check_answers
 from jepa_app.engines.thread import MAX_ACTIVE, ThreadEngine
@@ -26,9 +27,10 @@ from jepa_app.engines.waiting import EngineRequest, Inbox, Run
 from jepa_app.generation.picture import TokenStep
 from jepa_app.generation.pipeline import JepaTPipeline
 
-NAME = "jepa-t"  # of the application, and of its one deployment
+NAME = "jepa-t"  # of the deployment; the name of its application begins with it
 MOST_REPLICAS = 256
 BUSY = 8  # requests in progress on a replica, above which another is started if more are allowed
+SECONDS_BETWEEN_LOOKS = 2.0  # at the number of replicas, where it follows the load
 MANY, GATHERING_SECONDS = 6, 0.15  # with so many pictures on a replica, the steps of this time are sent together
 STORE_BYTES = 128 * 2**20  # Ray's shared memory on this machine; messages are small
 
@@ -69,7 +71,7 @@ def check_ray(address: str | None = None) -> None:
     Raises:
         ValueError: the message says what is missing.
     """
-    if importlib.util.find_spec("ray") is None:
+    if importlib.util.find_spec("ray") is None or importlib.util.find_spec("ray.serve") is None:
         raise ValueError("Ray is not installed; install it with: pip install 'ray[serve,data]>=2.50,<3'")
     if address is not None:
         check_answers(address, "--engine")
@@ -86,12 +88,40 @@ def ray_engine(
         address: of a running cluster that this machine belongs to: HOST:PORT of its head, or "auto"; None starts one.
 
     Raises:
-        ValueError: Ray is not installed, the cluster cannot be reached, or the replicas cannot start there.
+        ValueError: Ray is not installed, the cluster cannot be reached or has no room, or the replicas cannot start.
     """
     check_ray(address)
     wanted = replicas or Replicas()
-    handle, end = _served(str(weights.resolve()), address, wanted)
-    return CallingEngine(pipeline, _call(handle), end=end, max_active=MAX_ACTIVE * wanted.most)
+    name = f"{NAME}-{secrets.token_hex(4)}"  # another studio may use the same cluster
+    _join(address, wanted)
+    from ray import serve
+
+    ended = threading.Event()
+
+    def end() -> None:
+        ended.set()
+        _leave(name)
+
+    try:
+        handle = _served(name, str(weights.resolve()), wanted)
+    except BaseException as failure:
+        end()
+        if not isinstance(failure, RuntimeError):
+            raise
+        raise ValueError(
+            "the replicas could not start; this project must be installed on every machine of the cluster, with the "
+            f"weights at {weights}; Ray's logs have the details"
+        ) from failure
+    engine = CallingEngine(pipeline, _call(handle), end=end, max_active=MAX_ACTIVE * wanted.fewest)
+
+    def follow() -> None:
+        while not ended.wait(SECONDS_BETWEEN_LOOKS):
+            states: Any = serve.status().applications[name].deployments[NAME].replica_states
+            engine.admit(MAX_ACTIVE * max(wanted.fewest, int(states.get("RUNNING", 0))))
+
+    if wanted.fewest < wanted.most:
+        threading.Thread(target=follow, name="jepa-replicas", daemon=True).start()
+    return engine
 
 
 class Replica:
@@ -149,22 +179,46 @@ class _Arrivals(Inbox):
         return steps
 
 
-def _served(weights: str, address: str | None, replicas: Replicas) -> tuple[Any, Callable[[], None]]:
-    """Start the replicas; return the handle to call them by, and what ends them."""
+def _join(address: str | None, replicas: Replicas) -> None:
+    """Join a cluster, or start one on this machine.
+
+    Raises:
+        ValueError: it cannot be joined or started, or has no room for so many replicas.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
-    from ray import serve
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "ignore_reinit_error": True}
+    if address is None:
+        cores = max(replicas.most, os.cpu_count() or 1)
+        quiet |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": STORE_BYTES}
     try:
-        if address is None:
-            cores = max(replicas.most, os.cpu_count() or 1)
-            ray.init(num_cpus=cores, include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
-        else:
-            ray.init(address, **quiet)
+        ray.init(address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as refused:
-        raise ValueError(f"there is no Ray cluster at {address}: {' '.join(str(refused).split())[:200]}") from refused
+        place = "Ray could not start here" if address is None else f"there is no Ray cluster at {address}"
+        raise ValueError(f"{place}: {' '.join(str(refused).split())[:200]}") from refused
+    kind = "GPU" if _has_gpus() else "CPU"
+    room = int(ray.cluster_resources().get(kind, 0))
+    if replicas.fewest > room:
+        ray.shutdown()
+        raise ValueError(f"--replicas is {replicas.fewest}; allowed: 1 to {room}, one for each {kind} of the cluster")
+
+
+def _has_gpus() -> bool:
+    import ray
+
+    return ray.cluster_resources().get("GPU", 0) >= 1
+
+
+def _served(name: str, weights: str, replicas: Replicas) -> Any:
+    """Start the replicas and return the handle to call them by.
+
+    Raises:
+        RuntimeError: they cannot start.
+    """
+    from ray import serve
+
     number: dict[str, Any] = {"num_replicas": replicas.most}
     if replicas.fewest < replicas.most:
         scaling = {"min_replicas": replicas.fewest, "max_replicas": replicas.most, "target_ongoing_requests": BUSY}
@@ -173,52 +227,44 @@ def _served(weights: str, address: str | None, replicas: Replicas) -> tuple[Any,
     deployment = replica.options(
         name=NAME,
         max_ongoing_requests=MAX_ACTIVE,
-        ray_actor_options={"num_cpus": 1, "num_gpus": 1 if ray.cluster_resources().get("GPU") else 0},
+        ray_actor_options={"num_cpus": 1, "num_gpus": 1 if _has_gpus() else 0},
         logging_config={"log_level": "ERROR", "enable_access_log": False},
         **number,
     )
-    try:
-        handle = serve.run(deployment.bind(weights), name=NAME, route_prefix=None)
-    except RuntimeError as failure:
+    serve.start(proxy_location="Disabled")  # nothing calls over HTTP
+    return serve.run(deployment.bind(weights), name=name, route_prefix=None)
+
+
+def _leave(name: str) -> None:
+    import ray
+    from ray import serve
+
+    if ray.is_initialized():
+        serve.delete(name)
         ray.shutdown()
-        raise ValueError(
-            "the replicas could not start; this project must be installed on every machine of the cluster, with the "
-            f"weights at {weights}; ray's logs have the details"
-        ) from failure
-
-    def end() -> None:
-        if ray.is_initialized():
-            serve.delete(NAME)
-            ray.shutdown()
-
-    return handle, end
 
 
 def _call(handle: Any) -> Call:
-    from ray.exceptions import RayActorError, RayTaskError
-    from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+    from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+    from ray.serve.exceptions import RayServeException
 
-    lost = (RayActorError, BackPressureError, DeploymentUnavailableError)
     streaming = handle.options(method_name="steps", stream=True)
 
-    def call(requests: Sequence[EngineRequest]) -> Generator[bytes, None, None]:
+    def call(requests: Sequence[EngineRequest], take_stop: Callable[[Stop], None]) -> Generator[bytes, None, None]:
         [request] = requests
         try:
             messages = streaming.remote(pickle.dumps(request))
-            with closing(_until_cancelled(messages)) as arriving:
-                for sent in arriving:
+            take_stop(messages.cancel)
+            try:
+                for sent in messages:
                     yield from sent
-        except lost as gone:
-            raise LostError(f"a replica is gone: {type(gone).__name__}") from gone
+            finally:
+                messages.cancel()  # if the reader has left, the replica is told
+        except TaskCancelledError:
+            return
         except RayTaskError as failure:
             raise RuntimeError(f"a replica failed: {failure.cause!r}") from failure
+        except (RayError, RayServeException) as gone:
+            raise LostError(f"a replica is gone: {type(gone).__name__}") from gone
 
     return call
-
-
-def _until_cancelled(messages: Any) -> Generator[list[bytes], None, None]:
-    """Yield what arrives; if the reader leaves, the replica is told."""
-    try:
-        yield from messages
-    finally:
-        messages.cancel()

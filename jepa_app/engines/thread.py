@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -137,11 +138,12 @@ class ThreadEngine:
     def close(self) -> None:
         """End all runs and the worker; the next request starts a new worker."""
         with self._change:
-            self._closed = True
             worker = self._worker
+            if worker is None or not worker.is_alive():
+                return
+            self._closed = True
             self._change.notify()
-        if worker is not None:
-            worker.join()
+        worker.join()
 
     def _work(self) -> None:
         with torch.inference_mode():
@@ -209,8 +211,9 @@ class ThreadEngine:
         self._last_done = now
 
 
-def tuned(pipeline: JepaTPipeline) -> ThreadEngine:
+def tuned(pipeline: JepaTPipeline, weights: Path) -> ThreadEngine:
     """Return an engine in this process that computes with the number of threads that is fastest here."""
+    del weights  # which the pipeline holds already
     engine = ThreadEngine(pipeline)
     engine.tune()
     return engine

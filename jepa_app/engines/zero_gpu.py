@@ -12,7 +12,7 @@ from contextlib import closing
 import torch
 
 from jepa_app.compute import choose_dtype
-from jepa_app.engines.calling import Call, CallingEngine, LostError
+from jepa_app.engines.calling import Call, CallingEngine, LostError, Stop
 from jepa_app.engines.messages import message
 from jepa_app.engines.prompts import Prompts
 from jepa_app.engines.waiting import EngineRequest, begin
@@ -51,7 +51,8 @@ def zero_gpu_engine(pipeline: JepaTPipeline, lend: Lend, is_lost: Callable[[Exce
 def _call(pipeline: JepaTPipeline, steps: Steps, is_lost: Callable[[Exception], bool]) -> Call:
     prompts = Prompts(pipeline)
 
-    def call(requests: Sequence[EngineRequest]) -> Generator[bytes, None, None]:
+    def call(requests: Sequence[EngineRequest], take_stop: Callable[[Stop], None]) -> Generator[bytes, None, None]:
+        del take_stop  # a call that waits for the GPU cannot be taken back
         asked = [(request, [text for _, text in prompts.of(request)]) for request in requests]
         left = max(begin(pipeline, request).steps_left for request in requests)
         try:

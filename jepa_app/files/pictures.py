@@ -171,7 +171,10 @@ def _read(path: Path, name: str) -> bytes:
         is_there = False
     if not is_there:
         raise ValueError(f"there is no picture file at {str(path)[:300]}; check the path")
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(f"{name} is {size / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are read: reduce it")
-    return path.read_bytes()
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ValueError(f"{name} is {size / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are read: reduce it")
+        return path.read_bytes()
+    except OSError as refused:
+        raise ValueError(f"{name} cannot be read: {refused.strerror or refused}") from refused

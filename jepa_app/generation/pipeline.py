@@ -201,7 +201,8 @@ class JepaTPipeline:
 
         Where a tile is not known the plan shows through, or mid grey where there is no plan yet.
         """
-        tokens, tokenizer, side = tokens.float(), self.image_tokenizer, self.grid
+        tokens, known = tokens.to(self.device).float(), known.to(self.device)  # steps may come from another one
+        tokenizer, side = self.image_tokenizer, self.grid
         tiles = known[:, : side * side]
         if bool(tiles.all()):
             return tokenizer.decode(tokens)
@@ -221,7 +222,7 @@ class JepaTPipeline:
             ValueError: the size is not allowed, or the numbers overflowed.
         """
         check_size(size, self.decoded_side)
-        layers = self.image_tokenizer.decode_layers(tokens.float(), size)
+        layers = self.image_tokenizer.decode_layers(tokens.to(self.device).float(), size)
         refuse_overflow(layers.colours)
         return layers
 

@@ -63,7 +63,7 @@ class Studio:
         weights: Path | str = DEFAULT_WEIGHTS,
         device: str = "auto",
         revision: str | None = None,
-        make_engine: Callable[[JepaTPipeline], Engine] = tuned,
+        make_engine: Callable[[JepaTPipeline, Path], Engine] = tuned,
     ) -> "Studio":
         """Load the generator and the scorer from a weights folder or hub id; `device` is auto, cpu, cuda or cuda:N.
 
@@ -76,12 +76,14 @@ class Studio:
         transformers_logging.disable_progress_bar()  # standard error is reserved for errors
         chosen = checked_device(device)
         folder = resolve_weights(weights, revision)  # once: a branch may move on in between
-        engine = make_engine(JepaTPipeline.from_pretrained(folder, device=chosen))
+        pipeline = JepaTPipeline.from_pretrained(folder, device=chosen)
+        scorer = Scorer.from_pretrained(folder, device=chosen)
+        example = read_example(folder)
         name = str(weights) if revision is None else f"{weights}@{revision}"
-        studio = cls(engine, Scorer.from_pretrained(folder, device=chosen), name)
-        if (job := read_example(folder)) is not None:
-            studio.generating.pin(job)
-            studio.example = job.name
+        studio = cls(make_engine(pipeline, folder), scorer, name)  # last: an engine elsewhere would outlive an error
+        if example is not None:
+            studio.generating.pin(example)
+            studio.example = example.name
         return studio
 
     def close(self) -> None:

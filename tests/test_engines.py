@@ -1,8 +1,6 @@
 """One contract for all homes of the engine: a thread, the calls of a ZeroGPU Space, the replicas of a Ray cluster."""
 
-import os
 import queue
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ from jepa_app.engines import zero_gpu
 from jepa_app.engines.calling import CallingEngine, LostError
 from jepa_app.engines.messages import Received, message
 from jepa_app.engines.port import Engine
-from jepa_app.engines.ray_serve import NAME, Replicas, ray_engine
+from jepa_app.engines.ray_serve import Replicas, ray_engine
 from jepa_app.engines.thread import ThreadEngine
 from jepa_app.engines.turns import BusyError, Visitor
 from jepa_app.engines.waiting import EngineRequest, Run, begin
@@ -320,40 +318,6 @@ def test_a_request_after_the_end_starts_anew(pipeline: JepaTPipeline) -> None:
         engine.close()
         engine.close()
     plain.close()
-
-
-@pytest.mark.slow
-def test_more_replicas_than_the_cluster_has_room_for_are_refused(pipeline: JepaTPipeline, steady_weights: Path) -> None:
-    import ray
-
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    with pytest.raises(ValueError, match="--replicas is 2; allowed: 1 to 1, one for each CPU of the cluster"):
-        ray_engine(pipeline, steady_weights, address="auto", replicas=Replicas(fewest=2, most=2))
-    assert not ray.is_initialized()
-
-
-@pytest.mark.slow
-def test_a_replica_that_dies_loses_no_run() -> None:
-    pipeline = JepaTPipeline.from_pretrained(WEIGHTS)
-    engine = ray_engine(pipeline, WEIGHTS, replicas=Replicas(fewest=2, most=2))
-    try:
-        from ray import serve
-
-        [name] = [name for name in serve.status().applications if name.startswith(NAME)]
-        handle = serve.get_app_handle(name)
-        requests = [asked(f"{thing}, noto style", seed=90, steps=64) for thing in ("cat", "dog", "sun", "rose") * 2]
-        requests = [replace(request, seed=90 + number) for number, request in enumerate(requests)]
-        undisturbed = [list(engine.submit(request)) for request in requests]
-        processes = {handle.process.remote().result() for _ in range(16)}
-        assert len(processes) == 2
-        runs = [engine.submit(request) for request in requests]
-        iterators = [iter(run) for run in runs]
-        first = [[next(steps) for _ in range(8)] for steps in iterators]
-        os.kill(processes.pop(), signal.SIGKILL)
-        for before, steps, expected in zip(first, iterators, undisturbed, strict=True):
-            assert_equal([*before, *steps], expected)
-    finally:
-        engine.close()
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ import importlib.util
 import logging
 import os
 import pickle
+import queue
 import re
 import secrets
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from jepa_app.generation.pipeline import JepaTPipeline
 NAME = "jepa-t"  # of the deployment; the name of its application begins with it
 MOST_REPLICAS = 256
 BUSY = 8  # requests in progress on a replica, above which another is started if more are allowed
+START_SECONDS = 300.0  # until all replicas answer
 SECONDS_BETWEEN_LOOKS = 2.0  # at the number of replicas, where it follows the load
 MANY, GATHERING_SECONDS = 6, 0.15  # with so many pictures on a replica, the steps of this time are sent together
 STORE_BYTES = 128 * 2**20  # Ray's shared memory on this machine; messages are small
@@ -109,8 +112,8 @@ def ray_engine(
         if not isinstance(failure, RuntimeError):
             raise
         raise ValueError(
-            "the replicas could not start; this project must be installed on every machine of the cluster, with the "
-            f"weights at {weights}; Ray's logs have the details"
+            f"the replicas could not start ({' '.join(str(failure).split())[:200]}); the cluster needs room for them, "
+            f"and on every machine this project and the weights at {weights}"
         ) from failure
     engine = CallingEngine(pipeline, _call(handle), end=end, max_active=MAX_ACTIVE * wanted.fewest)
 
@@ -232,7 +235,31 @@ def _served(name: str, weights: str, replicas: Replicas) -> Any:
         **number,
     )
     serve.start(proxy_location="Disabled")  # nothing calls over HTTP
-    return serve.run(deployment.bind(weights), name=name, route_prefix=None)
+    return _in_time(partial(serve.run, deployment.bind(weights), name=name, route_prefix=None))
+
+
+def _in_time(work: Callable[[], Any]) -> Any:
+    """Return what work returns, unless it takes too long: Ray waits without end for room that others take up.
+
+    Raises:
+        RuntimeError: it takes longer than a start may.
+    """
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def worked() -> None:
+        try:
+            done.put(work())
+        except RuntimeError as failure:
+            done.put(failure)
+
+    threading.Thread(target=worked, name="jepa-start", daemon=True).start()
+    try:
+        result = done.get(timeout=START_SECONDS)
+    except queue.Empty:
+        raise RuntimeError(f"the replicas have not started within {START_SECONDS:g} seconds") from None
+    if isinstance(result, RuntimeError):
+        raise result
+    return result
 
 
 def _leave(name: str) -> None:

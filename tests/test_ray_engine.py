@@ -34,10 +34,8 @@ def test_a_replica_that_dies_loses_no_run() -> None:
 
         [name] = [name for name in serve.status().applications if name.startswith(NAME)]
         handle = serve.get_app_handle(name)
-        requests = [
-            asked(f"{thing}, noto style", seed, steps=64)
-            for seed, thing in enumerate(("cat", "dog", "sun", "rose") * 2)
-        ]
+        things = ("cat", "dog", "sun", "rose") * 2
+        requests = [asked(f"{thing}, noto style", seed, steps=64) for seed, thing in enumerate(things)]
         undisturbed = [list(engine.submit(request)) for request in requests]
         processes = {handle.process.remote().result() for _ in range(16)}
         assert len(processes) == 2

@@ -35,7 +35,7 @@ with without_collecting():
     from jepa_app.compute import share_memory_pools
     from jepa_app.engines.port import Engine
     from jepa_app.engines.ray_serve import Replicas, check_ray, ray_engine
-    from jepa_app.engines.thread import tuned
+    from jepa_app.engines.thread import tuned_when_idle
     from jepa_app.engines.zero_gpu import Steps, zero_gpu_engine
     from jepa_app.generation.pipeline import JepaTPipeline
     from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
@@ -125,7 +125,7 @@ def _engine_for(options: argparse.Namespace) -> tuple[Callable[[JepaTPipeline, P
     if options.engine is None and options.replicas is None:
         if is_zero_gpu():
             return lambda pipeline, _: zero_gpu_engine(pipeline, _lend, _is_lost), True
-        return tuned, False
+        return tuned_when_idle, False
     check_ray(options.engine)
     replicas = Replicas() if options.replicas is None else Replicas.of(options.replicas)
     return partial(ray_engine, address=options.engine, replicas=replicas), True

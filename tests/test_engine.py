@@ -270,6 +270,19 @@ def test_the_number_of_threads_is_measured_where_the_work_is_done(
         torch.set_num_threads(before)
 
 
+def test_the_number_of_threads_is_measured_when_nobody_asks(
+    engine: ThreadEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+    monkeypatch.setattr("jepa_app.engines.thread.choose_threads", lambda _: measured.append(1) or 1)
+    engine.tune_when_idle(0.2)
+    assert last(engine.submit(request())).index == 3
+    until(lambda: measured == [1])
+    assert last(engine.submit(request())).index == 3
+    time.sleep(0.4)
+    assert measured == [1]
+
+
 def test_an_error_reaches_all_who_wait_and_the_engine_goes_on(engine: ThreadEngine, pipeline: JepaTPipeline) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")

@@ -25,6 +25,7 @@ from jepa_app.generation.sampler import Sampler
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.models.text import TextFeatures
 
+IDLE_SECONDS = 3.0  # after the start, and after the last picture if somebody was there at once
 MAX_ACTIVE = 32  # pictures that share a step
 MAX_WAITING = 256
 MAX_WAITING_EACH = 64  # of one address
@@ -72,6 +73,7 @@ class ThreadEngine:
         self._worker: threading.Thread | None = None
         self._closed = False
         self._is_tuned = True  # until `tune` is called
+        self._idle_seconds: float | None = None  # after so long without work it is tuned
 
     @property
     def num_active(self) -> int:
@@ -120,6 +122,13 @@ class ThreadEngine:
         torch.set_num_threads(self.num_threads)
         return self.num_threads
 
+    def tune_when_idle(self, seconds: float) -> None:
+        """Measure as `tune` does, but once nothing has been asked for so many seconds; return at once."""
+        with self._change:
+            self._idle_seconds = seconds if self.pipeline.device.type == "cpu" else None
+            self._start_worker()
+            self._change.notify()
+
     def _start_worker(self) -> None:
         if self._worker is None or not self._worker.is_alive():
             self._worker = threading.Thread(target=self._work, name="jepa-engine", daemon=True)
@@ -153,7 +162,8 @@ class ThreadEngine:
                 with self._change:
                     while self._is_tuned and not (self._closed or len(self.waiting) or self._active):
                         self._last_done = None
-                        self._change.wait()
+                        if not self._change.wait(self._idle_seconds):
+                            self._idle_seconds, self._is_tuned = None, False
                     if not self._is_tuned:
                         try:
                             self._tune(sampler)
@@ -216,6 +226,14 @@ def tuned(pipeline: JepaTPipeline, weights: Path) -> ThreadEngine:
     del weights  # which the pipeline holds already
     engine = ThreadEngine(pipeline)
     engine.tune()
+    return engine
+
+
+def tuned_when_idle(pipeline: JepaTPipeline, weights: Path) -> ThreadEngine:
+    """Return an engine in this process that chooses its number of threads when nobody needs it: a start is sooner."""
+    del weights
+    engine = ThreadEngine(pipeline)
+    engine.tune_when_idle(IDLE_SECONDS)
     return engine
 
 

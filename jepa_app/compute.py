@@ -77,11 +77,11 @@ class SteadyLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D')."""
-        rows = x.numel() // x.shape[-1]
-        if rows >= FEWEST_ROWS:
+        rows = x.numel() // self.in_features
+        if not rows or rows >= FEWEST_ROWS:
             return super().forward(x)
-        padded = pad(x.reshape(rows, -1), (0, 0, 0, FEWEST_ROWS - rows))
-        return super().forward(padded)[:rows].reshape(*x.shape[:-1], -1)
+        padded = pad(x.reshape(rows, self.in_features), (0, 0, 0, FEWEST_ROWS - rows))
+        return super().forward(padded)[:rows].reshape(*x.shape[:-1], self.out_features)
 
 
 def keep_numbers_from_company(network: nn.Module) -> None:

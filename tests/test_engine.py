@@ -1,5 +1,6 @@
 """Continuous batching on tiny real networks: everybody gets the picture that they would get alone."""
 
+import copy
 import subprocess
 import sys
 import threading
@@ -10,7 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from jepa_app.compute import allowed_cores, choose_dtype, choose_threads, lay_out_for_few_rows, on_all_cores
+from jepa_app.compute import (
+    SteadyLinear,
+    allowed_cores,
+    choose_dtype,
+    choose_threads,
+    keep_numbers_from_company,
+    lay_out_for_few_rows,
+    on_all_cores,
+)
 from jepa_app.engines.prompts import Recent
 from jepa_app.engines.thread import ThreadEngine
 from jepa_app.engines.turns import BusyError, Visitor
@@ -404,6 +413,20 @@ def test_parts_run_at_once_on_one_thread_each_and_come_back_in_order(monkeypatch
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shape", [(0, 32), (1, 32), (1, 3, 32), (2, 0, 32), (5, 32), (2, 4, 32)])
+def test_steady_layers_compute_what_plain_ones_do(shape: tuple[int, ...]) -> None:
+    plain = torch.nn.Linear(32, 48)
+    steady = torch.nn.Sequential(copy.deepcopy(plain))
+    keep_numbers_from_company(steady)
+    assert type(steady[0]) is SteadyLinear
+    x = torch.randn(shape)
+    assert steady(x).shape == plain(x).shape
+    assert torch.allclose(steady(x), plain(x), atol=1e-6)
+    if x.numel():
+        first = x.reshape(-1, 32)[:1]
+        assert torch.equal(steady(first), steady(torch.cat([first, torch.randn(9, 32)]))[:1])
 
 
 @pytest.mark.parametrize(("wanted", "cores"), [("", 3), ("2", 2), ("8", 3), ("0", 3), ("many", 3)])

@@ -64,7 +64,7 @@ def main() -> NoReturn:
     parser.add_argument(
         "--engine",
         metavar="ADDRESS",
-        help="a Ray cluster that makes the pictures: auto, or HOST:PORT of its head",
+        help="a Ray cluster that makes the pictures: auto or ray://HOST:PORT",
     )
     parser.add_argument(
         "--replicas", metavar="N", help="make pictures in N processes with Ray; 1-8 starts more when many wait"

@@ -323,8 +323,8 @@ def test_a_request_after_the_end_starts_anew(pipeline: JepaTPipeline) -> None:
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("ray://127.0.0.1:10001", "nothing can be streamed through a Ray client"),
-        ("somewhere", "allowed: HOST:PORT or auto"),
+        ("ray://127.0.0.1:1", "there is no Ray cluster at ray://127.0.0.1:1"),
+        ("somewhere", "allowed: ray://HOST:PORT, HOST:PORT or auto"),
         ("127.0.0.1:1", "there is no Ray cluster at 127.0.0.1:1"),
     ],
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jepa_app.engines.ray_serve import NAME, Replicas, ray_engine
+from jepa_app.engines.calling import CallingEngine
+from jepa_app.engines.ray_serve import NAME, Replicas, _call_in_slices, ray_engine
 from jepa_app.generation.pipeline import JepaTPipeline
 from tests.test_engines import WEIGHTS, asked, assert_equal
 
@@ -37,6 +38,9 @@ def test_a_replica_that_dies_loses_no_run() -> None:
         things = ("cat", "dog", "sun", "rose") * 2
         requests = [asked(f"{thing}, noto style", seed, steps=64) for seed, thing in enumerate(things)]
         undisturbed = [list(engine.submit(request)) for request in requests]
+        sliced = CallingEngine(pipeline, _call_in_slices(handle, pipeline), max_active=2)  # as a Ray client does
+        assert_equal(list(sliced.submit(requests[0])), undisturbed[0])
+        sliced.close()
         processes = {handle.process.remote().result() for _ in range(16)}
         assert len(processes) == 2
         runs = [engine.submit(request) for request in requests]

@@ -3,6 +3,7 @@
 import socket
 
 ANY = "auto"  # the cluster that this machine belongs to
+CLIENT = "ray://"  # before the address of a cluster that this machine need not belong to
 PATIENCE = 10.0  # seconds for an address to answer; Ray itself would try for minutes
 START = "start one with ray start --head, or leave the address out for a cluster of this machine"
 
@@ -11,18 +12,13 @@ def check_answers(address: str, option: str) -> None:
     """Refuse the address of a cluster, given with an option of the command line, where nothing answers.
 
     Raises:
-        ValueError: it is not HOST:PORT or "auto", or nothing answers there.
+        ValueError: it is not HOST:PORT, with or without "ray://", or "auto", or nothing answers there.
     """
     if address == ANY:
         return
-    if address.startswith("ray://"):
-        raise ValueError(
-            f"{option} is {address!r}, but nothing can be streamed through a Ray client; on a machine of the cluster, "
-            f"give {ANY} or HOST:PORT of its head"
-        )
-    host, _, port = address.rpartition(":")
+    host, _, port = address.removeprefix(CLIENT).rpartition(":")
     if not host or not port.isdigit():
-        raise ValueError(f"{option} is {address!r}; allowed: HOST:PORT or {ANY}")
+        raise ValueError(f"{option} is {address!r}; allowed: {CLIENT}HOST:PORT, HOST:PORT or {ANY}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
     except (OSError, OverflowError) as refused:

@@ -4,7 +4,6 @@ A request goes to the replica with fewer requests of two that are drawn, which o
 a replica dies, its runs go on from their last step on another. Ray is an extra; this module imports it when used.
 """
 
-import asyncio
 import importlib.util
 import logging
 import os
@@ -13,28 +12,27 @@ import queue
 import re
 import secrets
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from jepa_app.engines.calling import Call, CallingEngine, LostError, Stop
-from jepa_app.engines.messages import message
-from jepa_app.engines.ray_address import check_answers
-from jepa_app.engines.thread import MAX_ACTIVE, ThreadEngine
-from jepa_app.engines.waiting import EngineRequest, Inbox, Run
-from jepa_app.generation.picture import TokenStep
+from jepa_app.engines.messages import Received
+from jepa_app.engines.ray_address import CLIENT, check_answers
+from jepa_app.engines.replica import Replica
+from jepa_app.engines.thread import MAX_ACTIVE
+from jepa_app.engines.waiting import EngineRequest, begin
 from jepa_app.generation.pipeline import JepaTPipeline
 
 NAME = "jepa-t"  # of the deployment; the name of its application begins with it
 MOST_REPLICAS = 256
 BUSY = 8  # requests in progress on a replica, above which another is started if more are allowed
+STEPS_IN_SLICE = 4  # for a client of Ray
 START_SECONDS = 300.0  # until all replicas answer
 SECONDS_BETWEEN_LOOKS = 2.0  # at the number of replicas, where it follows the load
-MANY, GATHERING_SECONDS = 6, 0.15  # with so many pictures on a replica, the steps of this time are sent together
 STORE_BYTES = 128 * 2**20  # Ray's shared memory on this machine; messages are small
 
 
@@ -88,7 +86,8 @@ def ray_engine(
     Args:
         pipeline: encodes and decodes here.
         weights: the folder that replicas load, at the same place on every machine of the cluster.
-        address: of a running cluster that this machine belongs to: HOST:PORT of its head, or "auto"; None starts one.
+        address: of a running cluster: "auto" or HOST:PORT of its head on one of its machines, ray://HOST:PORT of its
+            client server from anywhere; None starts one here.
 
     Raises:
         ValueError: Ray is not installed, the cluster cannot be reached or has no room, or the replicas cannot start.
@@ -115,7 +114,9 @@ def ray_engine(
             f"the replicas could not start ({' '.join(str(failure).split())[:200]}); the cluster needs room for them, "
             f"and on every machine this project and the weights at {weights}"
         ) from failure
-    engine = CallingEngine(pipeline, _call(handle), end=end, max_active=MAX_ACTIVE * wanted.fewest)
+    # Ray streams nothing to its clients; they ask for a few steps at a time, each time after the last
+    call = _call_in_slices(handle, pipeline) if (address or "").startswith(CLIENT) else _call(handle)
+    engine = CallingEngine(pipeline, call, end=end, max_active=MAX_ACTIVE * wanted.fewest)
 
     def follow() -> None:
         while not ended.wait(SECONDS_BETWEEN_LOOKS):
@@ -125,61 +126,6 @@ def ray_engine(
     if wanted.fewest < wanted.most:
         threading.Thread(target=follow, name="jepa-replicas", daemon=True).start()
     return engine
-
-
-class Replica:
-    """One engine of the cluster. Ray makes it in a process of its own, on a GPU if it is given one."""
-
-    def __init__(self, weights: str) -> None:
-        torch.set_num_threads(1)  # replicas share the cores
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._engine = ThreadEngine(JepaTPipeline.from_pretrained(weights, device=device))
-
-    async def steps(self, work: bytes) -> AsyncGenerator[list[bytes], None]:
-        """Make one picture beside others and yield messages: the first step at once, then those of a moment together.
-
-        Whatever is sent costs the replica, Ray and the studio about two milliseconds, however small it is.
-        """
-        request: EngineRequest = pickle.loads(work)
-        inbox = _Arrivals(asyncio.get_running_loop())
-        run = self._engine.submit(request, inbox)
-        try:
-            while steps := await inbox.next_steps():
-                yield [message(0, step) for step in steps]
-                await asyncio.sleep(GATHERING_SECONDS if self._engine.num_active >= MANY else 0)
-        finally:
-            run.cancel()
-
-    def process(self) -> int:
-        """Return the id of the process."""
-        return os.getpid()
-
-
-class _Arrivals(Inbox):
-    """An inbox that is filled by the engine's thread and read in the event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._arrived: asyncio.Queue[TokenStep | Exception | None] = asyncio.Queue()
-        self._loop = loop
-        self._is_over = False
-
-    def put(self, item: tuple[Run, TokenStep | Exception | None], block: bool = True, timeout: Any = None) -> None:
-        """Take in what the engine delivers."""
-        del block, timeout
-        self._loop.call_soon_threadsafe(self._arrived.put_nowait, item[1])
-
-    async def next_steps(self) -> list[TokenStep]:
-        """Return all steps that have arrived, one at least; none at the end of the run."""
-        steps: list[TokenStep] = []
-        while not self._is_over and (not steps or not self._arrived.empty()):
-            item = await self._arrived.get()
-            if isinstance(item, Exception):
-                raise item
-            if item is None:
-                self._is_over = True
-            else:
-                steps.append(item)
-        return steps
 
 
 def _join(address: str | None, replicas: Replicas) -> None:
@@ -271,15 +217,49 @@ def _leave(name: str) -> None:
         ray.shutdown()
 
 
-def _call(handle: Any) -> Call:
+@contextmanager
+def _telling_losses() -> Iterator[None]:
+    """Tell a lost replica, after which another can go on, from one that failed.
+
+    Raises:
+        LostError: what should have answered is gone.
+        RuntimeError: it failed.
+    """
     from ray.exceptions import RayError, RayTaskError, TaskCancelledError
     from ray.serve.exceptions import RayServeException
 
+    try:
+        yield
+    except TaskCancelledError:
+        return
+    except RayTaskError as failure:
+        raise RuntimeError(f"a replica failed: {failure.cause!r}") from failure
+    except (RayError, RayServeException) as gone:
+        raise LostError(f"a replica is gone: {type(gone).__name__}") from gone
+
+
+def _call_in_slices(handle: Any, pipeline: JepaTPipeline) -> Call:
+    def call(requests: Sequence[EngineRequest], take_stop: Callable[[Stop], None]) -> Generator[bytes, None, None]:
+        [request] = requests
+        stopped = threading.Event()
+        take_stop(stopped.set)
+        received, last = Received(begin(pipeline, request)), request.after
+        while not stopped.is_set() and (last is None or last.index + 1 < last.total):
+            work = pickle.dumps(replace(request, after=last))
+            with _telling_losses():
+                for sent in handle.some_steps.remote(work, STEPS_IN_SLICE).result():
+                    last = received.step(sent)
+                    yield sent
+
+    return call
+
+
+def _call(handle: Any) -> Call:
     streaming = handle.options(method_name="steps", stream=True)
 
     def call(requests: Sequence[EngineRequest], take_stop: Callable[[Stop], None]) -> Generator[bytes, None, None]:
         [request] = requests
-        try:
+        with _telling_losses():
             messages = streaming.remote(pickle.dumps(request))
             take_stop(messages.cancel)
             try:
@@ -287,11 +267,5 @@ def _call(handle: Any) -> Call:
                     yield from sent
             finally:
                 messages.cancel()  # if the reader has left, the replica is told
-        except TaskCancelledError:
-            return
-        except RayTaskError as failure:
-            raise RuntimeError(f"a replica failed: {failure.cause!r}") from failure
-        except (RayError, RayServeException) as gone:
-            raise LostError(f"a replica is gone: {type(gone).__name__}") from gone
 
     return call

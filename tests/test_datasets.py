@@ -527,7 +527,11 @@ def test_workers_of_a_cluster_write_the_same_files(command: str, tiny_weights: P
 def test_a_cluster_that_is_not_there_is_told(tiny_weights: Path, tmp_path: Path) -> None:
     source = write_table(tmp_path / "a.parquet", rows(0, 2))
     words = ["score", "--dataset", source, "--weights", tiny_weights, "--out", tmp_path / "out"]
-    for address, part in (("127.0.0.1:1", "there is no Ray cluster at 127.0.0.1:1"), ("here", "allowed: HOST:PORT")):
+    for address, part in (
+        ("127.0.0.1:1", "there is no Ray cluster at 127.0.0.1:1"),
+        ("here", "allowed: HOST:PORT"),
+        ("ray://127.0.0.1:1", "allowed: HOST:PORT"),
+    ):
         run = start(*words, "--ray", address)
         told, said = run.communicate(timeout=300)
         assert (run.returncode, told, said.count("\n")) == (2, "", 1)

@@ -75,7 +75,7 @@ def check_ray(address: str | None = None) -> None:
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("ray.serve") is None:
         raise ValueError("Ray is not installed; install it with: pip install 'ray[serve,data]>=2.50,<3'")
     if address is not None:
-        check_answers(address, "--engine")
+        check_answers(address, "--engine", clients=True)
 
 
 def ray_engine(

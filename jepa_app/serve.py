@@ -111,7 +111,7 @@ def _load_and_serve(options: argparse.Namespace) -> None:
     sys.stderr = Shortened(sys.stderr)  # type: ignore[assignment]
     address = {"server_name": host, "server_port": options.port, "share": options.share}
     try:
-        serve(page, studio.close, **address, **options_of_page)
+        serve(page, **address, **options_of_page)
     finally:
         studio.close()  # also if it could not be served: replicas on a cluster would outlive it
 

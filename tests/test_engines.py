@@ -24,6 +24,7 @@ from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.serve import _is_lost
 from tests.studio_server import PATIENCE
+from tests.test_engine import until
 from tests.zero_gpu_host import Host, lending, zero_gpu_package
 
 # The package of ZeroGPU Spaces leaves a connection open for each call, and Ray uses old forms of other packages.
@@ -90,13 +91,6 @@ def assert_equal(steps: list[TokenStep], expected: list[TokenStep]) -> None:
     for step, other in zip(steps, expected, strict=True):
         for name in ("revealed", "known", "tokens"):
             assert torch.equal(getattr(step, name), getattr(other, name)), name
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_run_has_the_steps_of_a_thread(home: Home) -> None:

@@ -16,7 +16,16 @@ import torch
 
 from jepa_app.engines.messages import Received, number_in
 from jepa_app.engines.prompts import Prompts
-from jepa_app.engines.waiting import EngineRequest, Inbox, Run, WaitingLines, begin, paced
+from jepa_app.engines.waiting import (
+    MAX_WAITING,
+    MAX_WAITING_EACH,
+    EngineRequest,
+    Inbox,
+    Run,
+    WaitingLines,
+    begin,
+    paced,
+)
 from jepa_app.generation.picture import TokenStep
 from jepa_app.generation.pipeline import JepaTPipeline
 
@@ -85,6 +94,7 @@ class CallingEngine:
         pipeline: encodes and decodes here; its network only says what fits.
         call: makes the steps of a few requests.
         end: called at the end, to let go of whatever makes the steps.
+        prompts: the encoded prompts, where `call` needs them too.
         max_active: pictures that may be in calls at a time; the others wait.
         together: requests of one visitor that may share a call.
     """
@@ -95,16 +105,15 @@ class CallingEngine:
         call: Call,
         *,
         end: Callable[[], None] = lambda: None,
+        prompts: Prompts | None = None,
         max_active: int,
         together: int = 1,
-        max_waiting: int = 256,
-        max_waiting_each: int = 64,
     ) -> None:
         self.pipeline, self.max_active = pipeline, max_active
-        self.waiting: WaitingLines[LentRun] = WaitingLines(max_waiting, max_waiting_each)
+        self.waiting: WaitingLines[LentRun] = WaitingLines(MAX_WAITING, MAX_WAITING_EACH)
         self._change = self.waiting.change
         self._call, self._end, self._together = call, end, together
-        self._prompts = Prompts(pipeline)
+        self._prompts = prompts or Prompts(pipeline)
         self._active: list[LentRun] = []
         self._last_done: float | None = None  # when the last picture finished; None after idling
         self._closing: threading.Event | None = None  # set to end the thread that begins calls; None: there is none

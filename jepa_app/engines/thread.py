@@ -17,7 +17,16 @@ import torch
 
 from jepa_app.compute import choose_threads
 from jepa_app.engines.prompts import KEPT_PROMPTS, Prompts, Recent
-from jepa_app.engines.waiting import EngineRequest, Inbox, Run, WaitingLines, begin, paced
+from jepa_app.engines.waiting import (
+    MAX_WAITING,
+    MAX_WAITING_EACH,
+    EngineRequest,
+    Inbox,
+    Run,
+    WaitingLines,
+    begin,
+    paced,
+)
 from jepa_app.generation.conditions import Start
 from jepa_app.generation.picture import Picture
 from jepa_app.generation.pipeline import JepaTPipeline
@@ -27,8 +36,6 @@ from jepa_app.models.text import TextFeatures
 
 IDLE_SECONDS = 3.0  # after the start, and after the last picture if somebody was there at once
 MAX_ACTIVE = 32  # pictures that share a step
-MAX_WAITING = 256
-MAX_WAITING_EACH = 64  # of one address
 
 
 class WorkedRun(Run):

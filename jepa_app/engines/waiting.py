@@ -18,6 +18,8 @@ from jepa_app.generation.picture import Picture, Shown, TokenStep
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
 
+MAX_WAITING = 256
+MAX_WAITING_EACH = 64  # of one address
 PACE_MEMORY = 0.8  # weight of the previous pace in the moving average when another picture is done
 
 

@@ -45,12 +45,12 @@ def zero_gpu_engine(pipeline: JepaTPipeline, lend: Lend, is_lost: Callable[[Exce
     if pipeline.device.type != "cpu":
         raise ValueError(f"the pipeline is on {pipeline.device}; keep it on the CPU, where the main process works")
     steps = lend(_steps_of(pipeline), seconds_for)
-    return CallingEngine(pipeline, _call(pipeline, steps, is_lost), max_active=MOST_ACTIVE, together=TOGETHER)
-
-
-def _call(pipeline: JepaTPipeline, steps: Steps, is_lost: Callable[[Exception], bool]) -> Call:
     prompts = Prompts(pipeline)
+    call = _call(pipeline, prompts, steps, is_lost)
+    return CallingEngine(pipeline, call, prompts=prompts, max_active=MOST_ACTIVE, together=TOGETHER)
 
+
+def _call(pipeline: JepaTPipeline, prompts: Prompts, steps: Steps, is_lost: Callable[[Exception], bool]) -> Call:
     def call(requests: Sequence[EngineRequest], take_stop: Callable[[Stop], None]) -> Generator[bytes, None, None]:
         del take_stop  # a call that waits for the GPU cannot be taken back
         asked = [(request, [text for _, text in prompts.of(request)]) for request in requests]

@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Any, TextIO
 
@@ -22,8 +21,8 @@ PRIVATE = "127.0.0.1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"  # where the proxy
 LOGGED = 2_000  # characters of one line of the log
 
 
-def serve(page: gr.Blocks, close: Callable[[], None], **options: Any) -> None:
-    """Serve a page until the process is told to end, then call `close`; it must be called in the main thread.
+def serve(page: gr.Blocks, **options: Any) -> None:
+    """Serve a page until the process is told to end, which it then does within seconds; call it in the main thread.
 
     Raises:
         OSError: as `launch`.
@@ -44,7 +43,6 @@ def serve(page: gr.Blocks, close: Callable[[], None], **options: Any) -> None:
         page.server.config.timeout_graceful_shutdown = SECONDS_FOR_ANSWERS
     with suppress(Exception):
         page.close(verbose=False)
-    close()
 
 
 def _end_at_once() -> None:

@@ -202,11 +202,13 @@ class TIJepaConfig(Config):
     `text_components` is the number of whitened principal components of sentence features that pictures predict, with
     `num_summary_queries` queries. The energy uses `num_score_masks` block masks. A pair is compared with
     `num_references` pictures and captions, chosen after training; `reference_temperature` softens the comparison.
+    With `foils` a caption is compared with captions that differ in one thing (`matching/foils.py`).
     With `text_positions` the text head is told the place of each word, which it needs to tell "a left of b" from
     "b left of a".
     Three more settings are fitted after training: the weights of the energy's terms (text -> image without and with
     visible patches, image -> text; with references also the first compared with other captions, and the last with other
-    captions and with other pictures), and the probability = sigmoid(calibration_offset - calibration_scale * energy).
+    captions and with other pictures; with foils also the first and the last compared with foils of each difference),
+    and the probability = sigmoid(calibration_offset - calibration_scale * energy).
     `matched_quantiles` and `mismatched_quantiles` are evenly spaced quantiles, smallest to largest, of the energies of
     held-out right and wrong pairs. Percentiles are read from them; they are empty if never measured.
     """
@@ -226,6 +228,7 @@ class TIJepaConfig(Config):
     num_score_masks: int = 4
     num_references: int = 0
     reference_temperature: float = 0.01
+    foils: bool = False
     energy_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     calibration_scale: float = 1.0
     calibration_offset: float = 0.0
@@ -253,7 +256,7 @@ class TIJepaConfig(Config):
         self._require(
             self.reference_temperature > 0, f"reference_temperature is {self.reference_temperature}; allowed: above 0"
         )
-        terms = 6 if self.num_references else 3
+        terms = 3 + (3 if self.num_references else 0) + (6 if self.foils else 0)
         self._require(
             len(self.energy_weights) in (3, terms) and min(self.energy_weights) >= 0 and max(self.energy_weights) > 0,
             f"energy_weights are {self.energy_weights}; allowed: {terms} numbers of 0 or more, not all 0",

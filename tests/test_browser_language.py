@@ -22,6 +22,7 @@ PROMPTS = (
     "blue, square",
     "noto style",
     *texts.EXAMPLES,
+    *(name.replace("-", " ") for name in texts.MATCH_EXAMPLES),
     *texts.VALUES.values(),
     *(style.words for style in STYLES.values()),
 )

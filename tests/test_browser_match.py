@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
-from jepa_app.matching.energies import CAPTIONS_AT_ONCE
+from jepa_app.matching.features import CAPTIONS_AT_ONCE
 from jepa_app.studio.studio import Studio
-from jepa_app.ui import texts_zh
+from jepa_app.ui import texts, texts_zh
 from tests.browser import OpenPage, sideways_scroll
 from tests.studio_server import PATIENCE, Gate
 from tests.test_browser_language import english_left
@@ -21,6 +21,7 @@ from tests.test_browser_language import english_left
 # "default": the server's own libraries warn in this process
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
+EXAMPLE_SIDE = 256
 CAPTIONS = ["red apple", "<b>blue</b> car, noto style", "heart"]
 COLOURS = ["red", "green", "blue", "white", "black"]
 EVERYWHERE = pytest.mark.parametrize(
@@ -69,6 +70,19 @@ def rank(page: Page, tmp_path: Path, captions: list[str] = CAPTIONS) -> None:
     page.click("#rank")
     page.wait_for_selector(f".match:nth-child({len(captions)})")
     page.wait_for_selector(".why[data-state=ready]")
+
+
+def test_an_example_is_ranked_at_once(open_studio: OpenPage) -> None:
+    page = open_match(open_studio, calm=True)
+    for name, lines in texts.MATCH_EXAMPLES.items():
+        page.click(f"#match-examples button:has-text('{name.replace('-', ' ')}')")
+        page.wait_for_function(
+            "lines => [...document.querySelectorAll('.match-caption')].map(one => one.textContent).sort().join() === lines",
+            arg=",".join(sorted(lines)),
+        )
+        assert page.input_value("#captions textarea") == "\n".join(lines)
+        assert page.evaluate("document.querySelector('#match-picture img').naturalWidth") == EXAMPLE_SIDE
+        page.wait_for_selector(".why[data-state=ready]")
 
 
 def heats(page: Page) -> list[float]:

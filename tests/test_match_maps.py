@@ -8,7 +8,8 @@ import torch
 
 from jepa_app.checkpoint import save_network, write_manifest
 from jepa_app.config import TIJepaConfig
-from jepa_app.matching.energies import null_caption, pair_energies, picture_features
+from jepa_app.matching.energies import pair_energies
+from jepa_app.matching.features import null_caption, picture_features
 from jepa_app.matching.maps import captions_without, match_maps, words_of
 from jepa_app.matching.scoring import Scorer
 from jepa_app.models.text import TextEncoder

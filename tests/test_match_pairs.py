@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from jepa_app.config import TIJepaConfig
-from jepa_app.matching.energies import caption_features, hidden_energies, pair_energies, picture_features, score_views
+from jepa_app.matching.energies import hidden_energies, pair_energies
+from jepa_app.matching.features import caption_features, picture_features, score_views
 from jepa_app.models.attention import attend, attend_part
 from jepa_app.models.pairs import Queries, predict_pairs, read_captions, read_pictures
 from jepa_app.models.text import TextEncoder

@@ -5,8 +5,8 @@ import hashlib
 import pytest
 import torch
 
-from jepa_app.matching.energies import PICTURES_AT_ONCE
 from jepa_app.matching.feature_cache import FeatureCache, bytes_of
+from jepa_app.matching.features import PICTURES_AT_ONCE
 from jepa_app.matching.scoring import Scorer
 from jepa_app.matching.tables import best_rows, listed_pairs, promising, table_rows
 from jepa_app.models.text import TextEncoder

@@ -10,15 +10,14 @@ from torch import nn
 
 from jepa_app.checkpoint import save_network
 from jepa_app.config import JepaTConfig, TIJepaConfig
-from jepa_app.matching.energies import (
+from jepa_app.matching.energies import pair_energies
+from jepa_app.matching.features import (
     CAPTIONS_AT_ONCE,
     PICTURES_AT_ONCE,
     caption_features,
-    pair_energies,
     picture_features,
     score_views,
 )
-from jepa_app.matching.near import COLOURS, alternatives
 from jepa_app.matching.scoring import Scorer, Scores
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
@@ -31,6 +30,7 @@ from training.objectives.calibration import (
     near_misses,
     without_references,
 )
+from training.objectives.text_cache import TextCache
 
 TINY = TIJepaConfig(
     image_size=16,
@@ -224,15 +224,14 @@ def test_missing_and_swapped_weights_are_refused(network: TIJepa, tmp_path: Path
         Scorer.from_pretrained(tmp_path)
 
 
-def test_groups_hold_right_pairs_on_the_diagonal(network: TIJepa) -> None:
-    pixels, text = torch.rand(35, 3, 16, 16), TextFeatures(torch.randn(35, 4, 384), torch.ones(35, 4, dtype=torch.bool))
+def test_groups_hold_right_pairs_on_the_diagonal(scorer: Scorer) -> None:
+    pixels, captions = torch.rand(35, 3, 16, 16), [f"thing number {number}" for number in range(35)]
     order = torch.randperm(35, generator=torch.Generator().manual_seed(0))
-    energies = grouped_energies(network, pixels, text, order)
+    energies = grouped_energies(scorer.network, pixels, captions, TextCache(scorer.text_encoder), order)
     assert energies.shape == (2, 16, 16, 3)
-    row = order[20:21]
-    captions = caption_features(network, TextFeatures(text.tokens[row], text.mask[row]))
-    alone = pair_energies(network, picture_features(network, pixels[row]), captions).stacked()
-    torch.testing.assert_close(energies[1, 4, 4], alone[0, 0], atol=2e-5, rtol=1e-4)
+    row = int(order[20])
+    alone = scorer.energies(pixels[row, None], [captions[row]]).stacked()
+    torch.testing.assert_close(energies[1, 4, 4], alone[0, 0], atol=2e-3, rtol=1e-2)  # cached features are halves
 
 
 def test_near_misses_are_the_wrong_pairs_of_one_kind() -> None:
@@ -289,17 +288,6 @@ def test_calibration_keeps_the_network_and_tells_right_pairs_from_wrong() -> Non
     right = torch.eye(16, dtype=torch.bool).expand(20, -1, -1)
     assert probability[right].mean() > 0.95
     assert probability[~right].mean() < 0.05
-
-
-def test_captions_that_differ_in_one_thing() -> None:
-    assert ("colour", "red apple, noto style") in alternatives("Green apple, noto style")
-    assert len(alternatives("green apple")) == len(COLOURS) - 1
-    assert alternatives("a rose left of a cat") == [("side", "a rose right of a cat")]
-    assert alternatives("a rose on the left, a cat on the right") == [
-        ("side", "a rose on the right, a cat on the left")
-    ]
-    assert alternatives("two hearts") == [("number", "three hearts")]
-    assert alternatives("red and blue") == alternatives("a lefthanded cat") == []
 
 
 def test_near_misses_are_told_by_what_differs(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:

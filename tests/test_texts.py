@@ -9,7 +9,7 @@ from jepa_app.ui.language import head, tables, translations
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
 # Names, numbers and values that are the same in both
-SHARED = {"TITLE", "EXAMPLES", "VALUES", "VERDICTS"}
+SHARED = {"TITLE", "EXAMPLES", "MATCH_EXAMPLES", "VALUES", "VERDICTS"}
 ALIKE = {"HEADER.title", "COMPARE.axis_value", "COMPARE.comma"}
 
 

@@ -5,7 +5,9 @@ With `--percentiles` these stay too, and only the quantiles that percentiles are
 """
 
 import sys
+from argparse import BooleanOptionalAction
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jepa_app.checkpoint import load_network, save_network
@@ -33,17 +35,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=recipe.references,
         help="how many pictures and captions to compare pairs with",
     )
+    parser.add_argument(
+        "--foils",
+        action=BooleanOptionalAction,
+        default=recipe.network.foils,
+        help="compare captions with captions that differ in one thing",
+    )
     parser.add_argument("--percentiles", action="store_true", help="measure only the percentiles and keep the rest")
     options = parser.parse_args(arguments)
     check_folder(options.out)
     if options.percentiles:
         measure_folder(options.weights, options.data, options.out)
     else:
-        calibrate_folder(options.weights, options.data, options.out, options.references)
+        calibrate_folder(options.weights, options.data, options.out, options.references, foils=options.foils)
     return 0
 
 
-def calibrate_folder(weights: Path, folder: Path, out: Path, references: int) -> None:
+def calibrate_folder(weights: Path, folder: Path, out: Path, references: int, *, foils: bool) -> None:
     """Load the weights, choose references, calibrate on the pictures of `folder`, and write to `out`.
 
     Raises:
@@ -52,6 +60,7 @@ def calibrate_folder(weights: Path, folder: Path, out: Path, references: int) ->
     if references < 0:
         raise ValueError(f"references is {references}; allowed: 0 or more")
     network = without_references(load_network(weights, TIJepaConfig, TIJepa))
+    network.config = replace(network.config, foils=foils)
     network = finish(network, TextCache(TextEncoder.load()), _anchors(network, folder, references))
     save_network(out, network.half(), network.config)
 

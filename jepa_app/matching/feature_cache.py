@@ -4,6 +4,7 @@ Letters in shapes: M pictures, L captions, S picture side, T text tokens.
 """
 
 import hashlib
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -13,13 +14,13 @@ import torch
 from torch import Tensor
 
 from jepa_app.compute import on_all_cores
-from jepa_app.matching.energies import (
+from jepa_app.matching.features import (
     CAPTIONS_AT_ONCE,
     PICTURES_AT_ONCE,
     CaptionFeatures,
+    FoilFeatures,
     PictureFeatures,
     blocks,
-    caption_features,
     picture_features,
 )
 from jepa_app.matching.scoring import Scorer
@@ -62,9 +63,7 @@ class FeatureCache:
         """
 
         def compute(rows: list[int]) -> list[CaptionFeatures]:
-            text = self.scorer.text_encoder.encode([captions[row] for row in rows])
-            text = text.to(self.scorer.device, torch.float32)
-            return split_captions(caption_features(self.scorer.network, text))
+            return split_captions(self.scorer.caption_features([captions[row] for row in rows]))
 
         return join_captions(self._find(captions, compute, CAPTIONS_AT_ONCE, self.scorer.text_encoder.num_pieces))
 
@@ -133,13 +132,30 @@ def join_pictures(parts: Sequence[PictureFeatures]) -> PictureFeatures:
 def split_captions(features: CaptionFeatures) -> list[CaptionFeatures]:
     """Split the features of L captions into L features of one caption each, without padding; they share no memory."""
     lengths = features.later.mask.sum(dim=1).tolist()
-    return [_row_of(_with_length(features, length), row) for row, length in enumerate(lengths)]
+    plain = replace(features, foils=None)
+    rows = [_row_of(_with_length(plain, length), row) for row, length in enumerate(lengths)]
+    if features.foils is None:
+        return rows
+    return [replace(row, foils=_foils_of(features.foils, number)) for number, row in enumerate(rows)]
 
 
 def join_captions(parts: Sequence[CaptionFeatures]) -> CaptionFeatures:
     """Join the features of captions, padded to the longest."""
     longest = max(part.later.mask.shape[1] for part in parts)
-    return _mapped(_joined, *(_with_length(part, longest) for part in parts))
+    joined = _mapped(_joined, *(_with_length(replace(part, foils=None), longest) for part in parts))
+    foils = [part.foils for part in parts if part.foils is not None]
+    if not foils:
+        return joined
+    starts = itertools.accumulate((len(part.sentences) for part in parts[:-1]), initial=0)
+    moved = [replace(each, owners=each.owners + start) for each, start in zip(foils, starts, strict=True)]
+    return replace(joined, foils=_mapped(_joined, *moved))
+
+
+def _foils_of(foils: FoilFeatures, number: int) -> FoilFeatures:
+    """The foils of one caption, as those of the first."""
+    own = (foils.owners == number).nonzero().flatten()
+    chosen = _mapped(lambda tensor: tensor[own], foils)
+    return replace(chosen, owners=torch.zeros_like(own))
 
 
 def _row_of(features: Features, row: int) -> Features:
@@ -163,8 +179,13 @@ def _cut_or_padded(tensor: Tensor, length: int) -> Tensor:
 
 
 def _mapped(function: Callable[..., Tensor], *parts: Any) -> Any:
-    """Apply a function to the tensors that stand in the same place of parts of one kind, and return such a part."""
+    """Apply a function to the tensors that stand in the same place of parts of one kind, and return such a part.
+
+    What is None in the first part stays None.
+    """
     first = parts[0]
+    if first is None:
+        return None
     if isinstance(first, Tensor):
         return function(*parts)
     if is_dataclass(first):

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jepa_app.matching.energies import (
+from jepa_app.matching.energies import pair_energies
+from jepa_app.matching.features import (
     CAPTIONS_AT_ONCE,
     PictureFeatures,
     alone,
     blocks,
-    caption_features,
     null_caption,
-    pair_energies,
     picture_features,
 )
 from jepa_app.matching.scoring import Scorer
@@ -83,7 +82,7 @@ def match_maps(scorer: Scorer, pixels: Tensor, caption: str) -> MatchMaps:
     network = scorer.network
     picture = picture_features(network, pixels[None].to(scorer.device, torch.float32))
     parts = [
-        caption_features(network, scorer.text_encoder.encode(texts).to(scorer.device, torch.float32))
+        scorer.caption_features(texts)
         for texts in _in_blocks([caption, *(text for text in captions_without(caption) if text)])
     ]
     if len(words) == 1:

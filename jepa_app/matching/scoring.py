@@ -13,16 +13,16 @@ from torch import Tensor
 
 from jepa_app.checkpoint import load_network, resolve_weights
 from jepa_app.config import TIJepaConfig
-from jepa_app.matching.energies import (
+from jepa_app.matching.energies import Energies, pair_energies
+from jepa_app.matching.features import (
     CAPTIONS_AT_ONCE,
     PICTURES_AT_ONCE,
-    Energies,
+    CaptionFeatures,
     blocks,
-    caption_features,
-    pair_energies,
+    encode_captions,
     picture_features,
 )
-from jepa_app.models.text import TextEncoder
+from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizers.tokenizer import check_pixels
 from jepa_app.pixels import to_pixels
@@ -96,23 +96,31 @@ class Scorer:
         if not len(pixels) or not captions:
             raise ValueError(f"got {len(pixels)} pictures and {len(captions)} captions; allowed: at least one of each")
         check_pixels(pixels, self.image_size)
-        words = [
-            caption_features(self.network, self.text_encoder.encode(captions[block]).to(self.device, torch.float32))
-            for block in blocks(len(captions), CAPTIONS_AT_ONCE)
-        ]
+        words = [self.caption_features(captions[block]) for block in blocks(len(captions), CAPTIONS_AT_ONCE)]
         rows = []
         for block in blocks(len(pixels), PICTURES_AT_ONCE):
             pictures = picture_features(self.network, pixels[block].to(self.device, torch.float32))
             terms = [pair_energies(self.network, pictures, part).stacked().cpu() for part in words]
-            rows.append(torch.cat(terms, dim=1))  # (M', L, 3 or 6)
+            rows.append(torch.cat(terms, dim=1))  # (M', L, 3 to 12)
         return Energies.unstacked(torch.cat(rows))
+
+    def caption_features(self, captions: Sequence[str]) -> CaptionFeatures:
+        """Return what captions, and their foils if the weights use them, contribute to the energies of all pairs.
+
+        Raises:
+            ValueError: a caption has more word pieces than the encoder takes.
+        """
+        return encode_captions(self.network, captions, self._encode)
+
+    def _encode(self, captions: Sequence[str]) -> TextFeatures:
+        return self.text_encoder.encode(captions).to(self.device, torch.float32)
 
     def combine(self, energies: Energies) -> Tensor:
         """Return the weighted mean of the terms: the energy (M, L), on the CPU."""
         return self.combine_terms(energies.stacked())
 
     def combine_terms(self, terms: Tensor) -> Tensor:
-        """Return the weighted mean (...) of terms (..., 3 or 6), on the CPU."""
+        """Return the weighted mean (...) of terms (..., 3 to 12), on the CPU."""
         return combined(self.network.config, terms)
 
     def with_hidden(self, quick: Tensor, hidden: Tensor) -> Tensor:
@@ -146,7 +154,7 @@ class Scorer:
 
 
 def combined(config: TIJepaConfig, terms: Tensor) -> Tensor:
-    """Return the weighted mean (...) of an energy's terms (..., 3 or 6), on the CPU."""
+    """Return the weighted mean (...) of an energy's terms (..., 3 to 12), on the CPU."""
     weights = torch.tensor(config.energy_weights)
     return terms[..., : len(weights)].cpu() @ (weights / weights.sum())  # fewer if the weights were never calibrated
 

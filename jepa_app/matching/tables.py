@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from jepa_app.matching.energies import PICTURES_AT_ONCE, blocks, hidden_energies, pair_energies, quick_energies
+from jepa_app.matching.energies import hidden_energies, pair_energies, quick_energies
 from jepa_app.matching.feature_cache import FeatureCache
+from jepa_app.matching.features import PICTURES_AT_ONCE, blocks
 from jepa_app.models.tokenizers.tokenizer import check_pixels
 
 PAIRS_A_TURN = 512  # scored before others get a turn

@@ -20,7 +20,8 @@ from transformers.utils import ModelOutput
 
 from jepa_app.checkpoint import AUTO_MAP, load_config, load_state, resolve_weights
 from jepa_app.config import TIJepaConfig
-from jepa_app.matching.energies import caption_features, pair_energies, picture_features
+from jepa_app.matching.energies import pair_energies
+from jepa_app.matching.features import FoilText, caption_features, encode_foils, picture_features
 from jepa_app.matching.scoring import as_pixels, combined, match_probability
 from jepa_app.models.blocks import GridPositions
 from jepa_app.models.text import TextEncoder, TextFeatures
@@ -63,7 +64,7 @@ class TIJepaOutput(ModelOutput):
     Attributes:
         energy: (M, L) lower is better.
         probability: (M, L) in [0, 1] that picture and caption belong together.
-        terms: (M, L, 3 or 6) the terms of the energy, in the order of `energy_weights`.
+        terms: (M, L, 3 to 12) the terms of the energy, in the order of `energy_weights`.
     """
 
     energy: Tensor | None = None
@@ -117,31 +118,51 @@ class TIJepaModel(PreTrainedModel):
         return model
 
     @torch.no_grad()
-    def forward(self, pixel_values: Tensor, text_tokens: Tensor, text_mask: Tensor) -> TIJepaOutput:
+    def forward(
+        self,
+        pixel_values: Tensor,
+        text_tokens: Tensor,
+        text_mask: Tensor,
+        foil_tokens: Tensor | None = None,
+        foil_mask: Tensor | None = None,
+        foil_owners: Tensor | None = None,
+        foil_differences: Tensor | None = None,
+    ) -> TIJepaOutput:
         """Score every picture with every caption.
 
         Args:
             pixel_values: (M, 3, S, S) in [-1, 1].
             text_tokens: (L, T, W) token features of the captions from the frozen text encoder.
             text_mask: (L, T) bool, True on real tokens.
+            foil_tokens, foil_mask: the same of the captions' F foils, for weights that use them.
+            foil_owners, foil_differences: (F,) long, the caption of each foil and what it differs in.
 
         Raises:
-            ValueError: the pictures have the wrong size or are not finite.
+            ValueError: the pictures have the wrong size or are not finite, or only some of the foils' inputs are given.
         """
+        foil_inputs = (foil_tokens, foil_mask, foil_owners, foil_differences)
+        if any(given is None for given in foil_inputs) and not all(given is None for given in foil_inputs):
+            raise ValueError("only some of foil_tokens, foil_mask, foil_owners and foil_differences are given")
+        foil_text = None
+        if foil_tokens is not None and foil_mask is not None:
+            assert foil_owners is not None
+            assert foil_differences is not None
+            foil_text = FoilText(TextFeatures(foil_tokens, foil_mask), foil_owners, foil_differences)
         settings = self.network.config
         check_pixels(pixel_values, settings.image_size)
         pictures = picture_features(self.network, pixel_values)
-        captions = caption_features(self.network, TextFeatures(text_tokens, text_mask))
+        captions = caption_features(self.network, TextFeatures(text_tokens, text_mask), foil_text)
         terms = pair_energies(self.network, pictures, captions).stacked()
         energy = combined(settings, terms)
         return TIJepaOutput(energy=energy, probability=match_probability(settings, energy), terms=terms)
 
 
 class TIJepaProcessor:
-    """Turns pictures and captions into the inputs of `TIJepaModel`."""
+    """Turns pictures and captions into the inputs of `TIJepaModel`; with `foils` also those of the captions' foils."""
 
-    def __init__(self, image_size: int, text_encoder: TextEncoder) -> None:
+    def __init__(self, image_size: int, text_encoder: TextEncoder, *, foils: bool = False) -> None:
         self.image_size = image_size
+        self.foils = foils
         self.text_encoder = text_encoder
 
     @classmethod
@@ -160,11 +181,12 @@ class TIJepaProcessor:
             config = TIJepaFaceConfig.from_pretrained(folder)
             assert isinstance(config, TIJepaFaceConfig)
             settings = config.network_config()
-        return cls(settings.image_size, TextEncoder.load())
+        return cls(settings.image_size, TextEncoder.load(), foils=settings.foils)
 
     def __call__(self, images: Sequence[Image.Image] | Tensor, text: Sequence[str]) -> BatchFeature:
         """Return `pixel_values` (M, 3, S, S) in [-1, 1], `text_tokens` (L, T, W) and `text_mask` (L, T).
 
+        Where captions have foils that the weights use, their inputs are there too, as `TIJepaModel.forward` names them.
         If a picture is not square, its central square is used; transparency is composited on white.
 
         Raises:
@@ -174,7 +196,16 @@ class TIJepaProcessor:
             raise ValueError(f"got {len(images)} pictures and {len(text)} captions; allowed: at least one of each")
         features = self.text_encoder.encode(text)
         pixels = as_pixels(images, self.image_size)
-        return BatchFeature({"pixel_values": pixels, "text_tokens": features.tokens, "text_mask": features.mask})
+        inputs = {"pixel_values": pixels, "text_tokens": features.tokens, "text_mask": features.mask}
+        made = encode_foils(text, self.text_encoder.encode) if self.foils else None
+        if made is not None:
+            inputs |= {
+                "foil_tokens": made.text.tokens,
+                "foil_mask": made.text.mask,
+                "foil_owners": made.owners,
+                "foil_differences": made.differences,
+            }
+        return BatchFeature(inputs)
 
 
 def find_layout(source: Path | str, revision: str | None = None) -> tuple[Path, bool]:

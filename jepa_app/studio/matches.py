@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from jepa_app.limits import MAX_CAPTIONS, MAX_TABLE_SIDE, check_captions, check_words
-from jepa_app.matching.energies import CAPTIONS_AT_ONCE, blocks
 from jepa_app.matching.feature_cache import FeatureCache
+from jepa_app.matching.features import CAPTIONS_AT_ONCE, blocks
+from jepa_app.matching.foils import Difference, well_said_foils
 from jepa_app.matching.maps import match_maps
-from jepa_app.matching.near import Difference, alternatives
 from jepa_app.matching.scoring import Scorer
 from jepa_app.matching.tables import best_rows, listed_pairs, table_rows
 from jepa_app.pixels import to_pixels
@@ -218,10 +218,10 @@ class Matching:
     def _near_misses(self, pixels: Tensor, scores: Sequence[CaptionScore]) -> list[CaptionScore]:
         """Say of captions that do not fit a picture (1, 3, S, S) in which one thing they differ from one that does."""
         tried = [
-            (number, *alternative)
+            (number, *foil)
             for number, score in enumerate(scores)
             if score.probability < FITS
-            for alternative in alternatives(score.caption)
+            for foil in well_said_foils(score.caption)
         ][:MAX_TRIED]
         told = list(scores)
         if not tried:

@@ -16,6 +16,12 @@ EXAMPLES = (
     "red heart, fluent flat style",
     "tulip, twemoji style",
 )
+MATCH_EXAMPLES = {  # a picture of jepa_app/ui/match/examples -> captions to rank for it
+    "red-apple": ("red apple", "green apple", "tomato", "fire engine"),
+    "blue-apple": ("red apple", "blue apple", "green apple", "apple"),
+    "rose-left-of-cat": ("a rose left of a cat", "a rose right of a cat", "a rose above a cat", "a cat"),
+    "three-tulips": ("one tulip", "two tulips", "three tulips", "three roses"),
+}
 VALUES = {
     "compare_prompt": "red apple, twemoji style",
     "compare_columns": "red apple, twemoji style\ngreen apple, twemoji style\nred heart, twemoji style",

@@ -15,13 +15,15 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from jepa_app.config import TIJepaConfig
-from jepa_app.matching.energies import (
+from jepa_app.matching.energies import pair_energies
+from jepa_app.matching.features import (
     CAPTIONS_AT_ONCE,
     PICTURES_AT_ONCE,
+    CaptionFeatures,
     alone,
     blocks,
     caption_features,
-    pair_energies,
+    encode_captions,
     picture_features,
 )
 from jepa_app.models.text import TextFeatures
@@ -75,19 +77,15 @@ def finish(network: TIJepa, text: TextCache, anchors: Anchors) -> TIJepa:
     """Return a calibrated copy of a trained network, rounded to half precision, with its references."""
     device = network.null_text.device
     network = copy.deepcopy(network).half().float().eval().requires_grad_(False)
-
-    def features(batch: Batch) -> tuple[Tensor, TextFeatures]:
-        return batch.pixels.to(device), text.features(batch.captions).to(device, torch.float32)
-
-    if anchors.references is not None:
-        network = choose_references(network, *features(anchors.references)).half().float()
-    if len(anchors.heldout.captions) > 1:
-        pixels, words = features(anchors.heldout)
-        energies = grouped_energies(network, pixels, words, torch.arange(len(words), device=device))
+    if (chosen := anchors.references) is not None:
+        words = text.features(chosen.captions).to(device, torch.float32)
+        network = choose_references(network, chosen.pixels.to(device), words).half().float()
+    heldout = anchors.heldout
+    if len(heldout.captions) > 1:
+        pairs = (network, heldout.pixels.to(device), heldout.captions, text)
+        energies = grouped_energies(*pairs, torch.arange(len(heldout.captions)))
         order = anchors.by_kind()
-        near = near_misses(
-            grouped_energies(network, pixels, words, order.to(device)), [anchors.kinds[place] for place in order]
-        )
+        near = near_misses(grouped_energies(*pairs, order), [anchors.kinds[place] for place in order])
         right, hard = hard_energies(network, text, anchors.hard)
         network.config = calibrate(network.config, energies, torch.cat([near, hard]), right)
     return network
@@ -96,12 +94,12 @@ def finish(network: TIJepa, text: TextCache, anchors: Anchors) -> TIJepa:
 @torch.no_grad()
 def hard_energies(network: TIJepa, text: TextCache, cases: Sequence[Case]) -> tuple[Tensor, Tensor]:
     """Return the terms of the right (P, E) and of the wrong pairs (M, E) of hard cases, on the CPU."""
-    terms = 6 if network.references is not None else 3
+    terms = 3 + (3 if network.references is not None else 0) + (6 if network.config.foils else 0)
     right, wrong = [torch.empty(0, terms)], [torch.empty(0, terms)]
     for batch, captions in cases:
-        words = text.features([*batch.captions, *captions]).to(network.null_text.device, torch.float32)
         pictures = picture_features(network, batch.pixels.to(network.null_text.device))
-        energies = pair_energies(network, pictures, caption_features(network, words)).stacked()[0].cpu()
+        words = _caption_features(network, [*batch.captions, *captions], text)
+        energies = pair_energies(network, pictures, words).stacked()[0].cpu()
         right.append(energies[:1])
         wrong.append(energies[1:])
     return torch.cat(right), torch.cat(wrong)
@@ -110,7 +108,8 @@ def hard_energies(network: TIJepa, text: TextCache, cases: Sequence[Case]) -> tu
 @torch.no_grad()
 def choose_references(network: TIJepa, pixels: Tensor, text: TextFeatures) -> TIJepa:
     """Return a copy of the network that compares every pair with these pictures (R, 3, S, S) and their R captions."""
-    chosen = TIJepa(replace(network.config, num_references=len(pixels))).to(pixels.device)
+    config = replace(network.config, num_references=len(pixels), energy_weights=(1.0, 1.0, 1.0))
+    chosen = TIJepa(config).to(pixels.device)
     chosen.load_state_dict(network.state_dict(), strict=False)  # all but the references, which are filled in here
     captions = [caption_features(network, text.rows(block)) for block in blocks(len(text), CAPTIONS_AT_ONCE)]
     pictures = [picture_features(network, pixels[block]) for block in blocks(len(pixels), PICTURES_AT_ONCE)]
@@ -125,28 +124,36 @@ def choose_references(network: TIJepa, pixels: Tensor, text: TextFeatures) -> TI
 
 
 def without_references(network: TIJepa) -> TIJepa:
-    """Return a copy of the network without references; the terms of its energy need new weights."""
-    plain = replace(network.config, num_references=0, energy_weights=(1.0, 1.0, 1.0))
+    """Return a copy of the network without references and foils; the terms of its energy need new weights."""
+    plain = replace(network.config, num_references=0, foils=False, energy_weights=(1.0, 1.0, 1.0))
     bare = TIJepa(plain)
     bare.load_state_dict({name: value for name, value in network.state_dict().items() if "references." not in name})
     return bare.eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def grouped_energies(network: TIJepa, pixels: Tensor, text: TextFeatures, order: Tensor) -> Tensor:
+def grouped_energies(
+    network: TIJepa, pixels: Tensor, captions: Sequence[str], text: TextCache, order: Tensor
+) -> Tensor:
     """Return the energies of pictures with the captions of their group: (groups, G, G, E), right pairs on the diagonal.
 
     Args:
         pixels: (B, 3, S, S) on the network's device.
-        text: features of their captions, on the same device.
+        captions: B captions.
+        text: gives their features.
         order: (B,) long, a random order; groups of up to 16 are cut from it; a smaller last one is left out.
     """
     size = min(GROUP, len(order))
     groups = []
     for rows in order[: len(order) // size * size].split(size):
-        captions = caption_features(network, TextFeatures(text.tokens[rows], text.mask[rows]))
-        groups.append(pair_energies(network, picture_features(network, pixels[rows]), captions).stacked())
+        words = _caption_features(network, [captions[row] for row in rows.tolist()], text)
+        groups.append(pair_energies(network, picture_features(network, pixels[rows]), words).stacked())
     return torch.stack(groups)
+
+
+def _caption_features(network: TIJepa, captions: Sequence[str], text: TextCache) -> CaptionFeatures:
+    device = network.null_text.device
+    return encode_captions(network, captions, lambda texts: text.features(texts).to(device, torch.float32))
 
 
 def calibrate(
@@ -196,9 +203,9 @@ def measure_quantiles(network: TIJepa, text: TextCache, anchors: Anchors) -> TIJ
     if len(anchors.heldout.captions) < 2:
         raise ValueError(f"got {len(anchors.heldout.captions)} held-out pictures; allowed: 2 or more")
     device = network.null_text.device
-    words = text.features(anchors.heldout.captions).to(device, torch.float32)
-    order = torch.arange(len(words), device=device)
-    return with_quantiles(network.config, grouped_energies(network, anchors.heldout.pixels.to(device), words, order))
+    pixels, captions = anchors.heldout.pixels.to(device), anchors.heldout.captions
+    energies = grouped_energies(network, pixels, captions, text, torch.arange(len(captions)))
+    return with_quantiles(network.config, energies)
 
 
 def near_misses(energies: Tensor, kinds: Sequence[str]) -> Tensor:

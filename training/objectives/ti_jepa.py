@@ -15,7 +15,7 @@ from torch.nn.functional import mse_loss
 
 from jepa_app.checkpoint import save_network
 from jepa_app.masking import SharedGenerator, multi_block_mask
-from jepa_app.matching.energies import picture_features
+from jepa_app.matching.features import picture_features
 from jepa_app.matching.scoring import Scorer
 from jepa_app.models.ti_jepa import TIJepa
 from training.data.batches import Batch
@@ -133,9 +133,9 @@ class TIJepaObjective(MatchObjective[TIJepa]):
         if len(batch.captions) < 2:
             return {}  # a single pair has no other to be compared with
         network = self.ema.network
-        pixels, text = self.inputs(batch)
-        order = torch.randperm(len(text), generator=generator, device=generator.device).to(pixels.device)
-        energies = grouped_energies(network, pixels, text, order)
+        pixels = batch.pixels.to(self.device)
+        order = torch.randperm(len(pixels), generator=generator, device=generator.device).cpu()
+        energies = grouped_energies(network, pixels, batch.captions, self.text, order)
         figures = {}
         for term, name in enumerate(("text_to_image", "text_to_hidden", "image_to_text")):
             energy = energies[..., term]

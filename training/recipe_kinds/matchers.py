@@ -34,7 +34,7 @@ class TIJepaRecipe(OnPictures):
         )
     )
     captions: CaptionOptions = field(default_factory=lambda: CaptionOptions(drops=0.35, backgrounds=0.04, scenes=0.04))
-    network: TIJepaConfig = field(default_factory=TIJepaConfig)
+    network: TIJepaConfig = field(default_factory=lambda: TIJepaConfig(text_positions=True, foils=True))
     loss: TIJepaLoss = field(default_factory=TIJepaLoss)
     init: str = ""
     ema_decay: float = 0.999

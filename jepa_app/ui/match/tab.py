@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -24,6 +25,7 @@ from jepa_app.ui.tools import no_tool
 from jepa_app.ui.uploads import in_cache, uploaded
 
 ONE = "one"  # the inner tab of one picture
+EXAMPLES = Path(__file__).parent / "examples"
 Upload = dict[str, Any] | str  # Gradio's FileData (path, url, orig_name, ...), an address, or base64
 OWN_FILE = "/gradio_api/file="  # part of the addresses of files that this server has handed out
 Matrix = tuple[list[list[float]], list[list[float]]]
@@ -77,12 +79,33 @@ def _build_one(work: MatchWork) -> tuple[gr.Image, gr.Textbox]:
                 elem_id="captions",
             )
             run = gr.Button(texts.MATCH_RUN, variant="primary", size="lg", elem_id="rank")
+            _examples(picture, captions)
         with gr.Column(elem_id="match-results"):
             ranking = fragment("match/ranking", verdicts=texts.VERDICTS)
         make_why(work.explain, kept)
         gr.Markdown(texts.MATCH_HELP, elem_id="match-help")
     _wire_one(work, kept, picture, captions, run, ranking)
     return picture, captions
+
+
+def _examples(picture: gr.Image, captions: gr.Textbox) -> None:
+    """Lay out buttons with small pictures; each puts its picture and captions into the tab and ranks them."""
+    gr.HTML(texts.EXAMPLES_LABEL, apply_default_css=False, elem_classes="small-label")
+    with gr.Row(elem_id="match-examples"):
+        for name, lines in texts.MATCH_EXAMPLES.items():
+            path = EXAMPLES / f"{name}.webp"
+            button = gr.Button(name.replace("-", " "), icon=path, size="sm", scale=0)
+            button.click(
+                partial(_example, path, lines),
+                outputs=[picture, captions],
+                show_progress="hidden",
+                queue=False,
+                api_visibility="private",
+            ).then(None, js="() => document.querySelector('#rank').click()", api_visibility="private")
+
+
+def _example(path: Path, lines: Sequence[str]) -> tuple[Image.Image, str]:
+    return open_picture(path), "\n".join(lines)
 
 
 def _wire_one(

@@ -1,0 +1,155 @@
+"""Foils: captions that differ in one thing, and energies against them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from jepa_app.checkpoint import save_network
+from jepa_app.config import TIJepaConfig
+from jepa_app.limits import MAX_PROMPT_CHARACTERS
+from jepa_app.matching.feature_cache import FeatureCache
+from jepa_app.matching.foils import COLOURS, DIFFERENCES, Foil, foils, well_said_foils
+from jepa_app.matching.maps import match_maps
+from jepa_app.matching.scoring import Scorer
+from jepa_app.matching.tables import listed_pairs, table_rows
+from jepa_app.matching.transformers_face import TIJepaModel, TIJepaProcessor
+from jepa_app.models.text import TextEncoder
+from jepa_app.models.ti_jepa import TIJepa
+from tests.conftest import TINY_TI_JEPA, awake
+from training.objectives.calibration import choose_references, without_references
+
+CAPTIONS = ["green apple, noto style", "heart", "two roses left of a black cat", "a rose above a cat", "RED and blue"]
+
+
+def only(foil: Sequence[Foil], difference: str) -> list[str]:
+    return [one.caption for one in foil if one.difference == difference]
+
+
+def test_a_colour_becomes_every_other_colour() -> None:
+    found = foils("Green apple, noto style")
+    assert len(found) == len(COLOURS) - 1
+    assert Foil("colour", "red apple, noto style") in found
+    assert foils("a greenish apple") == []
+
+
+def test_each_of_two_colours_becomes_every_other_and_both_are_exchanged() -> None:
+    found = only(foils("a red rose and a blue car"), "colour")
+    assert "a green rose and a blue car" in found
+    assert "a red rose and a green car" in found
+    assert "a blue rose and a red car" in found
+    assert len(found) == len(set(found)) == 2 * (len(COLOURS) - 1) + 1
+
+
+def test_sides_become_their_opposites_together() -> None:
+    assert foils("a rose left of a cat") == [Foil("side", "a rose right of a cat")]
+    assert foils("a rose on the left, a cat on the right") == [Foil("side", "a rose on the right, a cat on the left")]
+    assert foils("a rose above a cat") == [Foil("side", "a rose below a cat")]
+    assert foils("a lefthanded cat") == []
+
+
+def test_numbers_become_the_others_and_people_are_shown_only_what_agrees() -> None:
+    assert only(foils("two hearts"), "number") == ["one hearts", "three hearts"]
+    assert well_said_foils("two hearts") == [Foil("number", "three hearts")]
+    assert well_said_foils("one heart") == []
+    assert only(foils("one red and two blue hearts"), "number") == [
+        "one red and one blue hearts",
+        "two red and two blue hearts",
+        "three red and three blue hearts",
+    ]
+
+
+def test_the_longest_caption_has_few_foils() -> None:
+    words = " ".join([*COLOURS, "one two three left of above on the left at the top"] * 9)[:MAX_PROMPT_CHARACTERS]
+    assert 30 < len(foils(words)) <= 40
+
+
+@pytest.fixture(scope="module", params=[0, 4], ids=["no references", "references"])
+def scorer(request: pytest.FixtureRequest) -> Scorer:
+    torch.manual_seed(1)
+    config = replace(TINY_TI_JEPA, foils=True)
+    network = awake(TIJepa(config)).eval().requires_grad_(False)
+    assert isinstance(network, TIJepa)
+    network.sentence_space.fit(torch.randn(50, 384))
+    encoder = TextEncoder.load()
+    if request.param:
+        network = choose_references(network, pictures(4), encoder.encode(["dog", "sun", "red car", "blue"]))
+    terms = 9 + (3 if request.param else 0)
+    network.config = replace(network.config, energy_weights=tuple(0.5 + 0.25 * term for term in range(terms)))
+    return Scorer(network, encoder)
+
+
+def pictures(count: int, seed: int = 3) -> torch.Tensor:
+    return 2 * torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+def test_terms_are_energies_minus_the_least_of_the_foils(scorer: Scorer) -> None:
+    pixels = pictures(3)
+    found = scorer.energies(pixels, CAPTIONS)
+    plain = Scorer(without_references(scorer.network), scorer.text_encoder)
+    alone = plain.energies(pixels, CAPTIONS)
+    against = found.compared[..., -2 * len(DIFFERENCES) :]
+    assert against.shape == (3, len(CAPTIONS), 6)
+    for column, caption in enumerate(CAPTIONS):
+        for number, difference in enumerate(DIFFERENCES):
+            others = only(foils(caption), difference)
+            expected = torch.zeros(3, 2)
+            if others:
+                terms = plain.energies(pixels, others)
+                least = torch.stack([terms.text_to_image, terms.image_to_text], dim=-1).amin(dim=1)
+                own = torch.stack([alone.text_to_image[:, column], alone.image_to_text[:, column]], dim=-1)
+                expected = own - least
+            torch.testing.assert_close(against[:, column, 2 * number :][:, :2], expected, atol=2e-5, rtol=1e-3)
+    assert against[:, 0].abs().sum() > 0
+    assert (against[:, 1] == 0).all()  # a heart has no foils
+
+
+def test_cached_features_alone_and_joined_give_the_same_energies(scorer: Scorer) -> None:
+    pixels = pictures(3)
+    expected = scorer.score(pixels, CAPTIONS).energy
+    cache = FeatureCache(scorer)
+    assert (cache.captions(["heart"]).foils is None) is not scorer.network.config.foils
+    for _ in range(2):  # computed, then found
+        order = [3, 0, 4, 1, 2]
+        rows = torch.cat(list(table_rows(cache, pixels, [CAPTIONS[place] for place in order])))
+        torch.testing.assert_close(rows, expected[:, order], atol=2e-5, rtol=1e-3)
+    pairs = listed_pairs(cache, pixels, CAPTIONS, [2, 0, 1], [0, 2, 4])
+    torch.testing.assert_close(pairs, expected[[2, 0, 1], [0, 2, 4]], atol=2e-5, rtol=1e-3)
+
+
+def test_a_word_taken_away_takes_its_foils_along(scorer: Scorer) -> None:
+    pixels = pictures(1)
+    maps = match_maps(scorer, pixels[0], "green apple")
+    energy = scorer.score(pixels, ["green apple", "apple", "green"]).energy[0]
+    torch.testing.assert_close(maps.contribution, energy[1:] - energy[0], atol=2e-5, rtol=1e-3)
+    assert match_maps(scorer, pixels[0], "green").energy == pytest.approx(float(energy[2]), abs=1e-5)
+
+
+def test_the_transformers_face_scores_the_same_and_refuses_half_of_the_inputs(scorer: Scorer, tmp_path: Path) -> None:
+    save_network(tmp_path / "ti-jepa", scorer.network, scorer.network.config)
+    model, processor = TIJepaModel.from_pretrained(tmp_path), TIJepaProcessor.from_pretrained(tmp_path)
+    pixels = pictures(2)
+    for captions in (CAPTIONS, ["heart"]):
+        energy = model(**processor(pixels, captions)).energy
+        torch.testing.assert_close(energy, scorer.score(pixels, captions).energy, atol=2e-5, rtol=1e-3)
+    inputs = processor(pixels, CAPTIONS)
+    del inputs["foil_mask"]
+    with pytest.raises(ValueError, match="only some of foil_tokens"):
+        model(**inputs)
+
+
+def test_weights_from_before_foils_have_none(tmp_path: Path) -> None:
+    values = TINY_TI_JEPA.to_dict()
+    del values["foils"]
+    config = TIJepaConfig.from_dict(values)
+    assert not config.foils
+    scorer = Scorer(TIJepa(config), TextEncoder.load())
+    assert scorer.energies(pictures(1), ["green apple"]).stacked().shape == (1, 1, 3)
+
+
+def test_as_many_weights_as_terms() -> None:
+    replace(TINY_TI_JEPA, foils=True, energy_weights=(1.0,) * 9)
+    with pytest.raises(ValueError, match="energy_weights"):
+        replace(TINY_TI_JEPA, foils=True, energy_weights=(1.0,) * 6)

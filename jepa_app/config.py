@@ -256,7 +256,7 @@ class TIJepaConfig(Config):
         self._require(
             self.reference_temperature > 0, f"reference_temperature is {self.reference_temperature}; allowed: above 0"
         )
-        terms = 3 + (3 if self.num_references else 0) + (6 if self.foils else 0)
+        terms = self.num_terms
         self._require(
             len(self.energy_weights) in (3, terms) and min(self.energy_weights) >= 0 and max(self.energy_weights) > 0,
             f"energy_weights are {self.energy_weights}; allowed: {terms} numbers of 0 or more, not all 0",
@@ -271,6 +271,11 @@ class TIJepaConfig(Config):
             bool(self.matched_quantiles) == bool(self.mismatched_quantiles),
             "only one of matched_quantiles and mismatched_quantiles is given; allowed: both or neither",
         )
+
+    @property
+    def num_terms(self) -> int:
+        """Terms of the energy of a pair."""
+        return 3 + (3 if self.num_references else 0) + (6 if self.foils else 0)
 
     @property
     def grid(self) -> int:

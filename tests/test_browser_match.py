@@ -77,7 +77,7 @@ def test_an_example_is_ranked_at_once(open_studio: OpenPage) -> None:
     for name, lines in texts.MATCH_EXAMPLES.items():
         page.click(f"#match-examples button:has-text('{name.replace('-', ' ')}')")
         page.wait_for_function(
-            "lines => [...document.querySelectorAll('.match-caption')].map(one => one.textContent).sort().join() === lines",
+            "told => [...document.querySelectorAll('.match-caption')].map(it => it.textContent).sort().join() === told",
             arg=",".join(sorted(lines)),
         )
         assert page.input_value("#captions textarea") == "\n".join(lines)

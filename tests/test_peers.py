@@ -1,11 +1,13 @@
 """The contrastive peers: their losses against a second writing, what they see, and that they save and load whole."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from jepa_app.config import TIJepaConfig
+from jepa_app.matching.foils import DIFFERENCES, foils
 from jepa_app.models.text import TextEncoder, TextFeatures
 from training.data.batches import Batch
 from training.judging.weights import load_matchers
@@ -35,9 +37,9 @@ def _pictures() -> Batch:
     return Batch(pixels=pixels.float(), captions=[f"{name} square" for name in COLOURS], indices=torch.arange(5))
 
 
-def _objective(loss: str) -> PeerObjective:
+def _objective(loss: str, *, foils: bool = False) -> PeerObjective:
     torch.manual_seed(0)
-    network = DualEncoder(PeerConfig(**{**TINY.to_dict(), "loss": loss}))
+    network = DualEncoder(PeerConfig(**{**TINY.to_dict(), "loss": loss, "foils": foils}))
     anchors = Anchors(heldout=_pictures(), kinds=("square",) * 5)
     return PeerObjective(network, TextCache(TextEncoder.load()), anchors, ema_decay=0.9, shift=0.0)
 
@@ -51,9 +53,10 @@ def test_losses_equal_their_definitions() -> None:
     torch.testing.assert_close(sigmoid_loss(logits), -sum(pairs) / 4)
 
 
+@pytest.mark.parametrize("foils", [False, True], ids=["cosine", "foils"])
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
-def test_a_peer_learns_saves_and_is_found_by_the_evaluation(loss: str, tmp_path: Path) -> None:
-    objective = _objective(loss)
+def test_a_peer_learns_saves_and_is_found_by_the_evaluation(loss: str, foils: bool, tmp_path: Path) -> None:
+    objective = _objective(loss, foils=foils)
     optimizers = make_optimizers(objective.network, matrix_lr=1e-2, other_lr=1e-2, weight_decay=0.0)
     first = None
     for step in range(30):
@@ -74,6 +77,22 @@ def test_a_peer_learns_saves_and_is_found_by_the_evaluation(loss: str, tmp_path:
     assert scores.probability.diagonal().mean() > 0.8 > 0.2 > scores.probability[~torch.eye(5, dtype=torch.bool)].mean()
     alone = scorer.score(_pictures().pixels[2:3], _pictures().captions[3:4])
     torch.testing.assert_close(alone.energy[0, 0], scores.energy[2, 3], atol=1e-5, rtol=1e-4)
+
+
+def test_a_peer_compares_captions_with_their_foils() -> None:
+    scorer = PeerScorer(_objective("softmax", foils=True).network, TextEncoder.load())
+    pixels, captions = _pictures().pixels, ["two red squares", "a square", "a square above a red cat"]
+    terms = scorer.terms(pixels, captions)
+    assert terms.shape == (5, 3, 4)
+    scorer.network.config = replace(scorer.network.config, foils=False)
+    torch.testing.assert_close(terms[..., 0], scorer.score(pixels, captions).energy, atol=1e-6, rtol=1e-5)
+    for column, caption in enumerate(captions):
+        for number, difference in enumerate(DIFFERENCES):
+            others = [foil.caption for foil in foils(caption) if foil.difference == difference]
+            expected = torch.zeros(5)
+            if others:
+                expected = terms[:, column, 0] - scorer.score(pixels, others).energy.amin(dim=1)
+            torch.testing.assert_close(terms[:, column, 1 + number], expected, atol=1e-6, rtol=1e-5)
 
 
 def test_padding_changes_no_caption() -> None:

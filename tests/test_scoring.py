@@ -26,8 +26,9 @@ from training.objectives.calibration import (
     calibrate,
     choose_references,
     fit_logistic,
-    grouped_energies,
+    grouped_terms,
     near_misses,
+    terms_of,
     without_references,
 )
 from training.objectives.text_cache import TextCache
@@ -227,7 +228,8 @@ def test_missing_and_swapped_weights_are_refused(network: TIJepa, tmp_path: Path
 def test_groups_hold_right_pairs_on_the_diagonal(scorer: Scorer) -> None:
     pixels, captions = torch.rand(35, 3, 16, 16), [f"thing number {number}" for number in range(35)]
     order = torch.randperm(35, generator=torch.Generator().manual_seed(0))
-    energies = grouped_energies(scorer.network, pixels, captions, TextCache(scorer.text_encoder), order)
+    terms = terms_of(scorer.network, TextCache(scorer.text_encoder))
+    energies = grouped_terms(terms, pixels, captions, order)
     assert energies.shape == (2, 16, 16, 3)
     row = int(order[20])
     alone = scorer.energies(pixels[row, None], [captions[row]]).stacked()

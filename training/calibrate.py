@@ -1,6 +1,7 @@
 """Calibrate trained TI-JEPA weights again: `python -m training.calibrate RUN/weights --data DIR --out DIR`.
 
-The network stays as it is; its references, the weights of its energy's terms and its probability are fitted again.
+The network stays as it is; its references, the weights of its energy's terms and its probability are fitted again. A
+contrastive peer (RUN/weights/peer) has no references.
 With `--percentiles` these stay too, and only the quantiles that percentiles are read from are measured.
 """
 
@@ -16,8 +17,9 @@ from jepa_app.config import TIJepaConfig
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
 from training.data.batches import CaptionedPictures
-from training.objectives.calibration import Anchors, finish, measure_quantiles, without_references
+from training.objectives.calibration import Anchors, finish, fitted, measure_quantiles, without_references
 from training.objectives.text_cache import TextCache
+from training.peers.dual_encoder import DualEncoder, PeerConfig, PeerScorer
 from training.recipe_kinds.matchers import TIJepaRecipe
 
 
@@ -26,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Calibrate and write; exit status: 0 for success, 2 for a user's mistake (reported on one line)."""
     recipe = TIJepaRecipe()
     parser = OneLineParser(prog="python -m training.calibrate", description=__doc__)
-    parser.add_argument("weights", type=Path, help="folder of TI-JEPA's config and tensors, such as weights/ti-jepa")
+    parser.add_argument("weights", type=Path, help="folder of a config and tensors, such as weights/ti-jepa")
     parser.add_argument("--data", type=Path, required=True, help="folder of captioned pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to; may be the same")
     parser.add_argument(
@@ -59,9 +61,16 @@ def calibrate_folder(weights: Path, folder: Path, out: Path, references: int, *,
     """
     if references < 0:
         raise ValueError(f"references is {references}; allowed: 0 or more")
+    if is_peer(weights):
+        peer = PeerScorer(load_network(weights, PeerConfig, DualEncoder), TextEncoder.load())
+        plain = replace(peer.network.config, foils=foils, energy_weights=TIJepaConfig.energy_weights)
+        peer.network.config = plain
+        peer.network.config = fitted(plain, peer.terms, _anchors(plain, folder, 0))
+        save_network(out, peer.network.half(), peer.network.config)
+        return
     network = without_references(load_network(weights, TIJepaConfig, TIJepa))
     network.config = replace(network.config, foils=foils)
-    network = finish(network, TextCache(TextEncoder.load()), _anchors(network, folder, references))
+    network = finish(network, TextCache(TextEncoder.load()), _anchors(network.config, folder, references))
     save_network(out, network.half(), network.config)
 
 
@@ -72,14 +81,20 @@ def measure_folder(weights: Path, folder: Path, out: Path) -> None:
         ValueError: the weights are missing or broken, or the folder is not usable.
     """
     network = load_network(weights, TIJepaConfig, TIJepa).eval().requires_grad_(False)
-    network.config = measure_quantiles(network, TextCache(TextEncoder.load()), _anchors(network, folder, 0))
+    network.config = measure_quantiles(network, TextCache(TextEncoder.load()), _anchors(network.config, folder, 0))
     save_network(out, network.half(), network.config)
 
 
-def _anchors(network: TIJepa, folder: Path, references: int) -> Anchors:
+def is_peer(weights: Path) -> bool:
+    """Whether a folder holds the weights of a contrastive peer."""
+    path = weights / "config.json"
+    return path.is_file() and f'"{PeerConfig.__name__}"' in path.read_text(encoding="utf-8")
+
+
+def _anchors(config: TIJepaConfig, folder: Path, references: int) -> Anchors:
     """The pictures of `folder` that training would use for references and calibration."""
     recipe = TIJepaRecipe()
-    data = CaptionedPictures.load(folder, network.config.image_size)
+    data = CaptionedPictures.load(folder, config.image_size)
     return Anchors.of(data, recipe.calibration_pictures, references, recipe.schedule.seed)
 
 

@@ -7,8 +7,9 @@ Letters in shapes: P matched pairs, M mismatched pairs, G pictures of a group, R
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +20,6 @@ from jepa_app.matching.energies import pair_energies
 from jepa_app.matching.features import (
     CAPTIONS_AT_ONCE,
     PICTURES_AT_ONCE,
-    CaptionFeatures,
     alone,
     blocks,
     caption_features,
@@ -38,6 +38,10 @@ NUM_QUANTILES = 101  # of the energies of right and of wrong pairs: one per perc
 HARD_KINDS = ("attribute", "recoloured", "count", "sides")
 HARD_CASES = 60  # of each kind
 RIDGE = 1e-3  # on the coefficients of standardised terms, for terms that separate perfectly
+
+ConfigT = TypeVar("ConfigT", bound=TIJepaConfig)
+Terms = Callable[[Tensor, Sequence[str]], Tensor]
+"""Computes the terms (M, L, E) of the energies of pictures (M, 3, S, S) and L captions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,29 +84,37 @@ def finish(network: TIJepa, text: TextCache, anchors: Anchors) -> TIJepa:
     if (chosen := anchors.references) is not None:
         words = text.features(chosen.captions).to(device, torch.float32)
         network = choose_references(network, chosen.pixels.to(device), words).half().float()
-    heldout = anchors.heldout
-    if len(heldout.captions) > 1:
-        pairs = (network, heldout.pixels.to(device), heldout.captions, text)
-        energies = grouped_energies(*pairs, torch.arange(len(heldout.captions)))
-        order = anchors.by_kind()
-        near = near_misses(grouped_energies(*pairs, order), [anchors.kinds[place] for place in order])
-        right, hard = hard_energies(network, text, anchors.hard)
-        network.config = calibrate(network.config, energies, torch.cat([near, hard]), right)
+    network.config = fitted(network.config, terms_of(network, text), anchors)
     return network
 
 
+def terms_of(network: TIJepa, text: TextCache) -> Terms:
+    """Return what computes the terms of pairs with a network, and captions' features from a cache."""
+    device = network.null_text.device
+
+    def terms(pixels: Tensor, captions: Sequence[str]) -> Tensor:
+        words = encode_captions(network, captions, lambda texts: text.features(texts).to(device, torch.float32))
+        return pair_energies(network, picture_features(network, pixels.to(device)), words).stacked()
+
+    return terms
+
+
 @torch.no_grad()
-def hard_energies(network: TIJepa, text: TextCache, cases: Sequence[Case]) -> tuple[Tensor, Tensor]:
-    """Return the terms of the right (P, E) and of the wrong pairs (M, E) of hard cases, on the CPU."""
-    terms = 3 + (3 if network.references is not None else 0) + (6 if network.config.foils else 0)
-    right, wrong = [torch.empty(0, terms)], [torch.empty(0, terms)]
-    for batch, captions in cases:
-        pictures = picture_features(network, batch.pixels.to(network.null_text.device))
-        words = _caption_features(network, [*batch.captions, *captions], text)
-        energies = pair_energies(network, pictures, words).stacked()[0].cpu()
-        right.append(energies[:1])
-        wrong.append(energies[1:])
-    return torch.cat(right), torch.cat(wrong)
+def fitted(config: ConfigT, terms: Terms, anchors: Anchors) -> ConfigT:
+    """Return the config with weights, scale and offset fitted on the anchors; unchanged if they hold no two pairs."""
+    pixels, captions = anchors.heldout.pixels, anchors.heldout.captions
+    if len(captions) < 2:
+        return config
+    energies = grouped_terms(terms, pixels, captions, torch.arange(len(captions)))
+    order = anchors.by_kind()
+    grouped = grouped_terms(terms, pixels, captions, order)
+    near = [near_misses(grouped, [anchors.kinds[place] for place in order])]
+    right = [near[0][:0]]
+    for batch, wrong in anchors.hard:
+        pairs = terms(batch.pixels, [*batch.captions, *wrong])[0].cpu()
+        right.append(pairs[:1])
+        near.append(pairs[1:])
+    return calibrate(config, energies, torch.cat(near), torch.cat(right))
 
 
 @torch.no_grad()
@@ -132,33 +144,23 @@ def without_references(network: TIJepa) -> TIJepa:
 
 
 @torch.no_grad()
-def grouped_energies(
-    network: TIJepa, pixels: Tensor, captions: Sequence[str], text: TextCache, order: Tensor
-) -> Tensor:
-    """Return the energies of pictures with the captions of their group: (groups, G, G, E), right pairs on the diagonal.
+def grouped_terms(terms: Terms, pixels: Tensor, captions: Sequence[str], order: Tensor) -> Tensor:
+    """Return the terms of pictures with the captions of their group: (groups, G, G, E), right pairs on the diagonal.
 
     Args:
-        pixels: (B, 3, S, S) on the network's device.
+        terms: computes the terms of pairs.
+        pixels: (B, 3, S, S).
         captions: B captions.
-        text: gives their features.
         order: (B,) long, a random order; groups of up to 16 are cut from it; a smaller last one is left out.
     """
     size = min(GROUP, len(order))
-    groups = []
-    for rows in order[: len(order) // size * size].split(size):
-        words = _caption_features(network, [captions[row] for row in rows.tolist()], text)
-        groups.append(pair_energies(network, picture_features(network, pixels[rows]), words).stacked())
-    return torch.stack(groups)
-
-
-def _caption_features(network: TIJepa, captions: Sequence[str], text: TextCache) -> CaptionFeatures:
-    device = network.null_text.device
-    return encode_captions(network, captions, lambda texts: text.features(texts).to(device, torch.float32))
+    rows = order[: len(order) // size * size].split(size)
+    return torch.stack([terms(pixels[group], [captions[row] for row in group.tolist()]) for group in rows])
 
 
 def calibrate(
-    config: TIJepaConfig, energies: Tensor, near: Tensor | None = None, right_too: Tensor | None = None
-) -> TIJepaConfig:
+    config: ConfigT, energies: Tensor, near: Tensor | None = None, right_too: Tensor | None = None
+) -> ConfigT:
     """Return the config with weights, scale and offset fitted to energies.
 
     Args:
@@ -183,7 +185,7 @@ def calibrate(
     return with_quantiles(config, energies)
 
 
-def with_quantiles(config: TIJepaConfig, energies: Tensor) -> TIJepaConfig:
+def with_quantiles(config: ConfigT, energies: Tensor) -> ConfigT:
     """Return the config with the quantiles that percentiles are read from; energies (groups, G, G, E) as above."""
     right = torch.eye(energies.shape[1], dtype=torch.bool).expand(len(energies), -1, -1)
     shares = torch.tensor(config.energy_weights)
@@ -202,9 +204,8 @@ def measure_quantiles(network: TIJepa, text: TextCache, anchors: Anchors) -> TIJ
     """
     if len(anchors.heldout.captions) < 2:
         raise ValueError(f"got {len(anchors.heldout.captions)} held-out pictures; allowed: 2 or more")
-    device = network.null_text.device
-    pixels, captions = anchors.heldout.pixels.to(device), anchors.heldout.captions
-    energies = grouped_energies(network, pixels, captions, text, torch.arange(len(captions)))
+    captions = anchors.heldout.captions
+    energies = grouped_terms(terms_of(network, text), anchors.heldout.pixels, captions, torch.arange(len(captions)))
     return with_quantiles(network.config, energies)
 
 

@@ -19,7 +19,7 @@ from jepa_app.matching.features import picture_features
 from jepa_app.matching.scoring import Scorer
 from jepa_app.models.ti_jepa import TIJepa
 from training.data.batches import Batch
-from training.objectives.calibration import Anchors, finish, grouped_energies
+from training.objectives.calibration import Anchors, finish, grouped_terms, terms_of
 from training.objectives.image_tokens import drop_texts
 from training.objectives.matching import MatchObjective, collapse_figures, first_of, jitter
 from training.objectives.text_cache import TextCache
@@ -135,7 +135,7 @@ class TIJepaObjective(MatchObjective[TIJepa]):
         network = self.ema.network
         pixels = batch.pixels.to(self.device)
         order = torch.randperm(len(pixels), generator=generator, device=generator.device).cpu()
-        energies = grouped_energies(network, pixels, batch.captions, self.text, order)
+        energies = grouped_terms(terms_of(network, self.text), pixels, batch.captions, order)
         figures = {}
         for term, name in enumerate(("text_to_image", "text_to_hidden", "image_to_text")):
             energy = energies[..., term]

@@ -17,7 +17,8 @@ from torch.nn.functional import normalize
 
 from jepa_app.checkpoint import load_network, resolve_weights
 from jepa_app.config import TIJepaConfig
-from jepa_app.matching.scoring import Scores
+from jepa_app.matching.foils import DIFFERENCES, foils
+from jepa_app.matching.scoring import Scores, combined, match_probability
 from jepa_app.models.blocks import initialise
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import ImageEncoder, ImageToText, TextHead
@@ -32,8 +33,9 @@ MOST_SCALE = math.log(100)  # CLIP's limit
 class PeerConfig(TIJepaConfig):
     """TI-JEPA's sizes, and which loss trained the peer: "softmax" (CLIP) or "sigmoid" (SigLIP).
 
-    `text_components` is the number of features of both sides; the settings of TI-JEPA's predictor from text and of its
-    energy are not used, except for the calibration.
+    `text_components` is the number of features of both sides; the settings of TI-JEPA's predictor from text are not
+    used. The energy of a pair is minus the cosine; with `foils` three more terms compare it with that of the caption's
+    foils, as TI-JEPA's does.
     """
 
     loss: Literal["softmax", "sigmoid"] = "softmax"
@@ -42,6 +44,11 @@ class PeerConfig(TIJepaConfig):
         super().__post_init__()
         allowed = ("softmax", "sigmoid")
         self._require(self.loss in allowed, f"loss is {self.loss!r}; allowed: {allowed}")
+
+    @property
+    def num_terms(self) -> int:
+        """Terms of the energy of a pair."""
+        return 1 + (len(DIFFERENCES) if self.foils else 0)
 
 
 class DualEncoder(nn.Module):
@@ -111,20 +118,39 @@ class PeerScorer:
         """Side in pixels of the pictures to score."""
         return self.network.config.image_size
 
-    @torch.no_grad()
     def score(self, pixels: Tensor, captions: Sequence[str]) -> Scores:
-        """Score every picture (M, 3, S, S) in [-1, 1] with every caption; the energy is minus the cosine.
+        """Score every picture (M, 3, S, S) in [-1, 1] with every caption.
 
         Raises:
             ValueError: pictures of another size or not finite, an over-long caption.
         """
         check_pixels(pixels, self.image_size)
+        terms, config = self.terms(pixels, captions), self.network.config
+        energy = terms[..., 0] if terms.shape[-1] == 1 else combined(config, terms)
+        return Scores(energy, match_probability(config, energy))
+
+    @torch.no_grad()
+    def terms(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
+        """Return the terms (M, L, 1 or 4) of the energy, on the CPU: minus the cosine, and this against the foils."""
+        made = [foils(caption) if self.network.config.foils else [] for caption in captions]
+        energy = self._energies(pixels, [*captions, *(foil.caption for each in made for foil in each)])
+        if not self.network.config.foils:
+            return energy[..., None]
+        against, at = energy.new_zeros(*energy[:, : len(captions)].shape, len(DIFFERENCES)), len(captions)
+        for column, each in enumerate(made):
+            others = energy[:, at : at + len(each)]
+            at += len(each)
+            for number, difference in enumerate(DIFFERENCES):
+                places = [place for place, foil in enumerate(each) if foil.difference == difference]
+                if places:
+                    against[:, column, number] = energy[:, column] - others[:, places].amin(dim=1)
+        return torch.cat([energy[:, : len(captions), None], against], dim=-1)
+
+    def _energies(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
         device = self.network.scale.device
         pictures = torch.cat(
             [self.network.pictures(part.to(device, torch.float32)) for part in pixels.split(PICTURES_AT_ONCE)]
         )
         parts = (captions[at : at + CAPTIONS_AT_ONCE] for at in range(0, len(captions), CAPTIONS_AT_ONCE))
         words = [self.network.captions(self.text_encoder.encode(part).to(device, torch.float32)) for part in parts]
-        energy = -(pictures @ torch.cat(words).T).cpu()
-        config = self.network.config
-        return Scores(energy, torch.sigmoid(config.calibration_offset - config.calibration_scale * energy))
+        return -(pictures @ torch.cat(words).T).cpu()

@@ -5,7 +5,6 @@ paper word -> code: InfoNCE (CLIP, arXiv 2103.00020) `softmax`; the pairwise sig
 """
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from torch.nn.functional import cross_entropy, logsigmoid
 
 from jepa_app.checkpoint import save_network
 from training.data.batches import Batch
-from training.objectives.calibration import Anchors, fit_logistic
+from training.objectives.calibration import Anchors, fitted
 from training.objectives.matching import MatchObjective, collapse_figures, first_of, jitter
 from training.objectives.text_cache import TextCache
 from training.optimisation.processes import rows_of_all
@@ -53,15 +52,9 @@ class PeerObjective(MatchObjective[DualEncoder]):
     @torch.no_grad()
     def finished(self) -> PeerScorer:
         """Return the averaged network as a scorer, in half precision and calibrated if pictures are held out."""
-        network = copy.deepcopy(self.ema.network).half().float()
-        heldout = self.anchors.heldout
-        if len(heldout.captions) > 1:
-            pixels, text = self.inputs(heldout)
-            energy = -(network.pictures(pixels) @ network.captions(text).T).cpu()
-            right = torch.eye(len(energy), dtype=torch.bool)
-            (scale,), offset = fit_logistic(energy[right][:, None], energy[~right][:, None])
-            network.config = replace(network.config, calibration_scale=scale, calibration_offset=offset)
-        return PeerScorer(network, self.text.encoder)
+        scorer = PeerScorer(copy.deepcopy(self.ema.network).half().float(), self.text.encoder)
+        scorer.network.config = fitted(scorer.network.config, scorer.terms, self.anchors)
+        return scorer
 
     def save(self, folder: Path) -> None:
         """Write the averaged network, the one to score with, to the part `peer`."""

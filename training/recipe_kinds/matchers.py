@@ -72,7 +72,7 @@ class PeerRecipe(OnPictures):
         default_factory=lambda: replace(TIJepaRecipe().schedule, steps=3000, batch_size=128, validate_pictures=96)
     )
     captions: CaptionOptions = field(default_factory=lambda: TIJepaRecipe().captions)
-    network: PeerConfig = field(default_factory=PeerConfig)
+    network: PeerConfig = field(default_factory=lambda: PeerConfig(text_positions=True, foils=True))
     ema_decay: float = 0.999
     shift: float = 0.12
     calibration_pictures: int = 288

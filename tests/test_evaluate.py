@@ -206,9 +206,12 @@ def test_near_misses_are_of_the_same_group_and_style() -> None:
             if place % 2 == other % 2 and place // 6 == other // 6 and place != other:
                 energy[place, other] = 0.0  # only the near captions beat the right one
     np.fill_diagonal(energy, 1.0)
-    assert group_figures(energy, rows) == {"match_auc_same_group": 0.0}
-    assert group_figures(energy[:5, :5], rows[:5]) == {}
-    assert group_figures(energy, [Row(file=row.file, label=row.label) for row in rows]) == {}
+    probability = np.where(energy == 9, 0.0, 1.0)  # certain of the right captions, and of the near ones too
+    assert group_figures(energy, probability, rows, 0) == {"match_auc_same_group": 0.0, "ece_same_group": 0.5}
+    probability = np.where(energy == 0, 0.0, 1.0)
+    assert group_figures(energy, probability, rows, 0)["ece_same_group"] == 0
+    assert group_figures(energy[:5, :5], probability[:5, :5], rows[:5], 0) == {}
+    assert group_figures(energy, probability, [Row(file=row.file, label=row.label) for row in rows], 0) == {}
 
 
 @pytest.mark.slow

@@ -141,7 +141,7 @@ def measure_matches(matcher: Matcher, data: CaptionedPictures, settings: Setting
         tables = list(progress(parts, f"matching{suffix}", len(indices), lambda part: len(part[0])))
         energy, probability = (np.concatenate(part) for part in zip(*tables, strict=True))
         figures = matrix_figures(energy, probability, settings.seed)
-        figures |= group_figures(energy, [data.rows[index] for index in indices])
+        figures |= group_figures(energy, probability, [data.rows[index] for index in indices], settings.seed)
         figures |= hard_case_figures(matcher, data, members, settings.matches, settings.seed)
         if settings.concepts:
             figures |= concept_figures(matcher, data, members, settings.concepts, settings.seed)

@@ -75,8 +75,8 @@ def _binned(matched: Numbers, mismatched: Numbers) -> tuple[Numbers, Numbers, In
     return probability, truth, np.minimum((probability * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
-def group_figures(energy: Numbers, rows: Sequence[Row]) -> dict[str, float]:
-    """AUC against captions of other things of the same group in the same style, computed from the same (M, M) table.
+def group_figures(energy: Numbers, probability: Numbers, rows: Sequence[Row], seed: int) -> dict[str, float]:
+    """AUC and calibration against captions of other things of the same group and style, from the same (M, M) tables.
 
     Empty when the M `rows` have fewer than 20 such pairs of pictures and captions.
     """
@@ -84,7 +84,13 @@ def group_figures(energy: Numbers, rows: Sequence[Row]) -> dict[str, float]:
     near = (kinds[:, None] == kinds) & ~np.eye(len(rows), dtype=bool)  # (M, M)
     if near.sum() < FEWEST_COMPARED:
         return {}
-    return {"match_auc_same_group": match_auc(np.diag(energy), energy[near])}
+    chosen = near.any(axis=1).nonzero()[0]  # each with one of its near captions: half of all pairs match
+    draws = np.random.default_rng([seed, len(rows)]).random(near.shape)
+    wrong = np.where(near, draws, -1).argmax(axis=1)[chosen]
+    return {
+        "match_auc_same_group": match_auc(np.diag(energy), energy[near]),
+        "ece_same_group": calibration_error(np.diag(probability)[chosen], probability[chosen, wrong]),
+    }
 
 
 def hard_case_figures(

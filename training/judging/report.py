@@ -34,6 +34,7 @@ _MATCH_ROWS = {
     "match_auc_shuffled": "AUC, words in another order",
     "match_auc_nonsense": "AUC, words of no meaning",
     "match_auc_sides": "AUC, two things with sides swapped",
+    "ece_same_group": "calibration error, captions of the same group and style",
     "ece_attribute": "calibration error, another colour",
     "ece_recoloured": "calibration error, recoloured pictures with another colour",
     "ece_count": "calibration error, another number",

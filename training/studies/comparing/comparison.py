@@ -21,7 +21,7 @@ from torch.utils.flop_counter import flop_registry
 from training.data.batches import CaptionedPictures
 from training.data.selection import choose_pictures, fitting_and_measuring
 from training.judging.evaluation import Settings, measure_pictures
-from training.judging.match_figures import group_figures, match_matrix, matrix_figures
+from training.judging.match_figures import group_figures, hard_case_figures, match_matrix, matrix_figures
 from training.judging.picture_figures import Sampling, generate
 from training.judging.trials import FEWEST_PICTURES
 from training.judging.weights import Matcher, PicturePipeline
@@ -79,7 +79,9 @@ def compare(
             parameters = _trained_parameters(objective, data)
             *_, last = train(objective, data, schedule, out / run_name(variant, seed), resume=False)
             if comparison.matches:
-                measured = _measure_matches(objective.finished(), data, measuring[variant].prompts)
+                measured = _measure_matches(
+                    objective.finished(), data, measuring[variant].prompts, comparison.hard_cases
+                )
             else:
                 measured = _measure_pictures(objective.finished(), data, folder, measuring[variant])
             figures = last.validation | {"parameters": parameters} | measured
@@ -180,14 +182,19 @@ def _measure_pictures(
     return figures | {"milliseconds": min(_picture_milliseconds(pipeline, settings) for _ in range(8))}
 
 
-def _measure_matches(matcher: Matcher, data: CaptionedPictures, count: int) -> dict[str, float]:
-    """Match held-out pairs of the half that is not calibrated on; with too few, all other pictures."""
+def _measure_matches(matcher: Matcher, data: CaptionedPictures, count: int, hard: bool) -> dict[str, float]:
+    """Match held-out pairs of the half that is not calibrated on; with too few, all other pictures.
+
+    With `hard` they are also matched with nearly right captions.
+    """
     _, members = fitting_and_measuring(data.rows, data.split.heldout_pairs)
     members = members if len(members) >= FEWEST_PICTURES else np.arange(len(data.rows), dtype=np.int64)
     indices = choose_pictures(data.rows, members, count, seed=0)
     parts = match_matrix(matcher, data, indices)
     energy, probability = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return matrix_figures(energy, probability, seed=0) | group_figures(energy, [data.rows[i] for i in indices])
+    rows = [data.rows[index] for index in indices]
+    figures = matrix_figures(energy, probability, seed=0) | group_figures(energy, probability, rows, seed=0)
+    return figures | (hard_case_figures(matcher, data, members, count, seed=0) if hard else {})
 
 
 def _picture_milliseconds(pipeline: PicturePipeline, how: Sampling) -> float:

@@ -205,10 +205,11 @@ class TIJepaConfig(Config):
     With `foils` a caption is compared with captions that differ in one thing (`matching/foils.py`).
     With `text_positions` the text head is told the place of each word, which it needs to tell "a left of b" from
     "b left of a".
-    Three more settings are fitted after training: the weights of the energy's terms (text -> image without and with
+    The following are fitted after training: the weights of the energy's base terms (text -> image without and with
     visible patches, image -> text; with references also the first compared with other captions, and the last with other
-    captions and with other pictures; with foils also the first and the last compared with foils of each difference),
-    and the probability = sigmoid(calibration_offset - calibration_scale * energy).
+    captions and with other pictures), and the probability = sigmoid(calibration_offset - calibration_scale * energy) of
+    a caption without foils; then, for each difference of `matching/foils.py`, the two weights of the terms against
+    foils and an offset, by which a caption probably beats them (`matching/combining.py`).
     `matched_quantiles` and `mismatched_quantiles` are evenly spaced quantiles, smallest to largest, of the energies of
     held-out right and wrong pairs. Percentiles are read from them; they are empty if never measured.
     """
@@ -232,6 +233,8 @@ class TIJepaConfig(Config):
     energy_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     calibration_scale: float = 1.0
     calibration_offset: float = 0.0
+    foil_weights: tuple[float, ...] = ()
+    foil_offsets: tuple[float, ...] = ()
     matched_quantiles: tuple[float, ...] = ()
     mismatched_quantiles: tuple[float, ...] = ()
 
@@ -261,6 +264,14 @@ class TIJepaConfig(Config):
             len(self.energy_weights) in (3, terms) and min(self.energy_weights) >= 0 and max(self.energy_weights) > 0,
             f"energy_weights are {self.energy_weights}; allowed: {terms} numbers of 0 or more, not all 0",
         )
+        differences = 3 if self.foils and self.foil_offsets else 0
+        self._require(
+            len(self.foil_offsets) == differences
+            and len(self.foil_weights) == differences * self.terms_against_foils
+            and min(self.foil_weights, default=0.0) >= 0,
+            f"foil_weights, foil_offsets are {self.foil_weights}, {self.foil_offsets}; allowed: none, or with foils "
+            f"{3 * self.terms_against_foils} weights of 0 or more and 3 offsets",
+        )
         for name in ("matched_quantiles", "mismatched_quantiles"):
             quantiles = getattr(self, name)
             self._require(
@@ -274,8 +285,13 @@ class TIJepaConfig(Config):
 
     @property
     def num_terms(self) -> int:
-        """Terms of the energy of a pair."""
-        return 3 + (3 if self.num_references else 0) + (6 if self.foils else 0)
+        """Base terms of the energy of a pair."""
+        return 6 if self.num_references else 3
+
+    @property
+    def terms_against_foils(self) -> int:
+        """Terms against the foils of one difference."""
+        return 2
 
     @property
     def grid(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from jepa_app.checkpoint import save_network
 from jepa_app.config import TIJepaConfig
 from jepa_app.limits import MAX_PROMPT_CHARACTERS
+from jepa_app.matching.combining import combined, match_probability
 from jepa_app.matching.feature_cache import FeatureCache
 from jepa_app.matching.foils import COLOURS, DIFFERENCES, Foil, foils, well_said_foils
 from jepa_app.matching.maps import match_maps
@@ -19,7 +20,7 @@ from jepa_app.matching.transformers_face import TIJepaModel, TIJepaProcessor
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
 from tests.conftest import TINY_TI_JEPA, awake
-from training.objectives.calibration import choose_references, without_references
+from training.objectives.calibration import choose_references, with_foil_curves, without_references
 
 CAPTIONS = ["green apple, noto style", "heart", "two roses left of a black cat", "a rose above a cat", "RED and blue"]
 
@@ -76,8 +77,14 @@ def scorer(request: pytest.FixtureRequest) -> Scorer:
     encoder = TextEncoder.load()
     if request.param:
         network = choose_references(network, pictures(4), encoder.encode(["dog", "sun", "red car", "blue"]))
-    terms = 9 + (3 if request.param else 0)
-    network.config = replace(network.config, energy_weights=tuple(0.5 + 0.25 * term for term in range(terms)))
+    network.config = replace(
+        network.config,
+        energy_weights=tuple(0.5 + 0.25 * term for term in range(network.config.num_terms)),
+        calibration_scale=3.0,
+        calibration_offset=0.5,
+        foil_weights=(3.0, 1.0, 2.0, 5.0, 0.5, 4.0),
+        foil_offsets=(0.5, -0.25, 1.0),
+    )
     return Scorer(network, encoder)
 
 
@@ -150,6 +157,59 @@ def test_weights_from_before_foils_have_none(tmp_path: Path) -> None:
 
 
 def test_as_many_weights_as_terms() -> None:
-    replace(TINY_TI_JEPA, foils=True, energy_weights=(1.0,) * 9)
+    replace(TINY_TI_JEPA, foils=True, foil_weights=(1.0,) * 6, foil_offsets=(0.0,) * 3)
+    for wrong in ({"foil_weights": (1.0,) * 6}, {"foil_offsets": (0.0,) * 3}, {"foil_weights": (-1.0,) * 6}):
+        with pytest.raises(ValueError, match="foil_weights"):
+            replace(TINY_TI_JEPA, foils=True, **wrong)
+    with pytest.raises(ValueError, match="foil_weights"):
+        replace(TINY_TI_JEPA, foil_weights=(1.0,) * 6, foil_offsets=(0.0,) * 3)
     with pytest.raises(ValueError, match="energy_weights"):
         replace(TINY_TI_JEPA, foils=True, energy_weights=(1.0,) * 6)
+
+
+def test_the_probability_is_that_of_the_words_times_that_of_beating_the_foils(scorer: Scorer) -> None:
+    config, pixels = scorer.network.config, pictures(3)
+    terms, scores = scorer.energies(pixels, CAPTIONS).stacked().double(), scorer.score(pixels, CAPTIONS)
+    weights = torch.tensor(config.energy_weights).double()
+    base = terms[..., : len(weights)] @ (weights / weights.sum())
+    expected = torch.sigmoid(0.5 - 3.0 * base)
+    torch.testing.assert_close(scores.energy[:, 1].double(), base[:, 1], atol=1e-6, rtol=1e-6)  # a heart
+    for column, caption in enumerate(CAPTIONS):
+        for number, difference in enumerate(DIFFERENCES):
+            if only(foils(caption), difference):
+                against = terms[:, column, len(weights) + 2 * number :][:, :2]
+                curve = torch.tensor(config.foil_weights).view(3, 2)[number].double()
+                logit = config.foil_offsets[number] - against @ curve
+                expected[:, column] *= torch.sigmoid(logit)
+    torch.testing.assert_close(scores.probability.double(), expected, atol=1e-6, rtol=1e-5)
+    order = scores.probability.flatten().argsort(descending=True)
+    assert (scores.energy.flatten()[order].diff() >= 0).all()
+
+
+def test_a_foil_that_fits_as_well_cannot_be_outweighed_by_the_other_words() -> None:
+    config = TIJepaConfig(foils=True, calibration_scale=20.0, foil_weights=(50.0,) * 6, foil_offsets=(0.0,) * 3)
+    terms = torch.zeros(2, 9)
+    terms[:, :3] = -1.0  # the picture shows the thing beyond doubt
+    terms[0, 3:5], terms[1, 3:5] = -0.1, 0.1  # the first caption says its colour, the second another one
+    energy = combined(config, terms)
+    right, wrong = match_probability(config, energy).tolist()
+    assert right == pytest.approx(1, abs=1e-3)
+    assert wrong == pytest.approx(0, abs=1e-3)
+    assert combined(config, torch.full((1, 9), -1e4)).isfinite().all()
+
+
+def test_curves_are_fitted_for_each_difference_and_stay_flat_without_cases() -> None:
+    config = replace(TINY_TI_JEPA, foils=True)
+    generator = torch.Generator().manual_seed(0)
+    cases = [torch.randn(3, 9, generator=generator) for _ in range(60)]
+    for pairs in cases:
+        pairs[0, 5] -= 4  # text -> image against the opposite sides
+    config = with_foil_curves(config, {"side": cases, "colour": cases[:3]})
+    assert config.foil_weights[0:2] == config.foil_weights[4:6] == (0.0, 0.0)
+    assert config.foil_weights[2] > 1
+    terms = torch.stack(cases)
+    flat = combined(config, torch.cat([terms[..., :5], torch.zeros(60, 3, 2), terms[..., 7:]], dim=-1))
+    weights = torch.ones(3) / 3
+    torch.testing.assert_close(flat, terms[..., :3] @ weights, atol=1e-5, rtol=1e-5)
+    energy = combined(config, terms)
+    assert (energy[:, :1] < energy[:, 1:]).float().mean() > (flat[:, :1] < flat[:, 1:]).float().mean() + 0.2

@@ -63,7 +63,7 @@ def calibrate_folder(weights: Path, folder: Path, out: Path, references: int, *,
         raise ValueError(f"references is {references}; allowed: 0 or more")
     if is_peer(weights):
         peer = PeerScorer(load_network(weights, PeerConfig, DualEncoder), TextEncoder.load())
-        plain = replace(peer.network.config, foils=foils, energy_weights=TIJepaConfig.energy_weights)
+        plain = replace(peer.network.config, foils=foils, foil_weights=(), foil_offsets=())
         peer.network.config = plain
         peer.network.config = fitted(plain, peer.terms, _anchors(plain, folder, 0))
         save_network(out, peer.network.half(), peer.network.config)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from jepa_app.checkpoint import load_network, resolve_weights
 from jepa_app.config import TIJepaConfig
+from jepa_app.matching.combining import Parts, combined, joined, match_probability, parts_of
 from jepa_app.matching.energies import Energies, pair_energies
 from jepa_app.matching.features import (
     CAPTIONS_AT_ONCE,
@@ -116,23 +117,31 @@ class Scorer:
         return self.text_encoder.encode(captions).to(self.device, torch.float32)
 
     def combine(self, energies: Energies) -> Tensor:
-        """Return the weighted mean of the terms: the energy (M, L), on the CPU."""
+        """Return the energy (M, L) that the terms combine to, on the CPU."""
         return self.combine_terms(energies.stacked())
 
     def combine_terms(self, terms: Tensor) -> Tensor:
-        """Return the weighted mean (...) of terms (..., 3 to 12), on the CPU."""
+        """Return the energies (...) of terms (..., 3 to 12), on the CPU."""
         return combined(self.network.config, terms)
 
-    def with_hidden(self, quick: Tensor, hidden: Tensor) -> Tensor:
-        """Return the energies (P,) of pairs from those without the term `text_to_hidden` (P,) and this term (P,)."""
+    def parts(self, energies: Energies) -> Parts:
+        """Return the parts (M, L) of the energy, on the CPU."""
+        return parts_of(self.network.config, energies.stacked())
+
+    def join(self, parts: Parts) -> Tensor:
+        """Return the energies (...) with the given parts."""
+        return joined(self.network.config, parts)
+
+    def with_hidden(self, quick: Parts, hidden: Tensor) -> Tensor:
+        """Return the energies (P,) of pairs from parts (P,) without the term `text_to_hidden` and this term (P,)."""
         weights = torch.tensor(self.network.config.energy_weights)
-        return quick + weights[1] / weights.sum() * hidden.cpu()
+        return self.join(quick._replace(base=quick.base + weights[1] / weights.sum() * hidden.cpu()))
 
     def probability(self, energy: Tensor) -> Tensor:
         """Return the calibrated probability that pairs of this energy belong together.
 
-        It is against a mix of wrong captions: half of them random, half nearly right (another colour, number or side,
-        another thing of the same group).
+        It is against a mix of wrong captions: half of them random, half of other things of the same group. A caption
+        with foils must beat them too.
         """
         return match_probability(self.network.config, energy)
 
@@ -151,17 +160,6 @@ class Scorer:
         return Standing(
             _share_above(config.mismatched_quantiles, energy), _share_above(config.matched_quantiles, energy)
         )
-
-
-def combined(config: TIJepaConfig, terms: Tensor) -> Tensor:
-    """Return the weighted mean (...) of an energy's terms (..., 3 to 12), on the CPU."""
-    weights = torch.tensor(config.energy_weights)
-    return terms[..., : len(weights)].cpu() @ (weights / weights.sum())  # fewer if the weights were never calibrated
-
-
-def match_probability(config: TIJepaConfig, energy: Tensor) -> Tensor:
-    """Return the calibrated probabilities (...) in [0, 1] that pairs of these energies (...) belong together."""
-    return torch.sigmoid(config.calibration_offset - config.calibration_scale * energy)
 
 
 def as_pixels(pictures: Tensor | Sequence[Image.Image], side: int) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from jepa_app.matching.combining import Parts
 from jepa_app.matching.energies import hidden_energies, pair_energies, quick_energies
 from jepa_app.matching.feature_cache import FeatureCache
 from jepa_app.matching.features import PICTURES_AT_ONCE, blocks
@@ -51,16 +52,16 @@ def best_rows(cache: FeatureCache, pixels: Tensor, captions: Sequence[str], best
     words = cache.captions(captions)
     parts = []
     for block in blocks(len(pixels), PICTURES_A_TURN):
-        parts.append(scorer.combine(quick_energies(network, cache.pictures(pixels[block]), words)))
-        yield parts[-1][:0]
-    quick = torch.cat(parts)  # (M, L)
-    chosen = promising(quick, best, min(best, BEST_PICTURES))
+        parts.append(scorer.parts(quick_energies(network, cache.pictures(pixels[block]), words)))
+        yield parts[-1].base[:0]
+    quick = Parts(*(torch.cat(part) for part in zip(*parts, strict=True)))  # (M, L) each
+    chosen = promising(scorer.join(quick), best, min(best, BEST_PICTURES))
     for block in blocks(len(pixels), _rows_a_turn(int(chosen.sum()) // len(pixels))):
         rows, columns = chosen[block].nonzero(as_tuple=True)
         at = (rows.to(scorer.device), columns.to(scorer.device))
-        energies = torch.full_like(quick[block], torch.nan)
+        energies = torch.full_like(quick.base[block], torch.nan)
         hidden = hidden_energies(network, cache.pictures(pixels[block]), words, *at)
-        energies[rows, columns] = scorer.with_hidden(quick[block][rows, columns], hidden)
+        energies[rows, columns] = scorer.with_hidden(Parts(*(part[block][rows, columns] for part in quick)), hidden)
         yield energies
 
 

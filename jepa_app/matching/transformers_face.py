@@ -20,9 +20,10 @@ from transformers.utils import ModelOutput
 
 from jepa_app.checkpoint import AUTO_MAP, load_config, load_state, resolve_weights
 from jepa_app.config import TIJepaConfig
+from jepa_app.matching.combining import combined, match_probability
 from jepa_app.matching.energies import pair_energies
 from jepa_app.matching.features import FoilText, caption_features, encode_foils, picture_features
-from jepa_app.matching.scoring import as_pixels, combined, match_probability
+from jepa_app.matching.scoring import as_pixels
 from jepa_app.models.blocks import GridPositions
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import TIJepa

@@ -1,14 +1,14 @@
 """From energies to a probability: the references that pairs are compared with, and logistic regressions on the terms.
 
-Weights, scale and offset are fitted to tell right captions from a mix of wrong ones: half of them random, half near
-misses, which are captions of other things of the same group, and of other colours, numbers and sides.
+Weights, scale and offset are fitted to tell right captions from a mix of wrong ones: half of them random, half of other
+things of the same group. Curves of their own are fitted to tell them from foils: other colours, sides and numbers.
 
 Letters in shapes: P matched pairs, M mismatched pairs, G pictures of a group, R references, E terms of an energy.
 """
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from jepa_app.config import TIJepaConfig
+from jepa_app.matching.combining import combined
 from jepa_app.matching.energies import pair_energies
 from jepa_app.matching.features import (
     CAPTIONS_AT_ONCE,
@@ -26,6 +27,7 @@ from jepa_app.matching.features import (
     encode_captions,
     picture_features,
 )
+from jepa_app.matching.foils import DIFFERENCES, Difference
 from jepa_app.models.text import TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
 from training.data.batches import Batch, CaptionedPictures
@@ -35,9 +37,16 @@ from training.objectives.text_cache import TextCache
 
 GROUP = 16  # pictures compared with one another's captions: the number of pairs per picture grows with it
 NUM_QUANTILES = 101  # of the energies of right and of wrong pairs: one per percent
-HARD_KINDS = ("attribute", "recoloured", "count", "sides")
-HARD_CASES = 60  # of each kind
-RIDGE = 1e-3  # on the coefficients of standardised terms, for terms that separate perfectly
+HARD_KINDS: Mapping[Difference, tuple[str, ...]] = {
+    "colour": ("attribute", "recoloured"),
+    "side": ("sides",),
+    "number": ("count",),
+}
+HARD_CASES = 100  # of each kind
+FEWEST_HARD = 10  # to fit a curve
+SURELY = 30.0  # an offset by which nothing but certainty comes out
+RIDGE = 1e-4  # on the coefficients of standardised terms, for terms that separate perfectly
+FOIL_RIDGE = 1e-5  # terms against foils nearly do
 
 ConfigT = TypeVar("ConfigT", bound=TIJepaConfig)
 Terms = Callable[[Tensor, Sequence[str]], Tensor]
@@ -49,12 +58,12 @@ class Anchors:
     """The pictures that weights use as references and are calibrated on before they are written.
 
     `heldout` are pictures never trained on, in random order, and `kinds` what near misses among them have in common;
-    `hard` are cases of other colours, numbers and sides; `references` is None if pairs are not compared with anything.
+    `hard` are cases of other colours, sides and numbers; `references` is None if pairs are not compared with anything.
     """
 
     heldout: Batch
     kinds: tuple[str, ...]
-    hard: tuple[Case, ...] = ()
+    hard: Mapping[Difference, tuple[Case, ...]] = field(default_factory=dict)
     references: Batch | None = None
 
     @classmethod
@@ -67,7 +76,7 @@ class Anchors:
         return cls(
             heldout=data.fixed(heldout),
             kinds=tuple(kind_of(data.rows[index]) for index in heldout.tolist()),
-            hard=tuple(case for kind in HARD_KINDS for case in cases[kind]),
+            hard={each: tuple(case for kind in kinds for case in cases[kind]) for each, kinds in HARD_KINDS.items()},
             references=data.fixed(chosen) if references and len(chosen) else None,
         )
 
@@ -108,13 +117,16 @@ def fitted(config: ConfigT, terms: Terms, anchors: Anchors) -> ConfigT:
     energies = grouped_terms(terms, pixels, captions, torch.arange(len(captions)))
     order = anchors.by_kind()
     grouped = grouped_terms(terms, pixels, captions, order)
-    near = [near_misses(grouped, [anchors.kinds[place] for place in order])]
-    right = [near[0][:0]]
-    for batch, wrong in anchors.hard:
-        pairs = terms(batch.pixels, [*batch.captions, *wrong])[0].cpu()
-        right.append(pairs[:1])
-        near.append(pairs[1:])
-    return calibrate(config, energies, torch.cat(near), torch.cat(right))
+    near = near_misses(grouped, [anchors.kinds[place] for place in order])
+    hard = {
+        difference: [terms(batch.pixels, [*batch.captions, *wrong])[0].cpu() for batch, wrong in cases]
+        for difference, cases in anchors.hard.items()
+    }
+    right = [pairs[:1] for found in hard.values() for pairs in found]
+    config = calibrate(config, energies, near, torch.cat([near[:0], *right]))
+    if config.foils:
+        config = with_foil_curves(config, hard)
+    return with_quantiles(config, energies)
 
 
 @torch.no_grad()
@@ -137,7 +149,9 @@ def choose_references(network: TIJepa, pixels: Tensor, text: TextFeatures) -> TI
 
 def without_references(network: TIJepa) -> TIJepa:
     """Return a copy of the network without references and foils; the terms of its energy need new weights."""
-    plain = replace(network.config, num_references=0, foils=False, energy_weights=(1.0, 1.0, 1.0))
+    plain = replace(
+        network.config, num_references=0, foils=False, energy_weights=(1.0, 1.0, 1.0), foil_weights=(), foil_offsets=()
+    )
     bare = TIJepa(plain)
     bare.load_state_dict({name: value for name, value in network.state_dict().items() if "references." not in name})
     return bare.eval().requires_grad_(False)
@@ -161,37 +175,64 @@ def grouped_terms(terms: Terms, pixels: Tensor, captions: Sequence[str], order: 
 def calibrate(
     config: ConfigT, energies: Tensor, near: Tensor | None = None, right_too: Tensor | None = None
 ) -> ConfigT:
-    """Return the config with weights, scale and offset fitted to energies.
+    """Return the config with weights, scale and offset fitted to the base terms of energies, and without foils' curves.
 
     Args:
         config: settings of the network that gave the energies.
         energies: (groups, G, G, E) of pictures with the captions of random groups, right pairs on the diagonal.
-        near: (P, E) of wrong pairs that are near misses; together they count as much as the random wrong pairs.
+        near: (P, E) of wrong pairs of one group; together they count as much as the random wrong pairs.
         right_too: (M, E) of more right pairs.
     """
-    right = torch.eye(energies.shape[1], dtype=torch.bool).expand(len(energies), -1, -1)
-    matched, mismatched = energies.cpu()[right], energies.cpu()[~right]
+    base = energies.cpu()[..., : config.num_terms]
+    right = torch.eye(base.shape[1], dtype=torch.bool).expand(len(base), -1, -1)
+    matched, mismatched = base[right], base[~right]
     wrong = mismatched
     if near is not None and len(near):
         times = max(1, round(len(mismatched) / len(near)))
-        wrong = torch.cat([mismatched, near.cpu().repeat(times, 1)])
+        wrong = torch.cat([mismatched, near.cpu()[:, : config.num_terms].repeat(times, 1)])
     if right_too is not None:
-        matched = torch.cat([matched, right_too.cpu()])
+        matched = torch.cat([matched, right_too.cpu()[:, : config.num_terms]])
     weights, _ = fit_logistic(matched, wrong)
     scale = sum(weights)
     shares = torch.tensor([weight / scale for weight in weights])
     (scale,), offset = fit_logistic((matched @ shares)[:, None], (wrong @ shares)[:, None])
-    config = replace(config, energy_weights=tuple(shares.tolist()), calibration_scale=scale, calibration_offset=offset)
-    return with_quantiles(config, energies)
+    return replace(
+        config,
+        energy_weights=tuple(shares.tolist()),
+        calibration_scale=scale,
+        calibration_offset=offset,
+        foil_weights=(),
+        foil_offsets=(),
+    )
+
+
+def with_foil_curves(config: ConfigT, hard: Mapping[Difference, Sequence[Tensor]]) -> ConfigT:
+    """Return the config with the curves that say how probably a caption beats its foils.
+
+    Args:
+        config: settings of the network that gave the terms.
+        hard: for each difference the terms (1 + W, E) of pictures with the right caption, and with W captions that
+            differ from it so. With fewer than `FEWEST_HARD` of them a curve stays flat: these foils change nothing.
+    """
+    weights, offsets = list[float](), list[float]()
+    for number, difference in enumerate(DIFFERENCES):
+        start = config.num_terms + number * config.terms_against_foils
+        against = [pairs[:, start : start + config.terms_against_foils] for pairs in hard.get(difference, ())]
+        found, offset = [0.0] * config.terms_against_foils, SURELY
+        if len(against) >= FEWEST_HARD:
+            right, wrong = torch.cat([pairs[:1] for pairs in against]), torch.cat([pairs[1:] for pairs in against])
+            found, offset = fit_logistic(right, wrong, FOIL_RIDGE)
+        weights += found
+        offsets.append(offset)
+    return replace(config, foil_weights=tuple(weights), foil_offsets=tuple(offsets))
 
 
 def with_quantiles(config: ConfigT, energies: Tensor) -> ConfigT:
     """Return the config with the quantiles that percentiles are read from; energies (groups, G, G, E) as above."""
     right = torch.eye(energies.shape[1], dtype=torch.bool).expand(len(energies), -1, -1)
-    shares = torch.tensor(config.energy_weights)
-    combined = energies.cpu()[..., : len(shares)] @ (shares / shares.sum())
+    energy = combined(config, energies)
     levels = torch.linspace(0, 1, NUM_QUANTILES)
-    matched, mismatched = (torch.quantile(part, levels).tolist() for part in (combined[right], combined[~right]))
+    matched, mismatched = (torch.quantile(part, levels).tolist() for part in (energy[right], energy[~right]))
     return replace(config, matched_quantiles=tuple(matched), mismatched_quantiles=tuple(mismatched))
 
 
@@ -218,12 +259,13 @@ def near_misses(energies: Tensor, kinds: Sequence[str]) -> Tensor:
     return energies.cpu()[same & ~torch.eye(size, dtype=torch.bool)]
 
 
-def fit_logistic(matched: Tensor, mismatched: Tensor) -> tuple[list[float], float]:
+def fit_logistic(matched: Tensor, mismatched: Tensor, ridge: float = RIDGE) -> tuple[list[float], float]:
     """Fit P(match) = sigmoid(offset - weights . terms) with weights >= 0, both classes weighted equally.
 
     Args:
         matched: (P, E) energy terms.
         mismatched: (M, E).
+        ridge: weight of the squared coefficients of the standardised terms.
 
     Returns:
         The weights of the terms and the offset.
@@ -242,7 +284,7 @@ def fit_logistic(matched: Tensor, mismatched: Tensor) -> tuple[list[float], floa
         coefficients = softplus(raw)
         logits = bias - standard @ coefficients
         loss = binary_cross_entropy_with_logits(logits, truth, weight=share, reduction="sum")
-        loss = loss + RIDGE * coefficients.square().sum()
+        loss = loss + ridge * coefficients.square().sum()
         loss.backward()
         return float(loss.detach())
 

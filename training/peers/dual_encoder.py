@@ -17,8 +17,9 @@ from torch.nn.functional import normalize
 
 from jepa_app.checkpoint import load_network, resolve_weights
 from jepa_app.config import TIJepaConfig
+from jepa_app.matching.combining import combined, match_probability
 from jepa_app.matching.foils import DIFFERENCES, foils
-from jepa_app.matching.scoring import Scores, combined, match_probability
+from jepa_app.matching.scoring import Scores
 from jepa_app.models.blocks import initialise
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import ImageEncoder, ImageToText, TextHead
@@ -34,8 +35,8 @@ class PeerConfig(TIJepaConfig):
     """TI-JEPA's sizes, and which loss trained the peer: "softmax" (CLIP) or "sigmoid" (SigLIP).
 
     `text_components` is the number of features of both sides; the settings of TI-JEPA's predictor from text are not
-    used. The energy of a pair is minus the cosine; with `foils` three more terms compare it with that of the caption's
-    foils, as TI-JEPA's does.
+    used. The one base term of a pair's energy is minus the cosine; with `foils` it is compared with that of the
+    caption's foils, as TI-JEPA's terms are.
     """
 
     loss: Literal["softmax", "sigmoid"] = "softmax"
@@ -47,8 +48,13 @@ class PeerConfig(TIJepaConfig):
 
     @property
     def num_terms(self) -> int:
-        """Terms of the energy of a pair."""
-        return 1 + (len(DIFFERENCES) if self.foils else 0)
+        """Base terms of the energy of a pair."""
+        return 1
+
+    @property
+    def terms_against_foils(self) -> int:
+        """Terms against the foils of one difference."""
+        return 1
 
 
 class DualEncoder(nn.Module):
@@ -125,8 +131,8 @@ class PeerScorer:
             ValueError: pictures of another size or not finite, an over-long caption.
         """
         check_pixels(pixels, self.image_size)
-        terms, config = self.terms(pixels, captions), self.network.config
-        energy = terms[..., 0] if terms.shape[-1] == 1 else combined(config, terms)
+        config = self.network.config
+        energy = combined(config, self.terms(pixels, captions))
         return Scores(energy, match_probability(config, energy))
 
     @torch.no_grad()

@@ -201,15 +201,13 @@ class TIJepaConfig(Config):
 
     `text_components` is the number of whitened principal components of sentence features that pictures predict, with
     `num_summary_queries` queries. The energy uses `num_score_masks` block masks. A pair is compared with
-    `num_references` pictures and captions, chosen after training; `reference_temperature` softens the comparison.
-    With `foils` a caption is compared with captions that differ in one thing (`matching/foils.py`).
-    With `text_positions` the text head is told the place of each word, which it needs to tell "a left of b" from
-    "b left of a".
-    The following are fitted after training: the weights of the energy's base terms (text -> image without and with
-    visible patches, image -> text; with references also the first compared with other captions, and the last with other
-    captions and with other pictures), and the probability = sigmoid(calibration_offset - calibration_scale * energy) of
-    a caption without foils; then, for each difference of `matching/foils.py`, the two weights of the terms against
-    foils and an offset, by which a caption probably beats them (`matching/combining.py`).
+    `num_references` pictures and captions, chosen after training; `reference_temperature` softens the comparison. With
+    `foils` a caption is compared with captions that differ in one thing. With `text_positions` the text head is told
+    the place of each word, which it needs to tell "a left of b" from "b left of a".
+    Fitted after training: the weights of the energy's base terms (text -> image without and with visible patches,
+    image -> text; with references also the first compared with other captions, and the last with other captions and
+    pictures), and the probability = sigmoid(calibration_offset - calibration_scale * energy); then, for each difference
+    of foils, the weights of its two terms and an offset, which give the probability that a caption beats its foils.
     `matched_quantiles` and `mismatched_quantiles` are evenly spaced quantiles, smallest to largest, of the energies of
     held-out right and wrong pairs. Percentiles are read from them; they are empty if never measured.
     """
@@ -256,19 +254,17 @@ class TIJepaConfig(Config):
         )
         self._require(self.num_score_masks >= 1, f"num_score_masks is {self.num_score_masks}; allowed: 1 or more")
         self._require(self.num_references >= 0, f"num_references is {self.num_references}; allowed: 0 or more")
+        temperature = self.reference_temperature
+        self._require(temperature > 0, f"reference_temperature is {temperature}; allowed: above 0")
         self._require(
-            self.reference_temperature > 0, f"reference_temperature is {self.reference_temperature}; allowed: above 0"
+            len(self.energy_weights) in (3, self.num_terms)
+            and max(self.energy_weights) > 0 <= min(self.energy_weights),
+            f"energy_weights are {self.energy_weights}; allowed: {self.num_terms} numbers of 0 or more, not all 0",
         )
-        terms = self.num_terms
+        fitted = 3 if self.foils and self.foil_offsets else 0
+        sizes = (len(self.foil_offsets), len(self.foil_weights))
         self._require(
-            len(self.energy_weights) in (3, terms) and min(self.energy_weights) >= 0 and max(self.energy_weights) > 0,
-            f"energy_weights are {self.energy_weights}; allowed: {terms} numbers of 0 or more, not all 0",
-        )
-        differences = 3 if self.foils and self.foil_offsets else 0
-        self._require(
-            len(self.foil_offsets) == differences
-            and len(self.foil_weights) == differences * self.terms_against_foils
-            and min(self.foil_weights, default=0.0) >= 0,
+            sizes == (fitted, fitted * self.terms_against_foils) and min((0.0, *self.foil_weights)) == 0,
             f"foil_weights, foil_offsets are {self.foil_weights}, {self.foil_offsets}; allowed: none, or with foils "
             f"{3 * self.terms_against_foils} weights of 0 or more and 3 offsets",
         )

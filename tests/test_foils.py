@@ -12,12 +12,13 @@ from jepa_app.config import TIJepaConfig
 from jepa_app.limits import MAX_PROMPT_CHARACTERS
 from jepa_app.matching.combining import combined, match_probability
 from jepa_app.matching.feature_cache import FeatureCache
+from jepa_app.matching.features import CAPTIONS_AT_ONCE, encode_foils
 from jepa_app.matching.foils import COLOURS, DIFFERENCES, Foil, foils, well_said_foils
 from jepa_app.matching.maps import match_maps
 from jepa_app.matching.scoring import Scorer
 from jepa_app.matching.tables import listed_pairs, table_rows
 from jepa_app.matching.transformers_face import TIJepaModel, TIJepaProcessor
-from jepa_app.models.text import TextEncoder
+from jepa_app.models.text import MAX_TOKENS, TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
 from tests.conftest import TINY_TI_JEPA, awake
 from training.objectives.calibration import choose_references, with_foil_curves, without_references
@@ -64,7 +65,7 @@ def test_numbers_become_the_others_and_people_are_shown_only_what_agrees() -> No
 
 def test_the_longest_caption_has_few_foils() -> None:
     words = " ".join([*COLOURS, "one two three left of above on the left at the top"] * 9)[:MAX_PROMPT_CHARACTERS]
-    assert 30 < len(foils(words)) <= 40
+    assert 20 < len(foils(words)) <= 27
 
 
 @pytest.fixture(scope="module", params=[0, 4], ids=["no references", "references"])
@@ -127,11 +128,45 @@ def test_cached_features_alone_and_joined_give_the_same_energies(scorer: Scorer)
 
 
 def test_a_word_taken_away_takes_its_foils_along(scorer: Scorer) -> None:
-    pixels = pictures(1)
-    maps = match_maps(scorer, pixels[0], "green apple")
-    energy = scorer.score(pixels, ["green apple", "apple", "green"]).energy[0]
-    torch.testing.assert_close(maps.contribution, energy[1:] - energy[0], atol=2e-5, rtol=1e-3)
-    assert match_maps(scorer, pixels[0], "green").energy == pytest.approx(float(energy[2]), abs=1e-5)
+    pixels, config = pictures(1), scorer.network.config
+    parts = scorer.parts(scorer.energies(pixels, ["green apple above two cats"]))
+    dropped = ["apple above two cats", "green above two cats", "green apple two cats", "green apple above cats"]
+    base = scorer.parts(scorer.energies(pixels, [*dropped, "green apple above two"])).base[0]
+    colour, side, number = (parts.penalties[0, 0] / config.calibration_scale).tolist()
+    expected = base - parts.base[0] - torch.tensor([colour, 0.0, side, number, 0.0])
+    maps = match_maps(scorer, pixels[0], "green apple above two cats")
+    assert min(colour, side, number) > 0
+    torch.testing.assert_close(maps.contribution, expected, atol=2e-5, rtol=1e-3)
+    assert maps.energy == pytest.approx(float(scorer.score(pixels, ["green apple above two cats"]).energy), abs=1e-5)
+    assert match_maps(scorer, pixels[0], "green").contribution.isfinite().all()  # nothing remains
+
+
+@pytest.mark.parametrize(
+    "caption", ["a rose RİGHT OF a cat", "cat on the rıght", "white and whıte cat", "pİnk and pink"]
+)
+def test_letters_that_only_look_like_those_of_a_word_are_none(scorer: Scorer, caption: str) -> None:
+    assert scorer.score(pictures(1), [caption]).energy.isfinite().all()
+
+
+def test_foils_longer_than_the_encoder_reads_lose_their_end(scorer: Scorer) -> None:
+    caption = " ".join(["black\u00adberry"] * (MAX_TOKENS - 2))  # one piece each; other colours make it several
+    assert scorer.text_encoder.num_pieces(caption) == MAX_TOKENS
+    assert foils(caption)
+    assert scorer.score(pictures(1), [caption]).energy.isfinite().all()
+
+
+def test_foils_that_captions_share_are_encoded_once() -> None:
+    asked: list[str] = []
+
+    def encode(captions: Sequence[str]) -> TextFeatures:
+        assert len(captions) <= CAPTIONS_AT_ONCE
+        asked.extend(captions)
+        return TextEncoder.load().encode(captions)
+
+    made = encode_foils([f"{colour} apple" for colour in COLOURS] * 2, encode)
+    assert made is not None
+    assert sorted(asked) == sorted(f"{colour} apple" for colour in COLOURS)
+    assert len(made.rows) == 2 * len(COLOURS) * (len(COLOURS) - 1)
 
 
 def test_the_transformers_face_scores_the_same_and_refuses_half_of_the_inputs(scorer: Scorer, tmp_path: Path) -> None:
@@ -143,7 +178,7 @@ def test_the_transformers_face_scores_the_same_and_refuses_half_of_the_inputs(sc
         torch.testing.assert_close(energy, scorer.score(pixels, captions).energy, atol=2e-5, rtol=1e-3)
     inputs = processor(pixels, CAPTIONS)
     del inputs["foil_mask"]
-    with pytest.raises(ValueError, match="only some of foil_tokens"):
+    with pytest.raises(ValueError, match="only some of the inputs foil_"):
         model(**inputs)
 
 

@@ -81,7 +81,7 @@ def test_nothing_is_encoded_twice(scorer: Scorer, pixels: torch.Tensor, monkeypa
     monkeypatch.setattr(scorer.network, "whole", lambda batch: seen.append(len(batch)) or whole(batch))
     encode = scorer.text_encoder.encode
     asked: list[str] = []
-    monkeypatch.setattr(scorer.text_encoder, "encode", lambda texts: asked.extend(texts) or encode(texts))
+    monkeypatch.setattr(scorer.text_encoder, "encode", lambda texts, **_: asked.extend(texts) or encode(texts))
     cache = FeatureCache(scorer)
     twice = torch.cat([pixels, pixels[:2]])
     first = torch.cat(list(table_rows(cache, twice, CAPTIONS)))

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--foils",
         action=BooleanOptionalAction,
         default=recipe.network.foils,
-        help="compare captions with captions that differ in one thing",
+        help="compare captions with their foils",
     )
     parser.add_argument("--percentiles", action="store_true", help="measure only the percentiles and keep the rest")
     options = parser.parse_args(arguments)
@@ -80,6 +80,8 @@ def measure_folder(weights: Path, folder: Path, out: Path) -> None:
     Raises:
         ValueError: the weights are missing or broken, or the folder is not usable.
     """
+    if is_peer(weights):
+        raise ValueError(f"{weights} holds a contrastive peer, which has no percentiles; leave out --percentiles")
     network = load_network(weights, TIJepaConfig, TIJepa).eval().requires_grad_(False)
     network.config = measure_quantiles(network, TextCache(TextEncoder.load()), _anchors(network.config, folder, 0))
     save_network(out, network.half(), network.config)

@@ -39,6 +39,7 @@ from jepa_app.models.ti_jepa import CaptionKeys, Layers, TIJepa
 
 PAIRS_AT_ONCE = 64  # on a core: what a layer computes for them stays in its cache (measured: 16 and 512 take longer)
 PAIRS_AT_ONCE_ON_GPU = 512
+FOILS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Energies:
     compared: Tensor
 
     def stacked(self) -> Tensor:
-        """Return the terms as (M, L, 3 to 12), in the order of the config's `energy_weights`."""
+        """Return the terms as (M, L, 3 to 12): base terms, in the order of `energy_weights`, then those of foils."""
         plain = torch.stack([self.text_to_image, self.text_to_hidden, self.image_to_text], dim=-1)
         return torch.cat([plain, self.compared], dim=-1)
 
@@ -120,18 +121,29 @@ def _over_foils(pictures: PictureFeatures, foiled: FoilFeatures, energies: tuple
 
     Zero where a caption has no foil that differs so.
     """
-    others = (
-        text_to_image(pictures.targets, foiled.gains, foiled.own),
-        image_to_text(pictures.sentences, foiled.sentences),
-    )
-    num_pictures, num_captions = energies[0].shape
-    place = (foiled.owners * len(DIFFERENCES) + foiled.differences).expand(num_pictures, -1)  # (M, F)
-    found = []
-    for energy, other in zip(energies, others, strict=True):
-        least = energy.new_full((num_pictures, num_captions * len(DIFFERENCES)), torch.inf)
-        least = least.scatter_reduce(1, place, other, "amin").view(num_pictures, num_captions, -1)
-        found.append(torch.where(least.isinf(), 0, energy[:, :, None] - least))
+    parts = [
+        text_to_image(pictures.targets, foiled.gains[block].float(), foiled.own[block])
+        for block in blocks(len(foiled.own), FOILS_AT_ONCE)
+    ]
+    to_image = torch.cat(parts, dim=1) if parts else energies[0][:, :0]  # (M, F)
+    others = (to_image, image_to_text(pictures.sentences, foiled.sentences))
+    found = [
+        over_least(energy, other, foiled.owners, foiled.differences)
+        for energy, other in zip(energies, others, strict=True)
+    ]
     return torch.stack(found, dim=-1).flatten(2)
+
+
+def over_least(energy: Tensor, other: Tensor, owners: Tensor, differences: Tensor) -> Tensor:
+    """Energies (M, L) minus the least energy among the foils of each difference: (M, L, differences).
+
+    Zero where a caption has no such foil. Energies of foils are (M, F), their `owners` and `differences` (F,).
+    """
+    num_pictures, num_captions = energy.shape
+    place = (owners * len(DIFFERENCES) + differences).expand(num_pictures, -1)  # (M, F)
+    least = energy.new_full((num_pictures, num_captions * len(DIFFERENCES)), torch.inf)
+    least = least.scatter_reduce(1, place, other, "amin").view(num_pictures, num_captions, -1)
+    return torch.where(least.isinf(), 0, energy[:, :, None] - least)
 
 
 def _rows_of(read: PartRead, rows: Tensor) -> PartRead:

@@ -25,7 +25,7 @@ from jepa_app.matching.features import (
 )
 from jepa_app.matching.scoring import Scorer
 
-MAX_BYTES = 384 * 2**20  # 1,000 pictures of 64 patches take 207 MB, 1,000 captions 73 MB
+MAX_BYTES = 640 * 2**20  # 1,000 pictures of 64 patches take 207 MB, 1,000 captions 73 MB, 11,000 foils 190 MB
 
 Features = TypeVar("Features", PictureFeatures, CaptionFeatures)
 

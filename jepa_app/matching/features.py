@@ -6,10 +6,11 @@ W text width, R references, F foils, S picture side.
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from jepa_app.config import TIJepaConfig
 from jepa_app.masking import multi_block_mask
@@ -59,7 +60,7 @@ class PictureFeatures:
 
 @dataclass(frozen=True)
 class FoilFeatures:
-    """What the F foils of L captions contribute.
+    """What the F foils of L captions contribute; gains in half precision, as there may be many.
 
     Attributes:
         owners: (F,) long, the number of the caption that each is a foil of.
@@ -76,11 +77,15 @@ class FoilFeatures:
 
 @dataclass(frozen=True)
 class FoilText:
-    """The token features (F, T, W) of the foils of captions; `owners` and `differences` as in `FoilFeatures`."""
+    """The F foils of captions: token features (U, T, W) of different texts, and `rows` (F,) long, the text of each.
+
+    `owners` and `differences` are as in `FoilFeatures`.
+    """
 
     text: TextFeatures
     owners: Tensor
     differences: Tensor
+    rows: Tensor
 
 
 @dataclass(frozen=True)
@@ -149,32 +154,48 @@ def picture_features(network: TIJepa, pixels: Tensor) -> PictureFeatures:
 def caption_features(network: TIJepa, text: TextFeatures, foil_text: FoilText | None = None) -> CaptionFeatures:
     """Compute what captions with token features (L, T, W) contribute to every pair that includes them.
 
-    Weights that use foils need those of the captions, as `encode_foils` makes them; without them the captions count as
-    captions that have none.
+    Weights that use foils need those of the captions, as `encode_foils` makes them; without them the captions are
+    treated as having none.
     """
-    features = _caption_features(network, network.caption_keys(text), network.sentence_space(text))
-    return replace(features, foils=_foil_features(network, foil_text)) if network.config.foils else features
+    return _caption_features(network, network.caption_keys(text), network.sentence_space(text), foil_text)
 
 
-def encode_captions(network: TIJepa, captions: Sequence[str], encode: Encode) -> CaptionFeatures:
+def encode_captions(
+    network: TIJepa, captions: Sequence[str], encode: Encode, encode_cut: Encode | None = None
+) -> CaptionFeatures:
     """Encode captions, and their foils if the network uses them, and compute what they contribute.
+
+    `encode_cut` encodes foils, which may have more word pieces than their captions; by default it is `encode`.
 
     Raises:
         ValueError: a caption has more word pieces than the encoder takes.
     """
-    foil_text = encode_foils(captions, encode) if network.config.foils else None
-    return caption_features(network, encode(captions), foil_text)
+    text = encode(captions)
+    foil_text = encode_foils(captions, encode_cut or encode) if network.config.foils else None
+    return caption_features(network, text, foil_text)
 
 
 def encode_foils(captions: Sequence[str], encode: Encode) -> FoilText | None:
-    """Encode the foils of captions; None if they have none."""
+    """Encode the foils of captions, each text once and a few at a time; None if they have none."""
     made = [(number, foil) for number, caption in enumerate(captions) for foil in foils(caption)]
     if not made:
         return None
-    text = encode([foil.caption for _, foil in made])
+    texts = sorted({foil.caption for _, foil in made}, key=len)
+    text = padded([encode(texts[block]) for block in blocks(len(texts), CAPTIONS_AT_ONCE)])
+    places = {caption: place for place, caption in enumerate(texts)}
     owners = torch.tensor([number for number, _ in made])
     differences = torch.tensor([DIFFERENCES.index(foil.difference) for _, foil in made])
-    return FoilText(text, *(numbers.to(text.tokens.device) for numbers in (owners, differences)))
+    rows = torch.tensor([places[foil.caption] for _, foil in made])
+    return FoilText(text, *(numbers.to(text.tokens.device) for numbers in (owners, differences, rows)))
+
+
+def padded(parts: Sequence[TextFeatures]) -> TextFeatures:
+    """Join captions of different lengths, padded to the longest."""
+    longest = max(part.tokens.shape[1] for part in parts)
+    tokens = [pad(part.tokens, (0, 0, 0, longest - part.tokens.shape[1])) for part in parts]
+    return TextFeatures(
+        torch.cat(tokens), torch.cat([pad(part.mask, (0, longest - part.mask.shape[1])) for part in parts])
+    )
 
 
 @torch.no_grad()
@@ -182,8 +203,7 @@ def null_caption(network: TIJepa) -> CaptionFeatures:
     """Compute what an empty caption contributes: the null text, and the mean of all sentences (zero)."""
     null = network.null_features(1)
     zeros = network.sentence_space.mean.new_zeros(1, network.config.text_components)
-    features = _caption_features(network, network.caption_keys(null), zeros)
-    return replace(features, foils=_foil_features(network, None)) if network.config.foils else features
+    return _caption_features(network, network.caption_keys(null), zeros)
 
 
 def alone(network: TIJepa, keys: CaptionKeys | None = None) -> Tensor:
@@ -192,7 +212,9 @@ def alone(network: TIJepa, keys: CaptionKeys | None = None) -> Tensor:
     return network.text_to_image(torch.arange(network.config.num_patches, device=keys.mask.device), keys, None)
 
 
-def _caption_features(network: TIJepa, keys: CaptionKeys, sentences: Tensor) -> CaptionFeatures:
+def _caption_features(
+    network: TIJepa, keys: CaptionKeys, sentences: Tensor, foil_text: FoilText | None = None
+) -> CaptionFeatures:
     least = sentences.new_zeros(len(sentences), 0)
     if network.references is not None:
         others = _sentence_gain(network.references.sentences, network.references.squares, sentences)  # (R, L)
@@ -200,7 +222,8 @@ def _caption_features(network: TIJepa, keys: CaptionKeys, sentences: Tensor) -> 
     views = views_on(network, sentences.device)
     reads = tuple(read_captions(Queries.at(network.text_to_image, view.asked), keys) for view in views)
     later = CaptionKeys(keys.layers[1:], keys.mask)
-    return CaptionFeatures(reads, later, *_gains(network, alone(network, keys)), sentences, least)
+    found = _foil_features(network, foil_text) if network.config.foils else None
+    return CaptionFeatures(reads, later, *_gains(network, alone(network, keys)), sentences, least, found)
 
 
 def _foil_features(network: TIJepa, made: FoilText | None) -> FoilFeatures:
@@ -208,14 +231,18 @@ def _foil_features(network: TIJepa, made: FoilText | None) -> FoilFeatures:
     if made is None:
         device, config = network.null_text.device, network.config
         none = torch.empty(0, dtype=torch.long, device=device)
-        gains = torch.empty(0, config.num_patches, config.width, device=device)
-        return FoilFeatures(none, none, gains, gains[:, 0, 0], gains.new_empty(0, config.text_components))
+        gains = torch.empty(0, config.num_patches, config.width, dtype=torch.half, device=device)
+        own, sentences = (torch.empty(0, *shape, device=device) for shape in ((), (config.text_components,)))
+        return FoilFeatures(none, none, gains, own, sentences)
     parts = []
     for block in blocks(len(made.text), CAPTIONS_AT_ONCE):
-        text = made.text.rows(block)
+        mask = made.text.mask[block]
+        longest = int(mask.sum(dim=1).max())
+        text = TextFeatures(made.text.tokens[block, :longest], mask[:, :longest])
         gains, own = _gains(network, alone(network, network.caption_keys(text)))
-        parts.append((gains, own, network.sentence_space(text)))
-    return FoilFeatures(made.owners, made.differences, *(torch.cat(part) for part in zip(*parts, strict=True)))
+        parts.append((gains.half(), own, network.sentence_space(text)))
+    found = (torch.cat(part)[made.rows] for part in zip(*parts, strict=True))
+    return FoilFeatures(made.owners, made.differences, *found)
 
 
 def _gains(network: TIJepa, predicted: Tensor) -> tuple[Tensor, Tensor]:

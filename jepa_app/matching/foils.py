@@ -1,4 +1,4 @@
-"""Foils: captions that differ from a given one in one thing, a colour, a side or a number.
+"""Foils: captions that differ from a given one in one thing: a colour, a side or a number.
 
 A pair that is compared with its own foils tells near misses: whatever the picture and the other words have in common
 with the caption, they have in common with its foils too. The term is from FOIL-COCO (arXiv 1705.01359), where captions
@@ -24,7 +24,7 @@ _SIDES = {
     "at the bottom": "at the top",
 }
 _NUMBERS = ("one", "two", "three")
-MOST_COLOURS = 3  # named in a caption, of which each is exchanged
+MOST_COLOURS = 2  # named in a caption, of which each is exchanged
 
 
 class Foil(NamedTuple):
@@ -35,7 +35,7 @@ class Foil(NamedTuple):
 
 
 def foils(caption: str) -> list[Foil]:
-    """Return the foils of a caption: at most 40, none where it names no colour, side or number.
+    """Return the foils of a caption: at most 27, none where it names no colour, side or number.
 
     Each of its colours becomes every other colour, and two colours are exchanged. All sides become their opposites,
     since a caption names two sides of one arrangement. All numbers from one to three become another one.
@@ -52,6 +52,11 @@ def foils(caption: str) -> list[Foil]:
     return [foil for foil in dict.fromkeys(found) if foil.caption != caption]
 
 
+def differences(caption: str) -> set[Difference]:
+    """Return in what a caption's foils differ from it."""
+    return {foil.difference for foil in foils(caption)}
+
+
 def well_said_foils(caption: str) -> list[Foil]:
     """Return the foils that people may be shown: without those in which a noun no longer agrees with its number."""
     found = foils(caption)
@@ -65,7 +70,7 @@ def _said(words: tuple[str, ...], caption: str) -> list[str]:
 
 
 def _any_of(words: tuple[str, ...]) -> str:
-    return rf"\b({'|'.join(words)})\b"
+    return rf"\b((?a:{'|'.join(words)}))\b"  # ASCII alone: a Turkish dotless i is no i
 
 
 def _replaced(caption: str, pairs: Mapping[str, str]) -> str:

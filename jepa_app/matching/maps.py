@@ -1,7 +1,8 @@
 """Which words of a caption help to predict which patches of a picture: the energy of one pair, broken down.
 
 A word's effect is what changes when it is dropped: the caption is encoded again without it, because the text encoder
-mixes every word into the features of all others. A caption without its only word is empty (`energies.null_caption`).
+mixes every word into the features of all others. A caption without its only word is empty (`features.null_caption`). A
+word takes its foils along: the caption without "red" need not beat other colours any more.
 
 Letters in shapes: W words, N patches, D width, S picture side.
 """
@@ -18,9 +19,11 @@ from jepa_app.matching.features import (
     PictureFeatures,
     alone,
     blocks,
+    caption_features,
     null_caption,
     picture_features,
 )
+from jepa_app.matching.foils import DIFFERENCES, differences
 from jepa_app.matching.scoring import Scorer
 from jepa_app.models.text import MAX_TOKENS
 from jepa_app.models.tokenizers.tokenizer import check_pixels
@@ -39,6 +42,7 @@ class MatchMaps:
         grid: patches along one side; N = grid x grid, row by row.
         energy: of the whole caption, as `Scorer.score` returns it; lower is better.
         contribution: (W,) energy without the word minus energy with it; above zero where the word improves the match.
+            Where foils count, it is the base's difference minus, as an energy, the penalty that the word takes along.
         patch_error: (N,) mean squared error of each patch's features (layer-normalised, so about 1 where nothing is
             known) predicted from the caption alone.
         patch_energy: (N,) this error minus the null text's; below zero where the caption helps. Its mean is the
@@ -81,29 +85,30 @@ def match_maps(scorer: Scorer, pixels: Tensor, caption: str) -> MatchMaps:
     check_pixels(pixels[None], scorer.image_size)
     network = scorer.network
     picture = picture_features(network, pixels[None].to(scorer.device, torch.float32))
+    without = captions_without(caption)
+    texts = [text for text in without if text]
     parts = [
-        scorer.caption_features(texts)
-        for texts in _in_blocks([caption, *(text for text in captions_without(caption) if text)])
+        scorer.caption_features([caption]),
+        *(caption_features(network, scorer.encode(texts[block])) for block in blocks(len(texts), CAPTIONS_AT_ONCE)),
     ]
     if len(words) == 1:
         parts.append(null_caption(network))
-    energies = torch.cat([scorer.combine(pair_energies(network, picture, part))[0] for part in parts])  # (1 + W,)
+    found = [scorer.parts(pair_energies(network, picture, part)) for part in parts]
+    whole, base = found[0], torch.cat([each.base[0] for each in found])  # (1 + W,)
+    lost = torch.tensor([[each not in differences(text) for each in DIFFERENCES] for text in without])  # (W, 3)
+    taken = (lost * whole.penalties[0]).sum(dim=1) / network.config.calibration_scale
     null = alone(network)  # (1, N, D)
     errors = torch.cat([_patch_errors(picture, null + part.gains) for part in parts]).cpu()  # (1 + W, N)
     null_error = _patch_errors(picture, null)[0].cpu()
     return MatchMaps(
         words=words,
         grid=network.config.grid,
-        energy=float(energies[0]),
-        contribution=energies[1:] - energies[0],
+        energy=float(scorer.join(whole)),
+        contribution=base[1:] - base[0] - taken,
         patch_error=errors[0],
         patch_energy=errors[0] - null_error,
         word_patch=errors[1:] - errors[0],
     )
-
-
-def _in_blocks(texts: list[str]) -> list[list[str]]:
-    return [texts[block] for block in blocks(len(texts), CAPTIONS_AT_ONCE)]
 
 
 def _patch_errors(picture: PictureFeatures, predicted: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Letters in shapes: M pictures, L captions, S picture side.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -111,10 +112,15 @@ class Scorer:
         Raises:
             ValueError: a caption has more word pieces than the encoder takes.
         """
-        return encode_captions(self.network, captions, self._encode)
+        return encode_captions(self.network, captions, self.encode, partial(self.encode, cuts=True))
 
-    def _encode(self, captions: Sequence[str]) -> TextFeatures:
-        return self.text_encoder.encode(captions).to(self.device, torch.float32)
+    def encode(self, captions: Sequence[str], *, cuts: bool = False) -> TextFeatures:
+        """Return the token features (L, T, W) of captions where the network is; with `cuts`, over-long ones are cut.
+
+        Raises:
+            ValueError: a caption has more word pieces than the encoder takes.
+        """
+        return self.text_encoder.encode(captions, cuts=cuts).to(self.device, torch.float32)
 
     def combine(self, energies: Energies) -> Tensor:
         """Return the energy (M, L) that the terms combine to, on the CPU."""

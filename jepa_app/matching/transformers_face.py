@@ -9,6 +9,7 @@ Letters in shapes: M pictures, L captions, T text tokens, W = 384 text width, S 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class TIJepaOutput(ModelOutput):
     Attributes:
         energy: (M, L) lower is better.
         probability: (M, L) in [0, 1] that picture and caption belong together.
-        terms: (M, L, 3 to 12) the terms of the energy, in the order of `energy_weights`.
+        terms: (M, L, 3 to 12) the terms of the energy: those of `energy_weights`, then those of `foil_weights`.
     """
 
     energy: Tensor | None = None
@@ -128,6 +129,7 @@ class TIJepaModel(PreTrainedModel):
         foil_mask: Tensor | None = None,
         foil_owners: Tensor | None = None,
         foil_differences: Tensor | None = None,
+        foil_rows: Tensor | None = None,
     ) -> TIJepaOutput:
         """Score every picture with every caption.
 
@@ -135,20 +137,13 @@ class TIJepaModel(PreTrainedModel):
             pixel_values: (M, 3, S, S) in [-1, 1].
             text_tokens: (L, T, W) token features of the captions from the frozen text encoder.
             text_mask: (L, T) bool, True on real tokens.
-            foil_tokens, foil_mask: the same of the captions' F foils, for weights that use them.
-            foil_owners, foil_differences: (F,) long, the caption of each foil and what it differs in.
+            foil_tokens, foil_mask: the same of the texts of the captions' F foils, for weights that use them.
+            foil_owners, foil_differences, foil_rows: (F,) long, the caption of each foil, what it differs in, its text.
 
         Raises:
             ValueError: the pictures have the wrong size or are not finite, or only some of the foils' inputs are given.
         """
-        foil_inputs = (foil_tokens, foil_mask, foil_owners, foil_differences)
-        if any(given is None for given in foil_inputs) and not all(given is None for given in foil_inputs):
-            raise ValueError("only some of foil_tokens, foil_mask, foil_owners and foil_differences are given")
-        foil_text = None
-        if foil_tokens is not None and foil_mask is not None:
-            assert foil_owners is not None
-            assert foil_differences is not None
-            foil_text = FoilText(TextFeatures(foil_tokens, foil_mask), foil_owners, foil_differences)
+        foil_text = _foil_text((foil_tokens, foil_mask, foil_owners, foil_differences, foil_rows))
         settings = self.network.config
         check_pixels(pixel_values, settings.image_size)
         pictures = picture_features(self.network, pixel_values)
@@ -198,15 +193,23 @@ class TIJepaProcessor:
         features = self.text_encoder.encode(text)
         pixels = as_pixels(images, self.image_size)
         inputs = {"pixel_values": pixels, "text_tokens": features.tokens, "text_mask": features.mask}
-        made = encode_foils(text, self.text_encoder.encode) if self.foils else None
+        made = encode_foils(text, partial(self.text_encoder.encode, cuts=True)) if self.foils else None
         if made is not None:
             inputs |= {
                 "foil_tokens": made.text.tokens,
                 "foil_mask": made.text.mask,
                 "foil_owners": made.owners,
                 "foil_differences": made.differences,
+                "foil_rows": made.rows,
             }
         return BatchFeature(inputs)
+
+
+def _foil_text(inputs: tuple[Tensor | None, ...]) -> FoilText | None:
+    given = [tensor for tensor in inputs if tensor is not None]
+    if given and len(given) < len(inputs):
+        raise ValueError("only some of the inputs foil_... are given; allowed: all that the processor makes, or none")
+    return FoilText(TextFeatures(*given[:2]), *given[2:]) if given else None
 
 
 def find_layout(source: Path | str, revision: str | None = None) -> tuple[Path, bool]:

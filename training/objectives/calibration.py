@@ -44,7 +44,7 @@ HARD_KINDS: Mapping[Difference, tuple[str, ...]] = {
 }
 HARD_CASES = 100  # of each kind
 FEWEST_HARD = 10  # to fit a curve
-SURELY = 30.0  # an offset by which nothing but certainty comes out
+SURELY = 30.0  # an offset at which the probability is practically 1
 RIDGE = 1e-4  # on the coefficients of standardised terms, for terms that separate perfectly
 FOIL_RIDGE = 1e-5  # terms against foils nearly do
 

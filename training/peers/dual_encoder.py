@@ -18,7 +18,9 @@ from torch.nn.functional import normalize
 from jepa_app.checkpoint import load_network, resolve_weights
 from jepa_app.config import TIJepaConfig
 from jepa_app.matching.combining import combined, match_probability
-from jepa_app.matching.foils import DIFFERENCES, foils
+from jepa_app.matching.energies import over_least
+from jepa_app.matching.features import Encode, encode_foils
+from jepa_app.matching.foils import DIFFERENCES
 from jepa_app.matching.scoring import Scores
 from jepa_app.models.blocks import initialise
 from jepa_app.models.text import TextEncoder, TextFeatures
@@ -136,27 +138,26 @@ class PeerScorer:
         return Scores(energy, match_probability(config, energy))
 
     @torch.no_grad()
-    def terms(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
-        """Return the terms (M, L, 1 or 4) of the energy, on the CPU: minus the cosine, and this against the foils."""
-        made = [foils(caption) if self.network.config.foils else [] for caption in captions]
-        energy = self._energies(pixels, [*captions, *(foil.caption for each in made for foil in each)])
-        if not self.network.config.foils:
-            return energy[..., None]
-        against, at = energy.new_zeros(*energy[:, : len(captions)].shape, len(DIFFERENCES)), len(captions)
-        for column, each in enumerate(made):
-            others = energy[:, at : at + len(each)]
-            at += len(each)
-            for number, difference in enumerate(DIFFERENCES):
-                places = [place for place, foil in enumerate(each) if foil.difference == difference]
-                if places:
-                    against[:, column, number] = energy[:, column] - others[:, places].amin(dim=1)
-        return torch.cat([energy[:, : len(captions), None], against], dim=-1)
+    def terms(self, pixels: Tensor, captions: Sequence[str], encode: Encode | None = None) -> Tensor:
+        """Return the terms (M, L, 1 or 4) of the energy, on the CPU: minus the cosine, and this against the foils.
 
-    def _energies(self, pixels: Tensor, captions: Sequence[str]) -> Tensor:
-        device = self.network.scale.device
+        `encode` gives the features of captions; by default it is the text encoder.
+        """
+        encode, network = encode or self.text_encoder.encode, self.network
         pictures = torch.cat(
-            [self.network.pictures(part.to(device, torch.float32)) for part in pixels.split(PICTURES_AT_ONCE)]
+            [network.pictures(part.to(network.scale.device, torch.float32)) for part in pixels.split(PICTURES_AT_ONCE)]
         )
+        energy = -(pictures @ self._vectors(captions, encode).T).cpu()
+        if not network.config.foils:
+            return energy[..., None]
+        against = energy.new_zeros(*energy.shape, len(DIFFERENCES))
+        made = encode_foils(captions, encode)
+        if made is not None:
+            vectors = network.captions(made.text.to(network.scale.device, torch.float32))[made.rows]
+            against = over_least(energy, -(pictures @ vectors.T).cpu(), made.owners.cpu(), made.differences.cpu())
+        return torch.cat([energy[..., None], against], dim=-1)
+
+    def _vectors(self, captions: Sequence[str], encode: Encode) -> Tensor:
+        device = self.network.scale.device
         parts = (captions[at : at + CAPTIONS_AT_ONCE] for at in range(0, len(captions), CAPTIONS_AT_ONCE))
-        words = [self.network.captions(self.text_encoder.encode(part).to(device, torch.float32)) for part in parts]
-        return -(pictures @ torch.cat(words).T).cpu()
+        return torch.cat([self.network.captions(encode(part).to(device, torch.float32)) for part in parts])

@@ -5,6 +5,7 @@ paper word -> code: InfoNCE (CLIP, arXiv 2103.00020) `softmax`; the pairwise sig
 """
 
 import copy
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -53,7 +54,8 @@ class PeerObjective(MatchObjective[DualEncoder]):
     def finished(self) -> PeerScorer:
         """Return the averaged network as a scorer, in half precision and calibrated if pictures are held out."""
         scorer = PeerScorer(copy.deepcopy(self.ema.network).half().float(), self.text.encoder)
-        scorer.network.config = fitted(scorer.network.config, scorer.terms, self.anchors)
+        terms = partial(scorer.terms, encode=self.text.features)
+        scorer.network.config = fitted(scorer.network.config, terms, self.anchors)
         return scorer
 
     def save(self, folder: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from jepa_app.checkpoint import save_network
 from jepa_app.config import TIJepaConfig
@@ -15,11 +16,12 @@ from jepa_app.matching.feature_cache import FeatureCache
 from jepa_app.matching.features import CAPTIONS_AT_ONCE, encode_foils
 from jepa_app.matching.foils import COLOURS, DIFFERENCES, Foil, foils, well_said_foils
 from jepa_app.matching.maps import match_maps
-from jepa_app.matching.scoring import Scorer
+from jepa_app.matching.scoring import Scorer, Scores
 from jepa_app.matching.tables import listed_pairs, table_rows
 from jepa_app.matching.transformers_face import TIJepaModel, TIJepaProcessor
 from jepa_app.models.text import MAX_TOKENS, TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
+from jepa_app.studio.matches import MAX_TRIED, Matching
 from tests.conftest import TINY_TI_JEPA, awake
 from training.objectives.calibration import choose_references, with_foil_curves, without_references
 
@@ -248,3 +250,22 @@ def test_curves_are_fitted_for_each_difference_and_stay_flat_without_cases() -> 
     torch.testing.assert_close(flat, terms[..., :3] @ weights, atol=1e-5, rtol=1e-5)
     energy = combined(config, terms)
     assert (energy[:, :1] < energy[:, 1:]).float().mean() > (flat[:, :1] < flat[:, 1:]).float().mean() + 0.2
+
+
+def test_near_misses_take_turns_and_leave_out_what_cannot_be_read(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def score(pixels: torch.Tensor, captions: list[str]) -> Scores:
+        asked.extend(captions)
+        return Scores(torch.ones(len(pixels), len(captions)), torch.zeros(len(pixels), len(captions)))
+
+    monkeypatch.setattr(scorer, "score", score)
+    monkeypatch.setattr(scorer, "probability", torch.zeros_like)
+    captions = [f"red and blue thing {number}" for number in range(19)]
+    long = " ".join(["black\u00adberry"] * (MAX_TOKENS - 2))
+    Matching(scorer).score(Image.new("RGB", (32, 32)), [*captions, long])
+    tried = asked[20:]
+    assert len(tried) == MAX_TRIED
+    assert {caption.rpartition(" ")[2] for caption in tried} == {str(number) for number in range(19)}

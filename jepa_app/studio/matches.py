@@ -18,6 +18,7 @@ from jepa_app.matching.foils import Difference, well_said_foils
 from jepa_app.matching.maps import match_maps
 from jepa_app.matching.scoring import Scorer
 from jepa_app.matching.tables import best_rows, listed_pairs, table_rows
+from jepa_app.models.text import MAX_TOKENS
 from jepa_app.pixels import to_pixels
 
 FITS = 0.6  # probability from which a caption fits
@@ -217,12 +218,15 @@ class Matching:
 
     def _near_misses(self, pixels: Tensor, scores: Sequence[CaptionScore]) -> list[CaptionScore]:
         """Say of captions that do not fit a picture (1, 3, S, S) in which one thing they differ from one that does."""
-        tried = [
-            (number, *foil)
+        turns = [
+            (turn, number, foil)
             for number, score in enumerate(scores)
             if score.probability < FITS
-            for foil in well_said_foils(score.caption)
-        ][:MAX_TRIED]
+            for turn, foil in enumerate(well_said_foils(score.caption))
+            if self._scorer.text_encoder.num_pieces(foil.caption) <= MAX_TOKENS
+        ]
+        turns.sort(key=lambda each: each[0])  # captions take turns
+        tried = [(number, *foil) for _, number, foil in turns[:MAX_TRIED]]
         told = list(scores)
         if not tried:
             return told

@@ -264,7 +264,7 @@ def test_near_misses_take_turns_and_leave_out_what_cannot_be_read(
     monkeypatch.setattr(scorer, "score", score)
     monkeypatch.setattr(scorer, "probability", torch.zeros_like)
     captions = [f"red and blue thing {number}" for number in range(19)]
-    long = " ".join(["black\u00adberry"] * (MAX_TOKENS - 2))
+    long = " ".join(["black\u00adberry", *["a"] * (MAX_TOKENS - 3)])
     Matching(scorer).score(Image.new("RGB", (32, 32)), [*captions, long])
     tried = asked[20:]
     assert len(tried) == MAX_TRIED

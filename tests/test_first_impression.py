@@ -9,12 +9,17 @@ import torch
 
 from jepa_app.__main__ import main
 from jepa_app.checkpoint import EXAMPLE_FILE, write_manifest
+from jepa_app.files.pictures import open_picture
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.vocabulary import load_words, save_words, unknown_words, words_of
+from jepa_app.matching.scoring import Scorer
 from jepa_app.studio.example import EXAMPLE, read_example
 from jepa_app.studio.export import weights_name
+from jepa_app.studio.matches import Matching
 from jepa_app.studio.requests import GenerateRequest
-from jepa_app.studio.studio import Studio
+from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
+from jepa_app.ui import texts
+from jepa_app.ui.match.tab import EXAMPLES
 from tests.conftest import write_tiny_weights
 
 KNOWN = frozenset(words_of(["red apple, twemoji style", "a kitten’s ball", "cherries", "run", "jack-o-lantern"]))
@@ -109,3 +114,22 @@ def test_the_trainer_keeps_the_words_of_its_captions(tmp_path: Path) -> None:
     objective.save(tmp_path / "weights")
     objective.save_unaveraged(tmp_path / "unaveraged")
     assert load_words(tmp_path / "weights") == load_words(tmp_path / "unaveraged") == {"apple", "cat"}
+
+
+@pytest.mark.parametrize(
+    ("picture", "right", "wrong"),
+    [
+        ("red-apple", "red apple", {"green apple": "colour"}),
+        ("blue-apple", "blue apple", {"red apple": "colour", "green apple": "colour"}),
+        ("rose-left-of-cat", "a rose left of a cat", {"a rose right of a cat": "side"}),
+        ("three-tulips", "three tulips", {"two tulips": "number"}),
+    ],
+)
+def test_the_examples_of_the_match_tab_show_what_they_are_for(picture: str, right: str, wrong: dict[str, str]) -> None:
+    scores = Matching(Scorer.from_pretrained(DEFAULT_WEIGHTS, "cpu")).score(
+        open_picture(EXAMPLES / f"{picture}.webp"), texts.MATCH_EXAMPLES[picture]
+    )
+    assert scores[0].caption == right
+    assert scores[0].probability > 0.9
+    assert {one.caption: one.differs for one in scores if one.differs} == wrong
+    assert all(one.probability < 0.1 and one.closer == right for one in scores if one.differs)

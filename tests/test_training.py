@@ -1,5 +1,6 @@
 """Training: optimizers, moving averages, losses that fall, exact resume, and the command line."""
 
+import itertools
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -446,8 +448,11 @@ def state_of(out: Path) -> dict[str, Tensor]:
 
 
 def test_a_run_by_the_clock_ends_cooled_down_and_goes_on_where_it_stopped(
-    data: CaptionedPictures, tokenizer: LinearTokenizer, tmp_path: Path
+    data: CaptionedPictures, tokenizer: LinearTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ticks = itertools.count()
+    # a clock of the test's own, so that no step of a busy machine takes half of the run
+    monkeypatch.setattr("training.loop.time", SimpleNamespace(monotonic=lambda: next(ticks) / 40))
     recipe = recipe_of("jepa_t", 1, tokenizer, tmp_path)
     recipe = replace(recipe, schedule=replace(recipe.schedule, minutes=2 / 60, decay=1.0, warmup=1))
     torch.manual_seed(0)
@@ -463,7 +468,8 @@ def test_a_run_by_the_clock_ends_cooled_down_and_goes_on_where_it_stopped(
     assert [step.progress for step in steps] == sorted(step.progress for step in steps)
     assert steps[-1].progress == 1
     assert steps[-1].saved
-    assert steps[-1].rate < 0.5 < steps[0].rate
+    assert len(steps) > 10
+    assert steps[-1].rate < 0.1 < 0.9 < steps[0].rate
     assert all(0 <= step.waiting < 1 for step in steps)
     both = [load_network(tmp_path / "run" / name, JepaTConfig, JepaT) for name in ("weights", "unaveraged")]
     assert not torch.equal(*(network.null_text for network in both))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from jepa_app.config import TIJepaConfig
 from jepa_app.masking import multi_block_mask
@@ -19,7 +18,7 @@ from jepa_app.models.attention import PartRead
 from jepa_app.models.blocks import KeyValue
 from jepa_app.models.pairs import PictureReads, Queries, read_captions, read_pictures
 from jepa_app.models.references import soft_least
-from jepa_app.models.text import TextFeatures
+from jepa_app.models.text import TextFeatures, join_features
 from jepa_app.models.ti_jepa import CaptionKeys, TIJepa
 
 MASK_SEED = 2503_06380  # for the masks that every pair is scored with
@@ -181,21 +180,12 @@ def encode_foils(captions: Sequence[str], encode: Encode) -> FoilText | None:
     if not made:
         return None
     texts = sorted({foil.caption for _, foil in made}, key=len)
-    text = padded([encode(texts[block]) for block in blocks(len(texts), CAPTIONS_AT_ONCE)])
+    text = join_features([encode(texts[block]) for block in blocks(len(texts), CAPTIONS_AT_ONCE)])
     places = {caption: place for place, caption in enumerate(texts)}
     owners = torch.tensor([number for number, _ in made])
     differences = torch.tensor([DIFFERENCES.index(foil.difference) for _, foil in made])
     rows = torch.tensor([places[foil.caption] for _, foil in made])
     return FoilText(text, *(numbers.to(text.tokens.device) for numbers in (owners, differences, rows)))
-
-
-def padded(parts: Sequence[TextFeatures]) -> TextFeatures:
-    """Join captions of different lengths, padded to the longest."""
-    longest = max(part.tokens.shape[1] for part in parts)
-    tokens = [pad(part.tokens, (0, 0, 0, longest - part.tokens.shape[1])) for part in parts]
-    return TextFeatures(
-        torch.cat(tokens), torch.cat([pad(part.mask, (0, longest - part.mask.shape[1])) for part in parts])
-    )
 
 
 @torch.no_grad()

@@ -51,8 +51,8 @@ def recipes(weights: Path) -> dict[str, Callable[[], Recipe]]:
         return JepaTRecipe(schedule=SCHEDULE, tokenizer=tokenizer, network=network, loss=JepaTLoss(**loss))
 
     def decoder() -> Recipe:
-        loss = DecoderLoss(critic_from=0, critic_side=32)
-        init = {"init": tokenizer, "ti_jepa": str(weights / "ti-jepa")}
+        loss = DecoderLoss(critic_from=0, critic_side=32, regenerated=0.5)
+        init = {"init": tokenizer, "ti_jepa": str(weights / "ti-jepa"), "generator": str(weights / "jepa-t")}
         return DecoderRecipe(schedule=SCHEDULE, network=TINY_DECODING, loss=loss, **init)
 
     def refined() -> Recipe:

@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 
 from jepa_app.config import TIJepaConfig, TokenizerConfig
+from jepa_app.models.jepa_t import JepaT
+from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizers.decoder import Layers, resize_pixels
 from jepa_app.models.tokenizers.tokenizer import LinearTokenizer, make_tokenizer
-from tests.conftest import TINY_TI_JEPA
+from tests.conftest import TINY_JEPA_T, TINY_TI_JEPA, awake
 from training.data.batches import Batch, CaptionedPictures
 from training.data.captions import CaptionOptions
 from training.objectives.decoder import (
@@ -20,9 +22,11 @@ from training.objectives.decoder import (
     DecoderLoss,
     DecoderObjective,
     DecodingNetwork,
+    Regenerator,
     composite,
     opaque_iou,
 )
+from training.objectives.text_cache import TextCache
 
 CONFIG = TokenizerConfig(
     image_size=16,
@@ -174,6 +178,49 @@ def test_the_critic_learns_only_from_its_own_loss_and_comes_late(shapes: Caption
     drawn = Layers(*(layer.clone() for layer in (batch.pixels * 0.5, batch.opacity)))
     against, _ = objective._critic_losses(drawn, Layers(batch.pixels, batch.opacity), generator)
     assert not against.requires_grad  # nothing of the critic, and the pictures were given
+
+
+def test_jepa_t_makes_the_last_tokens_of_an_order_again(shapes: CaptionedPictures) -> None:
+    torch.manual_seed(0)
+    network = awake(JepaT(replace(TINY_JEPA_T, num_tokens=4, channels=48, plan=(1,))))
+    assert isinstance(network, JepaT)
+    regenerator = Regenerator(network, TextCache(TextEncoder.load()))
+    tokens = torch.randn(32, 5, 48)
+    captions = [f"square {index}" for index in range(32)]
+    made = regenerator(tokens, captions, torch.Generator().manual_seed(0))
+    assert made.shape == (32, 4, 48)
+    kept = (made == tokens[:, :4]).all(dim=2)
+    assert bool((kept | (made != tokens[:, :4]).all(dim=2)).all())  # a token is true or new as a whole
+    assert set(kept.sum(dim=1).tolist()) == {2, 3, 4}  # more than a quarter is true
+    again = regenerator(tokens, captions, torch.Generator().manual_seed(0))
+    assert torch.equal(made, again)
+    others = regenerator(tokens, captions[::-1], torch.Generator().manual_seed(0))
+    assert torch.equal(kept, (others == tokens[:, :4]).all(dim=2))
+    assert not torch.equal(made, others)  # the caption has a say
+
+
+def test_a_decoder_learns_from_tokens_that_were_made_again(shapes: CaptionedPictures) -> None:
+    network = JepaT(replace(TINY_JEPA_T, num_tokens=4, channels=48))
+    objective = objective_of(shapes, regenerated=1, critic=0, features=0)
+    objective.regenerator = Regenerator(network, TextCache(TextEncoder.load()))
+    batch = shapes.fixed(range(8))
+    assert not torch.equal(
+        objective._tokens(batch, torch.Generator()), objective_of(shapes)._tokens(batch, torch.Generator())
+    )
+    losses = trained(objective, batch, 40)
+    assert losses[-1]["loss"] < 0.9 * losses[0]["loss"]
+
+
+def test_composites_on_random_colours_count_by_their_weight(shapes: CaptionedPictures) -> None:
+    batch = shapes.fixed(range(8))
+    parts = [
+        objective_of(shapes, composites=weight, critic=0, token_noise=0)(batch, torch.Generator().manual_seed(0))
+        for weight in (0, 1, 3)
+    ]
+    assert "composites" not in parts[0]
+    assert float(parts[2]["composites"]) == pytest.approx(3 * float(parts[1]["composites"]))
+    more = 2 * float(parts[1]["composites"])
+    assert float((parts[2]["loss"] - parts[1]["loss"]).detach()) == pytest.approx(more, rel=1e-4)
 
 
 def test_a_named_background_is_part_of_the_picture(shapes: CaptionedPictures) -> None:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jepa_app.generation.flow import Denoising
+from jepa_app.generation.flow import Denoising, conditioned
 from jepa_app.masking import draw, masked_count, subset_counts
+from jepa_app.models.denoiser import Denoiser
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures
 from jepa_app.plan import random_orders_and_blocks
@@ -106,6 +107,27 @@ def denoising_loss(process: Denoising, network: JepaT, asked: Asked, generator: 
     """Return the losses (B, draws, M) of asked tokens, noise and time drawn `draws` times for each."""
     condition, clean = (tensor.repeat(1, draws, 1).flatten(0, 1) for tensor in (asked.condition, asked.clean))
     return process.loss(network.denoiser, condition, clean, generator).view(len(asked.clean), draws, -1)
+
+
+def solve(
+    process: Denoising,
+    denoiser: Denoiser,
+    condition: Tensor,
+    noise: Tensor,
+    generator: torch.Generator,
+    *,
+    num_steps: int,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Return the tokens (M, C) that noise (M, C) becomes under conditions (M, D), without guidance."""
+    times = denoiser.embed_times(torch.tensor(process.times(num_steps), device=noise.device))
+    return process.sample(
+        conditioned(denoiser, times, condition),
+        noise,
+        num_steps=num_steps,
+        temperature=temperature,
+        draw=lambda: draw(torch.randn, noise.shape, generator),
+    )
 
 
 def losses_when_revealed(

@@ -1,9 +1,10 @@
-"""What the decoder that sees the whole picture is trained on: pictures from their tokens, noisy ones too.
+"""What the decoder that sees the whole picture is trained on: pictures from their tokens, also noisy or made again.
 
 Letters in shapes: B batch, S side of the decoded picture, D features.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,39 +16,49 @@ from torch.nn.functional import l1_loss, leaky_relu, relu
 from torch.nn.utils.parametrizations import spectral_norm
 
 from jepa_app.checkpoint import save_network
+from jepa_app.generation.flow import make_denoising
 from jepa_app.masking import draw
+from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.ti_jepa import ImageEncoder
 from jepa_app.models.tokenizers.decoder import Layers, resize_pixels
 from jepa_app.models.tokenizers.tokenizer import LinearTokenizer
 from jepa_app.pixels import picture_grid, to_pil
 from training.data.batches import Batch
+from training.objectives.asking import ask, solve
 from training.objectives.objective import Objective
+from training.objectives.text_cache import TextCache
 from training.objectives.tokenizer import signal_to_noise
 from training.settings import require_at_least, require_shares
 
 CRITIC_LEARNS = 200  # steps until the critic's word has its full weight
+LEAST_KEPT = 0.25  # share of the tokens that are true at least
+DENOISING_STEPS = 8  # for a token that is made again
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderLoss:
     """Weights of the decoder's loss beside the absolute errors of colours, opacity and their gradients.
 
-    `token_noise` is the greatest strength of the noise on the tokens of a picture, in standard deviations; a share
-    `clean` of the pictures has none. `features` weighs the distance between features of TI-JEPA's picture encoder.
-    The critic judges patches of composites on random colours from step `critic_from` on, with weight `critic`; it sees
-    squares of `critic_side` pixels, as it is local anyway.
+    In a share `regenerated` of the batches JEPA-T makes a part of the tokens again, each from true ones before it.
+    `token_noise` is the greatest strength of the noise on the tokens of a picture in the other batches, in standard
+    deviations; a share `clean` of these pictures has none. `composites` weighs the same errors of composites on random
+    colours, which show the fringes of edges; `features` the distance between features of TI-JEPA's picture encoder. The
+    critic judges patches of composites from step `critic_from` on, with weight `critic`; it sees squares of
+    `critic_side` pixels, as it is local anyway.
     """
 
     token_noise: float = 0.6
     clean: float = 0.2
+    regenerated: float = 0.25
+    composites: float = 0.5
     features: float = 0.05
     critic: float = 0.1
     critic_from: int = 1000
     critic_side: int = 128
 
     def __post_init__(self) -> None:
-        require_shares(self, ["clean"], "loss.")
-        least = {"token_noise": 0, "features": 0, "critic": 0, "critic_from": 0, "critic_side": 16}
+        require_shares(self, ["clean", "regenerated"], "loss.")
+        least = {"token_noise": 0, "composites": 0, "features": 0, "critic": 0, "critic_from": 0, "critic_side": 16}
         require_at_least(self, least, "loss.")
 
 
@@ -82,10 +93,41 @@ class DecodingNetwork(nn.Module):
         self.critic = Critic()
 
 
+class Regenerator(nn.Module):
+    """A frozen JEPA-T that makes the last tokens of a random order again, as a decoder gets them in use."""
+
+    def __init__(self, network: JepaT, text: TextCache) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.text = text
+        self.denoising = make_denoising(network.config.denoising)
+
+    def forward(self, tokens: Tensor, captions: Sequence[str], generator: torch.Generator) -> Tensor:
+        """Return the tokens (B, N, C) of pictures whose tokens with those of their plan are (B, T, C)."""
+        network, number = self.network, self.network.config.num_tokens
+        text = self.text.features(captions).to(tokens.device, torch.float32)
+        asked, _ = ask(network, text, tokens[:, : network.config.num_places], generator).parted(number)
+        noise = draw(torch.randn, asked.clean.shape, generator).flatten(0, 1)
+        drawn = solve(
+            self.denoising,
+            network.denoiser,
+            asked.condition.flatten(0, 1),
+            noise,
+            generator,
+            num_steps=DENOISING_STEPS,
+            temperature=network.config.sampling_temperature,
+        )
+        kept = LEAST_KEPT + (1 - LEAST_KEPT) * draw(torch.rand, (len(tokens), 1), generator)
+        again = torch.arange(number, device=tokens.device) >= number * kept
+        mixed = torch.where(again[:, :, None], drawn.view_as(asked.clean), asked.clean)
+        return tokens[:, :number].scatter(1, asked.positions[:, :, None].expand_as(mixed), mixed)
+
+
 class DecoderObjective(Objective[DecodingNetwork]):
     """The decoder learns to draw pictures from tokens; the components stay as they are, so tokens stay valid.
 
-    `image_encoder` is TI-JEPA's, frozen; `sample` (B, 3, S, S) are pictures to preview.
+    `image_encoder` is TI-JEPA's, frozen; `sample` (B, 3, S, S) are pictures to preview; without a `regenerator` no
+    tokens are made again.
     """
 
     steps: Tensor
@@ -95,11 +137,13 @@ class DecoderObjective(Objective[DecodingNetwork]):
         network: DecodingNetwork,
         image_encoder: ImageEncoder,
         sample: Tensor,
+        regenerator: Regenerator | None = None,
         *,
         ema_decay: float,
         loss: DecoderLoss,
     ) -> None:
         super().__init__(network, ema_decay)
+        self.regenerator = regenerator
         self.image_encoder = image_encoder.eval().requires_grad_(False)
         self.sample = sample
         self.settings = loss
@@ -108,13 +152,14 @@ class DecoderObjective(Objective[DecodingNetwork]):
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "loss" and its parts as scalars. The critic's own loss is part of it, with gradients of its own."""
         truth = self._truth(batch)
-        tokens, tokenizer = self._tokens(truth.colours, generator), self.network.tokenizer
+        tokens, tokenizer = self._tokens(batch, generator), self.network.tokenizer
         assert tokenizer.decoder is not None
         drawn = Layers(*(layer.float() for layer in tokenizer.decoder(tokens, tokenizer.decode_linear(tokens))))
-        parts = {
-            "colours": l1_loss(drawn.colours, truth.colours) + _gradient_loss(drawn.colours, truth.colours),
-            "opacity": l1_loss(drawn.opacity, truth.opacity) + _gradient_loss(drawn.opacity, truth.opacity),
-        }
+        parts = {name: _errors(*layers) for name, *layers in zip(Layers._fields, drawn, truth, strict=True)}
+        if self.settings.composites:
+            colour = _colours(drawn, generator)
+            composites = _errors(composite(drawn, colour), composite(truth, colour))
+            parts["composites"] = self.settings.composites * composites
         if self.settings.features:
             parts["features"] = self.settings.features * self._feature_loss(drawn.colours, truth.colours)
         loss = sum(parts.values(), torch.zeros((), device=self.device))
@@ -134,12 +179,20 @@ class DecoderObjective(Objective[DecodingNetwork]):
         super().after_step(step)
         self.steps.fill_(step + 1)
 
+    def move_to(self, device: torch.device) -> None:
+        """Encode captions on the device to train on."""
+        if self.regenerator is not None:
+            self.regenerator.text.move_to(device)
+
     @torch.no_grad()
-    def _tokens(self, colours: Tensor, generator: torch.Generator) -> Tensor:
+    def _tokens(self, batch: Batch, generator: torch.Generator) -> Tensor:
         tokenizer, settings = self.network.tokenizer, self.settings
-        small = resize_pixels(colours, tokenizer.config.image_size)
+        small = resize_pixels(batch.pixels.to(self.device), tokenizer.config.image_size)
         with torch.autocast(self.device.type, enabled=False):
-            tokens = tokenizer.encode(small)[:, : tokenizer.config.num_tokens]
+            with_plan = tokenizer.encode(small)
+        if self.regenerator is not None and _uniform(generator) < settings.regenerated:
+            return self.regenerator(with_plan, batch.captions, generator)
+        tokens = with_plan[:, : tokenizer.config.num_tokens]
         noisy, strength = (draw(torch.rand, (len(tokens), 1, 1), generator) for _ in range(2))
         strength = settings.token_noise * strength * (noisy >= settings.clean)
         noise = draw(torch.randn, tokens.shape, generator)
@@ -155,7 +208,7 @@ class DecoderObjective(Objective[DecodingNetwork]):
     def _critic_losses(self, drawn: Layers, truth: Layers, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return what the critic holds against the drawn pictures, and the hinge loss that the critic learns from."""
         critic = self.network.critic
-        colour = 2 * draw(torch.rand, (len(drawn.colours), 3, 1, 1), generator) - 1
+        colour = _colours(drawn, generator)
         side, whole = self.settings.critic_side, drawn.colours.shape[-1]
         room = max(1, whole - side + 1)
         top, left = torch.randint(room, (2,), generator=generator, device=generator.device).tolist()
@@ -215,5 +268,16 @@ def opaque_iou(drawn: Tensor, truth: Tensor) -> float:
     return float((ours & theirs).sum() / (ours | theirs).sum().clamp(min=1))
 
 
-def _gradient_loss(drawn: Tensor, truth: Tensor) -> Tensor:
-    return l1_loss(drawn.diff(dim=-1), truth.diff(dim=-1)) + l1_loss(drawn.diff(dim=-2), truth.diff(dim=-2))
+def _errors(drawn: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute error of pixels (B, ., S, S), and of their differences along both axes."""
+    across, down = (l1_loss(drawn.diff(dim=axis), truth.diff(dim=axis)) for axis in (-1, -2))
+    return l1_loss(drawn, truth) + across + down
+
+
+def _colours(layers: Layers, generator: torch.Generator) -> Tensor:
+    """Draw a colour for each picture: (B, 3, 1, 1) in [-1, 1]."""
+    return 2 * draw(torch.rand, (len(layers.colours), 3, 1, 1), generator) - 1
+
+
+def _uniform(generator: torch.Generator) -> float:
+    return float(torch.rand((), generator=generator, device=generator.device))

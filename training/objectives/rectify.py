@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from jepa_app.checkpoint import save_network
-from jepa_app.generation.flow import FlowMatching, conditioned
+from jepa_app.generation.flow import FlowMatching
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.masking import draw
 from jepa_app.models.denoiser import Denoiser
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from training.data.batches import Batch
-from training.objectives.asking import ask
+from training.objectives.asking import ask, solve
 from training.objectives.image_tokens import ImageTokenObjective, drop_texts
 from training.objectives.text_cache import TextCache
 from training.settings import require_at_least, require_shares
@@ -77,13 +77,8 @@ class RectifyObjective(ImageTokenObjective[Denoiser]):
         asked = ask(self.teacher, text, tokens, generator)
         condition = asked.condition.flatten(0, 1)
         noise = draw(torch.randn, asked.clean.shape, generator).flatten(0, 1)
-        return condition, noise, self._solve(self.teacher.denoiser, condition, noise, self.settings.teacher_steps)
-
-    def _solve(self, denoiser: Denoiser, condition: Tensor, noise: Tensor, num_steps: int) -> Tensor:
-        flow = FlowMatching()
-        times = denoiser.embed_times(torch.tensor(flow.times(num_steps), device=noise.device))
-        predict = conditioned(denoiser, times, condition)
-        return flow.sample(predict, noise, num_steps=num_steps, draw=lambda: noise)
+        steps = self.settings.teacher_steps
+        return condition, noise, solve(self.flow, self.teacher.denoiser, condition, noise, generator, num_steps=steps)
 
     @torch.no_grad()
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
@@ -92,7 +87,8 @@ class RectifyObjective(ImageTokenObjective[Denoiser]):
         figures = {}
         for name, denoiser in (("rectified", self.ema.network), ("teacher", self.teacher.denoiser)):
             for steps in FEW_STEPS:
-                distance = (self._solve(denoiser, condition, noise, steps) - image).square().mean().sqrt()
+                drawn = solve(self.flow, denoiser, condition, noise, generator, num_steps=steps)
+                distance = (drawn - image).square().mean().sqrt()
                 figures[f"{name}_distance@{steps}"] = float(distance)
         return figures
 

@@ -3,13 +3,16 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jepa_app.checkpoint import load_network
-from jepa_app.config import TIJepaConfig, TokenizerConfig
+from jepa_app.checkpoint import check_fit, load_network
+from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
+from jepa_app.models.jepa_t import JepaT
+from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizers.tokenizer import LinearTokenizer, make_tokenizer
 from training.data.batches import CaptionedPictures
 from training.data.captions import CaptionOptions
-from training.objectives.decoder import DecoderLoss, DecoderObjective, DecodingNetwork
+from training.objectives.decoder import DecoderLoss, DecoderObjective, DecodingNetwork, Regenerator
+from training.objectives.text_cache import TextCache
 from training.objectives.tokenizer import TokenizerObjective, load_tokenizer
 from training.optimisation.schedule import Schedule
 from training.recipe_kinds.base import AnyRecipe, OnPictures
@@ -61,7 +64,8 @@ class TokenizerRecipe(OnPictures):
 class DecoderRecipe(AnyRecipe):
     """Train a decoder that sees the whole picture for the components of a tokenizer, `init`.
 
-    `ti_jepa` is the weights folder of the TI-JEPA whose picture encoder compares features.
+    `ti_jepa` is the weights folder of the TI-JEPA whose picture encoder compares features, `generator` that of the
+    JEPA-T that makes a part of the tokens again; it may be empty.
     """
 
     schedule: Schedule = field(
@@ -72,6 +76,7 @@ class DecoderRecipe(AnyRecipe):
     loss: DecoderLoss = field(default_factory=DecoderLoss)
     init: str = "weights/tokenizer"
     ti_jepa: str = "weights/ti-jepa"
+    generator: str = "weights/jepa-t"
     ema_decay: float = 0.998
 
     def __post_init__(self) -> None:
@@ -86,7 +91,8 @@ class DecoderRecipe(AnyRecipe):
         """Take over the components of a tokenizer, and a decoder of the same shape, and build the objective.
 
         Raises:
-            ValueError: the weights to begin with are missing or broken, or their components have another shape.
+            ValueError: the weights to begin with are missing or broken, or their components have another shape; or the
+                generator's do not fit them.
         """
         tokenizer = make_tokenizer(self.network)
         assert isinstance(tokenizer, LinearTokenizer)
@@ -98,6 +104,14 @@ class DecoderRecipe(AnyRecipe):
             DecodingNetwork(tokenizer),
             encoder,
             sample,
+            self._regenerator(tokenizer.config),
             ema_decay=self.ema_decay,
             loss=self.loss,
         )
+
+    def _regenerator(self, made: TokenizerConfig) -> Regenerator | None:
+        if not self.generator or not self.loss.regenerated:
+            return None
+        network = load_network(Path(self.generator), JepaTConfig, JepaT)
+        check_fit(Path(self.generator), made, network.config)
+        return Regenerator(network, TextCache(TextEncoder.load()))

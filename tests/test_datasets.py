@@ -413,6 +413,7 @@ def test_what_is_not_installed_is_named(
     assert f"needs {package}, which is not installed; install it with pip install" in told
 
 
+@pytest.mark.slow
 def test_no_other_command_imports_what_only_data_sets_need() -> None:
     code = "import sys, jepa_app.__main__; print([name for name in ('pyarrow', 'ray') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -86,6 +86,7 @@ def test_every_snippet_is_run_here() -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_text_encoder_is_written_in_half_precision(tmp_path: Path) -> None:
     [block] = blocks(DOCUMENTS["training/README.md"], "python")
     assert attempt([sys.executable, "-W", "ignore", "-c"], block, tmp_path).returncode == 0
@@ -96,6 +97,7 @@ def test_the_text_encoder_is_written_in_half_precision(tmp_path: Path) -> None:
     torch.testing.assert_close(features.tokens, TextEncoder.load().encode(["red apple"]).tokens, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.slow
 def test_python_without_a_server(tiny_weights: Path, tmp_path: Path) -> None:
     [block] = blocks(DOCUMENTS["README.md"], "python")
     (tmp_path / "weights").symlink_to(tiny_weights, target_is_directory=True)
@@ -148,6 +150,7 @@ def other_server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         other.shutdown()
 
 
+@pytest.mark.slow
 def test_javascript_in_a_page(address: str, browser: "Browser", other_server: tuple[Path, str]) -> None:
     folder, start = other_server
     script = f'<script type="module">{snippet("js", address)}console.log("done")</script>'

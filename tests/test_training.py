@@ -620,7 +620,7 @@ def test_from_pictures_to_a_sampled_picture(folder: Path, tiny_weights: Path, tm
         load_state(tmp_path / "run" / "weights", JepaT(TINY_JEPA_T))  # another number of buffer tokens
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_run_is_saved_and_goes_on(
     number: signal.Signals, folder: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -742,6 +742,7 @@ def test_noise_on_the_context_changes_what_is_seen_and_not_what_is_asked(
     assert not torch.allclose(clean.condition, noisy.condition, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_network_learns_to_plan_and_to_paint(data: CaptionedPictures, text_cache: TextCache) -> None:
     objective = planned_objective(data, text_cache, text_drop=0.0, context_noise=0.2, without_plan=0.0)
     optimizers = make_optimizers(objective.network, matrix_lr=5e-3, other_lr=5e-3, weight_decay=0.0)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from jepa_app.files.whole_files import writing_whole
 from training.data.batches import CaptionedPictures
-from training.data.captions import canonical_caption
+from training.data.captions import Row, canonical_caption
 from training.data.selection import balanced_order
 from training.judging.judge import Features, Judge
 from training.judging.picture_figures import (
@@ -120,9 +120,11 @@ class Trials:
         indices, others = np.split(order, [min(count, len(order) // 2)])
         return indices, others[: len(indices)]
 
-    def make(self, indices: Indices, how: Sampling, title: str) -> Made:
+    def make(
+        self, indices: Indices, how: Sampling, title: str, caption: Callable[[Row], str] = canonical_caption
+    ) -> Made:
         """Generate pictures for the captions of rows, with a progress bar."""
-        captions = [canonical_caption(self.data.rows[index]) for index in indices.tolist()]
+        captions = [caption(self.data.rows[index]) for index in indices.tolist()]
         pictures = generate(self.pipeline, captions, indices, how)
         return self._judged(indices, captions, progress(pictures, title, len(indices), len))
 

@@ -8,7 +8,7 @@ Letters in shapes: B pictures, M asked tokens, C token channels, S picture side 
 
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,12 +26,17 @@ from jepa_app.generation.results import JepaTOutput
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures
-from training.judging.judge import frechet_distance
-from training.judging.picture_figures import rank_figures
-from training.judging.report import cell, table
 from training.judging.trials import TrialSettings
 from training.judging.weights import measured_weights
-from training.studies.study import Answer, Question, measured_sides, run_study, study_parser
+from training.studies.study import (
+    Answer,
+    Question,
+    judged_figures,
+    judged_table,
+    measured_sides,
+    run_study,
+    study_parser,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,14 +157,6 @@ def moved_away(strong: Predict, others: Sequence[tuple[Predict, float]]) -> Pred
     return predict
 
 
-FIGURES = {
-    "concept_top1": ("right concept first", ".3f"),
-    "concept_top5": ("among the first five", ".3f"),
-    "concept_top5_left_out": ("the same, own design left out", ".3f"),
-    "frechet": ("Frechet distance", ".0f"),
-}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; exit status: 0 for success, 2 for a user's mistake (reported on one line)."""
     defaults = Settings()
@@ -175,20 +172,16 @@ def _answer(question: Question[Settings]) -> Answer:
         raise ValueError(f"{question.options.weights} holds no JEPA-T with a cached backbone")
     weaker = weaker_network(question.options.weaker, pipeline)
     indices, others = trials.choose(measured_sides(trials.data)[""], settings.prompts, settings.seed)
+    rows: dict[tuple[str, ...], dict[str, float]] = {}
     figures: dict[str, float] = {}
-    rows = []
     for scale, guidance in itertools.product(settings.weaker_scales, settings.text_scales):
         name = f"weaker_{scale:g}_text_{guidance:g}"
         trials.pipeline = Autoguided(pipeline, weaker, scale)
         made = trials.make(indices, replace(settings.sampling, guidance=guidance), name)
-        found = {"frechet": frechet_distance(made.features, trials.real[others])}
-        for suffix, leave_out in (("", False), ("_left_out", True)):
-            if trials.exam:
-                found |= rank_figures(trials.exam.look_up(made.features, indices, leave_out=leave_out)[0], suffix)
-        figures |= {f"{figure}_{name}": value for figure, value in found.items()}
-        rows.append([f"{scale:g}", f"{guidance:g}", *_cells(found)])
-    header = ["away from the weaker one", "away from the null text", *(words for words, _ in FIGURES.values())]
-    return Answer(figures=figures, setting={"weaker": str(question.options.weaker)}, table=table(header, rows))
+        rows[f"{scale:g}", f"{guidance:g}"] = judged_figures(trials, made, others)
+        figures |= {f"{figure}_{name}": value for figure, value in rows[f"{scale:g}", f"{guidance:g}"].items()}
+    header = ["away from the weaker one", "away from the null text"]
+    return Answer(figures=figures, setting={"weaker": str(question.options.weaker)}, table=judged_table(header, rows))
 
 
 def weaker_network(source: str, pipeline: JepaTPipeline) -> JepaT:
@@ -204,10 +197,6 @@ def weaker_network(source: str, pipeline: JepaTPipeline) -> JepaT:
         if getattr(ours, name) != getattr(theirs, name):
             raise ValueError(f"{source}: {name} is {getattr(theirs, name)}; allowed: {getattr(ours, name)}")
     return network
-
-
-def _cells(found: Mapping[str, float]) -> list[str]:
-    return [cell(found, name, digits) for name, (_, digits) in FIGURES.items()]
 
 
 if __name__ == "__main__":

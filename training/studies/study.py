@@ -4,7 +4,7 @@ A study's own file says what can be set, how the answer is found, and how its ta
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,21 @@ from typing import Generic, TypeVar
 from jepa_app.command_line import OneLineParser
 from training.command_line import Report, measuring_parser, run
 from training.data.batches import CaptionedPictures
-from training.judging.picture_figures import Indices, Sampling
-from training.judging.trials import Trials, sides_of
+from training.judging.judge import frechet_distance
+from training.judging.picture_figures import Indices, Sampling, rank_figures
+from training.judging.report import cell, table
+from training.judging.trials import Made, Trials, sides_of
 from training.judging.weights import suited
 
 SettingsT = TypeVar("SettingsT", bound=Sampling)
+
+JUDGED = {
+    "concept_top1": ("right concept first", ".3f"),
+    "concept_top5": ("among the first five", ".3f"),
+    "concept_top5_left_out": ("the same, own design left out", ".3f"),
+    "frechet": ("Frechet distance", ".0f"),
+}
+"""What the judge says of a set of pictures: figure -> its words in a table, and its format."""
 
 
 class Question(Generic[SettingsT]):
@@ -74,6 +84,25 @@ def run_study(
         return Report(document={"figures": found.figures, "setting": setting}, table=found.table)
 
     return run(parser, defaults, report, arguments, suited)
+
+
+def judged_figures(trials: Trials, made: Made, others: Indices) -> dict[str, float]:
+    """Return the figures of `JUDGED`, and ranks, of pictures beside as many real ones, the rows `others`."""
+    figures = {"frechet": frechet_distance(made.features, trials.real[others])}
+    for suffix, leave_out in (("", False), ("_left_out", True)):
+        if trials.exam:
+            ranks, _ = trials.exam.look_up(made.features, made.indices, leave_out=leave_out)
+            figures |= rank_figures(ranks, suffix)
+    return figures
+
+
+def judged_table(header: Sequence[str], rows: Mapping[tuple[str, ...], Mapping[str, float]]) -> str:
+    """A Markdown table with the figures of `JUDGED`; `rows` maps the first cells of a row to its figures."""
+    lines = [
+        [*first, *(cell(figures, name, digits) for name, (_, digits) in JUDGED.items())]
+        for first, figures in rows.items()
+    ]
+    return table([*header, *(words for words, _ in JUDGED.values())], lines)
 
 
 def measured_sides(data: CaptionedPictures) -> dict[str, Indices]:

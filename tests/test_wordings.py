@@ -1,0 +1,39 @@
+"""Asking for the same things in other words: what is asked, and the study's command."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.drawn_corpus import write_corpus, write_exact_weights
+from training.data.captions import Row, caption_pool
+from training.studies import wordings
+
+APPLE = Row(file="twemoji/a.webp", label="red apple", style="twemoji", hexcode="1F34E", tags=("fruit", "food"))
+
+
+def test_each_wording_is_shown_by_what_it_asks_for_an_apple() -> None:
+    assert {name: wording(APPLE) for name, wording in wordings.WORDINGS.items()} == wordings.SHOWN
+
+
+def test_training_says_the_captions_and_never_the_sentences() -> None:
+    said = {name: caption in caption_pool(APPLE) for name, caption in wordings.SHOWN.items()}
+    assert said == {"canonical": True, "styled": True, "sentence": False, "thing": True, "thing_sentence": False}
+
+
+@pytest.mark.slow
+def test_every_wording_is_judged_on_both_sides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    weights = write_exact_weights(tmp_path / "weights")
+    corpus = write_corpus(tmp_path)
+    arguments = [str(weights), "--data", str(corpus), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert wordings.main([*arguments, "--set", "prompts=12", "--set", "steps=2", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["setting"]["prompts"] == 12
+    for name in wordings.WORDINGS:
+        assert 0 <= document["figures"][f"concept_top5_left_out_{name}"] <= 1
+        rows = (tmp_path / "out" / f"judged_{name}.csv").read_text().splitlines()[1:]
+        assert len(rows) == 12
+    assert "please draw a picture of" in (tmp_path / "out" / "judged_sentence.csv").read_text()

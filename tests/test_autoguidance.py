@@ -15,7 +15,7 @@ from jepa_app.models.jepa_t import JepaT
 from tests.conftest import awake
 from tests.drawn_corpus import write_corpus, write_exact_weights
 from training.studies import autoguidance
-from training.studies.autoguidance import Autoguided
+from training.studies.autoguidance import autoguided
 
 PROMPTS = ["red apple", "a cat on a mat"]
 
@@ -54,13 +54,13 @@ def test_without_the_weaker_one_pictures_are_the_samplers_own(pipeline: JepaTPip
     weaker = awake(JepaT(pipeline.network.config))
     assert isinstance(weaker, JepaT)
     own = drawn(pipeline, guidance)
-    torch.testing.assert_close(drawn(Autoguided(pipeline, weaker, 1.0), guidance), own, atol=1e-4, rtol=0)
-    assert (drawn(Autoguided(pipeline, weaker, 1.5), guidance) - own).abs().max() > 1e-2
+    torch.testing.assert_close(drawn(autoguided(pipeline, weaker, 1.0), guidance), own, atol=1e-4, rtol=0)
+    assert (drawn(autoguided(pipeline, weaker, 1.5), guidance) - own).abs().max() > 1e-2
 
 
 def test_a_network_does_not_move_away_from_itself(pipeline: JepaTPipeline) -> None:
     same = copy.deepcopy(pipeline.network)
-    torch.testing.assert_close(drawn(Autoguided(pipeline, same, 3.0), 1.0), drawn(pipeline, 1.0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(drawn(autoguided(pipeline, same, 3.0), 1.0), drawn(pipeline, 1.0), atol=1e-3, rtol=0)
 
 
 @pytest.mark.slow

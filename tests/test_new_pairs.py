@@ -71,4 +71,4 @@ def test_the_study_measures_things_and_designs(
 
 def test_mixes_are_three_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert new_pairs.main(["none", "--data", "none", "--out", "none", "--set", "mixes=[[1,2]]"]) == 2
-    assert "mixes is [(1, 2)]" in capsys.readouterr().err
+    assert "allowed: a list of one or more lists of three numbers" in capsys.readouterr().err

@@ -389,7 +389,7 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
             "begun_mb": before,
             "peak_mb": max(peaks),
             "settled_mb": page.resident_mb(),
-            "files_left": page.only_files() - files,
+            "files_left": len(page.only_files() - files),
             "threads_left": page.threads(),
         }
         for example in tally.examples:

@@ -181,7 +181,7 @@ def measure(options: Namespace) -> tuple[dict[str, Any], dict[str, object]]:
             "settled_mb": page.resident_mb(),
             "threads_more": page.threads() - threads,
             "descriptors_more": page.descriptors() - descriptors,
-            "files_more": page.only_files() - files - len(set[str]().union(*(each.uploaded for each in clients))),
+            "files_more": len(page.only_files() - files) - len(set[str]().union(*(each.uploaded for each in clients))),
         }
     return figures, {"seed": seed, "seconds": round(seconds), "clients": options.clients}
 

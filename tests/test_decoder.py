@@ -23,6 +23,7 @@ from training.objectives.decoder import (
     DecoderObjective,
     DecodingNetwork,
     Regenerator,
+    _errors,
     composite,
     opaque_iou,
 )
@@ -151,11 +152,11 @@ def trained(objective: DecoderObjective, batch: Batch, steps: int) -> list[dict[
 
 
 def test_colours_and_opacity_are_learnt_together(shapes: CaptionedPictures) -> None:
-    objective = objective_of(shapes, critic=0, token_noise=0.1, features=0)
+    objective = objective_of(shapes, critic=0, token_noise=0.1, features=0, seams=0, composites=0)
     batch = shapes.fixed(range(8))
     assert bool((batch.opacity[:, 0, 0, 0] == 0).all())
     assert bool((batch.opacity[:, 0, 14, 12] == 1).all())
-    losses = trained(objective, batch, 120)
+    losses = trained(objective, batch, 160)
     assert losses[-1]["colours"] < 0.8 * losses[0]["colours"]
     assert losses[-1]["opacity"] < 0.3 * losses[0]["opacity"]
     figures = objective.validate(batch, torch.Generator().manual_seed(0))
@@ -201,7 +202,7 @@ def test_jepa_t_makes_the_last_tokens_of_an_order_again(shapes: CaptionedPicture
 
 def test_a_decoder_learns_from_tokens_that_were_made_again(shapes: CaptionedPictures) -> None:
     network = JepaT(replace(TINY_JEPA_T, num_tokens=4, channels=48))
-    objective = objective_of(shapes, regenerated=1, critic=0, features=0)
+    objective = objective_of(shapes, regenerated=1, critic=0, features=0, seams=0)
     objective.regenerator = Regenerator(network, TextCache(TextEncoder.load()))
     batch = shapes.fixed(range(8))
     assert not torch.equal(
@@ -221,6 +222,19 @@ def test_composites_on_random_colours_count_by_their_weight(shapes: CaptionedPic
     assert float(parts[2]["composites"]) == pytest.approx(3 * float(parts[1]["composites"]))
     more = 2 * float(parts[1]["composites"])
     assert float((parts[2]["loss"] - parts[1]["loss"]).detach()) == pytest.approx(more, rel=1e-4)
+
+
+def test_a_step_at_the_border_of_tiles_counts_more() -> None:
+    truth = torch.zeros(1, 1, 8, 8)
+    losses = []
+    for column in (3, 4):  # inside a tile of four pixels, and at its border
+        drawn = truth.clone()
+        drawn[..., column:] = 1
+        losses.append([float(_errors(drawn, truth, seams, tile=4)) for seams in (0, 5)])
+    plain = 1 / 7  # seven differences along a row
+    assert losses[0] == pytest.approx([5 / 8 + plain, 5 / 8 + plain])
+    assert losses[1] == pytest.approx([4 / 8 + plain, 4 / 8 + 6 * plain])
+    assert float(_errors(drawn.mT, truth, 5, tile=4)) == pytest.approx(losses[1][1])
 
 
 def test_a_named_background_is_part_of_the_picture(shapes: CaptionedPictures) -> None:

@@ -6,6 +6,7 @@ Letters in shapes: B batch, S side of the decoded picture, D features.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -41,15 +42,16 @@ class DecoderLoss:
 
     In a share `regenerated` of the batches JEPA-T makes a part of the tokens again, each from true ones before it.
     `token_noise` is the greatest strength of the noise on the tokens of a picture in the other batches, in standard
-    deviations; a share `clean` of these pictures has none. `composites` weighs the same errors of composites on random
-    colours, which show the fringes of edges; `features` the distance between features of TI-JEPA's picture encoder. The
-    critic judges patches of composites from step `critic_from` on, with weight `critic`; it sees squares of
-    `critic_side` pixels, as it is local anyway.
+    deviations; a share `clean` of these pictures has none. Gradients across the borders of tiles count `seams` times
+    more. `composites` weighs the same errors of composites on random colours, which show the fringes of edges;
+    `features` the distance between features of TI-JEPA's picture encoder. The critic judges patches of composites from
+    step `critic_from` on, with weight `critic`; it sees squares of `critic_side` pixels, as it is local anyway.
     """
 
     token_noise: float = 0.6
     clean: float = 0.2
     regenerated: float = 0.25
+    seams: float = 8.0
     composites: float = 0.5
     features: float = 0.05
     critic: float = 0.1
@@ -58,7 +60,8 @@ class DecoderLoss:
 
     def __post_init__(self) -> None:
         require_shares(self, ["clean", "regenerated"], "loss.")
-        least = {"token_noise": 0, "composites": 0, "features": 0, "critic": 0, "critic_from": 0, "critic_side": 16}
+        free = ("token_noise", "seams", "composites", "features", "critic", "critic_from")
+        least = dict.fromkeys(free, 0) | {"critic_side": 16}
         require_at_least(self, least, "loss.")
 
 
@@ -155,10 +158,11 @@ class DecoderObjective(Objective[DecodingNetwork]):
         tokens, tokenizer = self._tokens(batch, generator), self.network.tokenizer
         assert tokenizer.decoder is not None
         drawn = Layers(*(layer.float() for layer in tokenizer.decoder(tokens, tokenizer.decode_linear(tokens))))
-        parts = {name: _errors(*layers) for name, *layers in zip(Layers._fields, drawn, truth, strict=True)}
+        errors = partial(_errors, seams=self.settings.seams, tile=drawn.colours.shape[-1] // tokenizer.config.grid)
+        parts = {name: errors(*layers) for name, *layers in zip(Layers._fields, drawn, truth, strict=True)}
         if self.settings.composites:
             colour = _colours(drawn, generator)
-            composites = _errors(composite(drawn, colour), composite(truth, colour))
+            composites = errors(composite(drawn, colour), composite(truth, colour))
             parts["composites"] = self.settings.composites * composites
         if self.settings.features:
             parts["features"] = self.settings.features * self._feature_loss(drawn.colours, truth.colours)
@@ -190,8 +194,10 @@ class DecoderObjective(Objective[DecodingNetwork]):
         small = resize_pixels(batch.pixels.to(self.device), tokenizer.config.image_size)
         with torch.autocast(self.device.type, enabled=False):
             with_plan = tokenizer.encode(small)
-        if self.regenerator is not None and _uniform(generator) < settings.regenerated:
-            return self.regenerator(with_plan, batch.captions, generator)
+        if self.regenerator is not None:
+            chance = torch.rand((), generator=generator, device=generator.device)
+            if bool(chance < settings.regenerated):
+                return self.regenerator(with_plan, batch.captions, generator)
         tokens = with_plan[:, : tokenizer.config.num_tokens]
         noisy, strength = (draw(torch.rand, (len(tokens), 1, 1), generator) for _ in range(2))
         strength = settings.token_noise * strength * (noisy >= settings.clean)
@@ -268,16 +274,19 @@ def opaque_iou(drawn: Tensor, truth: Tensor) -> float:
     return float((ours & theirs).sum() / (ours | theirs).sum().clamp(min=1))
 
 
-def _errors(drawn: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute error of pixels (B, ., S, S), and of their differences along both axes."""
-    across, down = (l1_loss(drawn.diff(dim=axis), truth.diff(dim=axis)) for axis in (-1, -2))
-    return l1_loss(drawn, truth) + across + down
+def _errors(drawn: Tensor, truth: Tensor, seams: float, tile: int) -> Tensor:
+    """Mean absolute error of pixels (B, ., S, S), and of their differences along both axes.
+
+    Differences across the borders of tiles, `tile` pixels wide, count `seams` times more.
+    """
+    error = drawn - truth
+    loss = error.abs().mean()
+    for axis in (-1, -2):
+        steps = error.diff(dim=axis).abs().transpose(axis, -1)  # (B, ., S, S - 1)
+        loss = loss + steps.mean() + seams * steps[..., tile - 1 :: tile].sum() / steps.numel()
+    return loss
 
 
 def _colours(layers: Layers, generator: torch.Generator) -> Tensor:
     """Draw a colour for each picture: (B, 3, 1, 1) in [-1, 1]."""
     return 2 * draw(torch.rand, (len(layers.colours), 3, 1, 1), generator) - 1
-
-
-def _uniform(generator: torch.Generator) -> float:
-    return float(torch.rand((), generator=generator, device=generator.device))

@@ -1,15 +1,17 @@
 """What is given away as a file does not stay for good, nor does its folder."""
 
 import os
+import re
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
 from jepa_app.studio.studio import Studio
-from jepa_app.ui import page
+from jepa_app.ui import page, texts
 from jepa_app.ui.serving.tidying import remove_old
 from tests.studio_server import PATIENCE, served
 
@@ -48,3 +50,18 @@ def test_a_served_page_deletes_its_files_and_their_folders(
         while any(cache.iterdir()) and time.monotonic() < until:
             time.sleep(0.2)
         assert not any(cache.iterdir())
+
+
+@pytest.mark.slow
+def test_the_pages_own_pictures_outlast_the_tidying(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(cache))
+    with served(studio) as (address, _):
+        config = httpx.get(f"{address}config", timeout=PATIENCE).text
+        addresses = set(re.findall(r"/gradio_api/file=[^\"]+", config))
+        assert len(addresses) >= len(texts.MATCH_EXAMPLES)
+        remove_old(cache, age=-1, emptied=-1)
+        for one in addresses:
+            assert httpx.get(f"{address.rstrip('/')}{one}", timeout=PATIENCE).status_code == 200

@@ -90,6 +90,7 @@ def _build_one(work: MatchWork) -> tuple[gr.Image, gr.Textbox]:
 
 def _examples(picture: gr.Image, captions: gr.Textbox) -> None:
     """Lay out buttons with small pictures; each puts its picture and captions into the tab and ranks them."""
+    gr.set_static_paths([EXAMPLES])  # a copy in Gradio's cache would be tidied away like any other file
     gr.HTML(texts.EXAMPLES_LABEL, apply_default_css=False, elem_classes="small-label")
     with gr.Row(elem_id="match-examples"):
         for name, lines in texts.MATCH_EXAMPLES.items():

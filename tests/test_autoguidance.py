@@ -14,8 +14,8 @@ from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.jepa_t import JepaT
 from tests.conftest import awake
 from tests.drawn_corpus import write_corpus, write_exact_weights
-from training.studies import autoguidance
-from training.studies.autoguidance import autoguided
+from training.studies.mixing import autoguidance
+from training.studies.mixing.autoguidance import autoguided
 
 PROMPTS = ["red apple", "a cat on a mat"]
 

@@ -10,8 +10,8 @@ import torch
 from jepa_app.generation.pipeline import JepaTPipeline
 from tests.conftest import awake
 from tests.drawn_corpus import write_corpus, write_exact_weights
-from training.studies import new_pairs
-from training.studies.new_pairs import mixed
+from training.studies.mixing import new_pairs
+from training.studies.mixing.new_pairs import mixed
 
 PROMPTS = ["red apple, noto style", "cat, twemoji style"]
 THINGS = ["red apple", "cat"]

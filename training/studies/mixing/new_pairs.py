@@ -1,4 +1,4 @@
-"""Things in a design they were never shown in: `python -m training.studies.new_pairs WEIGHTS --data DIR --out DIR`.
+"""Things in a design new to them: `python -m training.studies.mixing.new_pairs WEIGHTS --data DIR --out DIR`.
 
 A network that has seen a koala in four designs knows the koala, and knows the fifth design from other things; asked for
 both it loses the koala. Here the prompt without its design ("koala" for "koala, noto style") takes over a part of the
@@ -19,6 +19,7 @@ from training.judging.neighbours import TrainingPictures
 from training.judging.picture_figures import Indices
 from training.judging.report import save_evidence
 from training.judging.trials import Trials, TrialSettings
+from training.studies.mixing.voices import Chorus, Part
 from training.studies.study import (
     Answer,
     Question,
@@ -28,7 +29,6 @@ from training.studies.study import (
     run_study,
     study_parser,
 )
-from training.studies.voices import Chorus, Part
 
 SIDES = ("_heldout_pairs", "")  # that are measured, by the suffix of their figures
 NAMES = {"": "trained", "_heldout_pairs": "held-out pairs"}
@@ -77,7 +77,7 @@ def design_share(trials: Trials, known: TrainingPictures, features: Features, in
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; exit status: 0 for success, 2 for a user's mistake (reported on one line)."""
     defaults = Settings()
-    return run_study(study_parser("new_pairs", __doc__, defaults), defaults, _answer, arguments)
+    return run_study(study_parser("mixing.new_pairs", __doc__, defaults), defaults, _answer, arguments)
 
 
 def _answer(question: Question[Settings]) -> Answer:

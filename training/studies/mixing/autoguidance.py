@@ -1,4 +1,4 @@
-"""Guidance by a weaker generator: `python -m training.studies.autoguidance WEIGHTS --weaker DIR --data DIR --out DIR`.
+"""Guidance by a weaker one: `python -m training.studies.mixing.autoguidance WEIGHTS --weaker DIR --data DIR --out DIR`.
 
 A weaker generator, such as the same network earlier in training, makes the same mistakes more strongly, so predictions
 are moved away from its own (autoguidance, arXiv 2406.02507). This is measured alone and beside guidance by the text;
@@ -16,6 +16,7 @@ from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.jepa_t import JepaT
 from training.judging.trials import TrialSettings
 from training.judging.weights import measured_weights
+from training.studies.mixing.voices import Chorus, Part
 from training.studies.study import (
     Answer,
     Question,
@@ -25,7 +26,6 @@ from training.studies.study import (
     run_study,
     study_parser,
 )
-from training.studies.voices import Chorus, Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def autoguided(pipeline: JepaTPipeline, weaker: JepaT, scale: float) -> Chorus:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; exit status: 0 for success, 2 for a user's mistake (reported on one line)."""
     defaults = Settings()
-    parser = study_parser("autoguidance", __doc__, defaults)
+    parser = study_parser("mixing.autoguidance", __doc__, defaults)
     parser.add_argument("--weaker", required=True, metavar="DIR", help="weights of a generator of the same tokens")
     return run_study(parser, defaults, _answer, arguments)
 

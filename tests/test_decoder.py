@@ -156,7 +156,7 @@ def test_colours_and_opacity_are_learnt_together(shapes: CaptionedPictures) -> N
     batch = shapes.fixed(range(8))
     assert bool((batch.opacity[:, 0, 0, 0] == 0).all())
     assert bool((batch.opacity[:, 0, 14, 12] == 1).all())
-    losses = trained(objective, batch, 160)
+    losses = trained(objective, batch, 120)
     assert losses[-1]["colours"] < 0.8 * losses[0]["colours"]
     assert losses[-1]["opacity"] < 0.3 * losses[0]["opacity"]
     figures = objective.validate(batch, torch.Generator().manual_seed(0))

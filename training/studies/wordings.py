@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from jepa_app.styles import style_words
 from training.data.captions import Row, canonical_caption, with_article
-from training.judging.report import save_evidence
+from training.judging.report import SUBSETS, save_evidence
 from training.judging.trials import TrialSettings
 from training.studies.study import (
     Answer,
@@ -50,7 +50,6 @@ SHOWN = {
     "thing": "red apple",
     "thing_sentence": "could you show me a red apple",
 }
-NAMES = {"": "trained", "_heldout_pairs": "held-out pairs"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,9 +68,9 @@ def _answer(question: Question[Settings]) -> Answer:
         indices, others = trials.choose(found[side], settings.prompts, settings.seed)
         counts[f"prompts{side}"] = len(indices)
         for wording, caption in WORDINGS.items():
-            made = trials.make(indices, settings.sampling, f"{NAMES[side]}, {wording}", caption)
+            made = trials.make(indices, settings.sampling, f"{SUBSETS[side]}, {wording}", caption)
             own = judged_figures(trials, made, others)
-            rows[SHOWN[wording], NAMES[side]] = own
+            rows[SHOWN[wording], SUBSETS[side]] = own
             figures |= {f"{name}_{wording}{side}": value for name, value in own.items()}
             save_evidence(made.evidence(f"_{wording}{side}", settings.seed), question.out)
     return Answer(figures=figures, setting=counts, table=judged_table(["asked for as", "pictures"], rows))

@@ -16,7 +16,7 @@ from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.jepa_t import JepaT
 from training.judging.trials import TrialSettings
 from training.judging.weights import measured_weights
-from training.studies.mixing.voices import Chorus, Part
+from training.studies.mixing.voices import Chorus, Part, mixable
 from training.studies.study import (
     Answer,
     Question,
@@ -72,9 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(question: Question[Settings]) -> Answer:
     trials, settings = question.trials, question.settings
-    pipeline = trials.pipeline
-    if not isinstance(pipeline, JepaTPipeline):
-        raise ValueError(f"{question.options.weights} holds no JEPA-T; give weights with a jepa-t folder")
+    pipeline = mixable(trials.pipeline)
     weaker = weaker_network(question.options.weaker, pipeline)
     indices, others = trials.choose(measured_sides(trials.data)[""], settings.prompts, settings.seed)
     rows: dict[tuple[str, ...], dict[str, float]] = {}
@@ -83,8 +81,9 @@ def _answer(question: Question[Settings]) -> Answer:
         name = f"weaker_{scale:g}_text_{guidance:g}"
         trials.pipeline = autoguided(pipeline, weaker, scale)
         made = trials.make(indices, replace(settings.sampling, guidance=guidance), name)
-        rows[f"{scale:g}", f"{guidance:g}"] = judged_figures(trials, made, others)
-        figures |= {f"{figure}_{name}": value for figure, value in rows[f"{scale:g}", f"{guidance:g}"].items()}
+        own = judged_figures(trials, made, others)
+        rows[f"{scale:g}", f"{guidance:g}"] = own
+        figures |= {f"{figure}_{name}": value for figure, value in own.items()}
     header = ["away from the weaker one", "away from the null text"]
     return Answer(figures=figures, setting={"weaker": str(question.options.weaker)}, table=judged_table(header, rows))
 

@@ -17,9 +17,9 @@ from jepa_app.styles import in_style
 from training.judging.judge import Features
 from training.judging.neighbours import TrainingPictures
 from training.judging.picture_figures import Indices
-from training.judging.report import save_evidence
+from training.judging.report import SUBSETS, save_evidence
 from training.judging.trials import Trials, TrialSettings
-from training.studies.mixing.voices import Chorus, Part
+from training.studies.mixing.voices import Chorus, Part, mixable
 from training.studies.study import (
     Answer,
     Question,
@@ -31,7 +31,6 @@ from training.studies.study import (
 )
 
 SIDES = ("_heldout_pairs", "")  # that are measured, by the suffix of their figures
-NAMES = {"": "trained", "_heldout_pairs": "held-out pairs"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(question: Question[Settings]) -> Answer:
     trials, settings = question.trials, question.settings
-    pipeline = trials.pipeline
-    if not isinstance(pipeline, JepaTPipeline):
-        raise ValueError(f"{question.options.weights} holds no JEPA-T; give weights with a jepa-t folder")
+    pipeline = mixable(trials.pipeline)
     found, known = measured_sides(trials.data), TrainingPictures(trials.data, trials.real)
     figures: dict[str, float] = {}
     rows: dict[tuple[str, ...], dict[str, float]] = {}
@@ -96,7 +93,7 @@ def _answer(question: Question[Settings]) -> Answer:
             made = trials.make(indices, replace(settings.sampling, guidance=guidance), name)
             own = judged_figures(trials, made, others)
             own["design"] = design_share(trials, known, made.features, indices)
-            first = (NAMES[side], f"{in_plan:g}", f"{in_picture:g}", f"{guidance:g}", f"{own['design']:.3f}")
+            first = (SUBSETS[side], f"{in_plan:g}", f"{in_picture:g}", f"{guidance:g}", f"{own['design']:.3f}")
             rows[first] = own
             figures |= {f"{figure}_{name}": value for figure, value in own.items()}
             save_evidence(made.evidence(f"_{name}", settings.seed), question.out)

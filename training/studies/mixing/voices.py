@@ -21,6 +21,7 @@ from jepa_app.generation.results import JepaTOutput
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures
+from training.judging.weights import PicturePipeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +65,9 @@ class Voice:
 
 
 class Chorus:
-    """A pipeline for the judge whose predictions are sums; `parts` says of what, for prompts and a guidance scale.
+    """A pipeline for the judge whose predictions are sums; `parts` says of what, for prompts and a guidance scale."""
 
-    Raises:
-        ValueError: the pipeline is not a JEPA-T with a cached backbone.
-    """
-
-    def __init__(self, pipeline: object, parts: Callable[[Sequence[str], float], Sequence[Part]]) -> None:
-        if not isinstance(pipeline, JepaTPipeline) or pipeline.network.config.backbone != "cached":
-            raise ValueError("the weights hold no JEPA-T with a cached backbone; give some that do")
+    def __init__(self, pipeline: JepaTPipeline, parts: Callable[[Sequence[str], float], Sequence[Part]]) -> None:
         self._pipeline, self._parts = pipeline, parts
         self.image_tokenizer = pipeline.image_tokenizer
 
@@ -127,6 +122,17 @@ class Chorus:
                 voice.reveal(clean)
         tokens = torch.stack([picture.tokens for picture in pictures])
         return JepaTOutput(images=self._pipeline.layers(tokens).colours)
+
+
+def mixable(pipeline: PicturePipeline) -> JepaTPipeline:
+    """Return a pipeline whose predictions can be summed.
+
+    Raises:
+        ValueError: it is not a JEPA-T with a cached backbone.
+    """
+    if not isinstance(pipeline, JepaTPipeline) or pipeline.network.config.backbone != "cached":
+        raise ValueError("the weights hold no JEPA-T with a cached backbone; give some that do")
+    return pipeline
 
 
 def summed(predictions: Sequence[tuple[Predict, float]]) -> Predict:

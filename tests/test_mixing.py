@@ -1,4 +1,4 @@
-"""Sums of predictions, of a weaker generator and under the thing alone: what is off is off; and the studies' commands."""
+"""Sums of predictions, of a weaker generator and under the thing alone, and the commands of the studies."""
 
 import copy
 import json

@@ -34,6 +34,7 @@ from training.data.captions import (
 from training.data.composition.recolouring import HUES, in_colour
 from training.data.folders import open_square, read_folder
 from training.data.plurals import plural
+from training.data.sentences import SENTENCES, said_of, sentences
 from training.data.split import is_heldout_concept, split_rows
 
 CAT = Row(
@@ -126,6 +127,39 @@ def test_pool_is_the_same_in_another_process() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(caption_pool(CAT))
+
+
+def test_sentences_ask_for_the_thing_and_half_of_them_for_its_style() -> None:
+    asked = sentences(CAT)
+    assert len(set(asked)) == len(asked) == SENTENCES
+    assert asked == sentences(CAT)
+    assert all("a cat with tears of joy" in sentence for sentence in asked)
+    assert sum("twemoji" in sentence for sentence in asked) == SENTENCES // 2
+    assert not set(asked) & set(caption_pool(CAT))
+    plain = sentences(Row(file="a.png", label="a red apple"))
+    assert len(set(plain)) == SENTENCES
+    assert not any("style" in sentence for sentence in plain)
+
+
+def test_sentences_come_as_often_as_said(corpus: Path, tmp_path: Path) -> None:
+    data = CaptionedPictures.load(corpus, 16, CaptionOptions(drops=0, sentences=0.5), cache_dir=tmp_path)
+    drawn = [
+        (caption, data.rows[index])
+        for step in range(100)
+        for batch in [data.batch(step, 8, 0)]
+        for caption, index in zip(batch.captions, batch.indices.tolist(), strict=True)
+    ]
+    assert all(caption in (*sentences(row), canonical_caption(row)) for caption, row in drawn)
+    assert 0.44 < sum(caption in sentences(row) for caption, row in drawn) / len(drawn) < 0.56
+
+
+def test_known_words_are_those_that_the_options_let_training_say() -> None:
+    rows = [CAT]
+    plain = said_of(rows, CaptionOptions())
+    assert plain == set(caption_pool(CAT))
+    said = said_of(rows, CaptionOptions(sentences=0.1, backgrounds=0.1, scenes=0.1, counts=0.1))
+    assert said >= {*plain, *sentences(CAT), "turquoise background", "left of", "at the top", "two"}
+    assert "cats with tears of joy" in said
 
 
 @pytest.mark.parametrize(

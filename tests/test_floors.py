@@ -41,7 +41,7 @@ TRAINING_FLOORS = {
     "recipes": 16,
     "drawings": 16,
     "studies": 17,
-    **dict.fromkeys(("bundle", "calibrate", "compare", "corpus", "evaluate", "train"), 18),
+    **dict.fromkeys(("bundle", "calibrate", "compare", "corpus", "evaluate", "soup", "train"), 18),
 }
 FLOORS |= {"training": 11} | {f"training.{name}": floor for name, floor in TRAINING_FLOORS.items()}
 COMMANDS = {name for name, floor in FLOORS.items() if floor in (9, 18)}

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.drawn_corpus import write_corpus, write_exact_weights
-from training.data.captions import Row, caption_pool
+from training.data.captions import CaptionOptions, Row
+from training.data.sentences import said_of
 from training.studies import wordings
 
 APPLE = Row(file="twemoji/a.webp", label="red apple", style="twemoji", hexcode="1F34E", tags=("fruit", "food"))
@@ -17,7 +18,10 @@ def test_each_wording_is_shown_by_what_it_asks_for_an_apple() -> None:
 
 
 def test_training_says_the_captions_and_never_the_sentences() -> None:
-    said = {name: caption in caption_pool(APPLE) for name, caption in wordings.SHOWN.items()}
+    rows = [Row(**{**vars(APPLE), "file": f"{number}.webp", "hexcode": f"{number}"}) for number in range(300)]
+    all_said = said_of([APPLE, *rows], CaptionOptions(sentences=1))
+    assert len(all_said) > 20  # every template is among them
+    said = {name: caption in all_said for name, caption in wordings.SHOWN.items()}
     assert said == {"canonical": True, "styled": True, "sentence": False, "thing": True, "thing_sentence": False}
 
 

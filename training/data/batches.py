@@ -29,6 +29,7 @@ from training.data.composition.composing import MOST, WHITE, over_colours, premu
 from training.data.composition.recolouring import HUES, dominant_hue, in_colour, recoloured
 from training.data.decoded import decode, decode_all, default_cache_dir
 from training.data.folders import CaptionedFolder, read_folder
+from training.data.sentences import sentences
 from training.data.split import Split, split_rows
 
 _COLOURS = tuple(BACKGROUNDS)
@@ -218,6 +219,9 @@ class CaptionedPictures:
         for place, index in enumerate(indices.tolist()):
             row = self.rows[index]
             caption = draw_caption(row, self.options, draws[place, 3], draws[place, 4])
+            if draws[place, 7] < self.options.sentences:
+                asked = sentences(row)
+                caption = asked[int(draws[place, 4] * len(asked))]
             if draws[place, 0] < self.options.scenes:
                 second = self._partner(index, draws[place, 1], subset)
                 if second is not None:

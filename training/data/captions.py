@@ -56,9 +56,10 @@ _SPOKEN_CONSONANT = re.compile(r"uni(?!n)|one|eu|use")  # "a unicorn", "a one-th
 class CaptionOptions:
     """How pictures, captions and scenes are drawn in training.
 
-    Probabilities in [0, 1]: `drops`, a caption from the rest of the pool instead of the canonical one; `backgrounds`,
-    a named background colour, said in the caption; `scenes`, a second picture of the same style beside, above or below
-    the first; `counts`, one to three of the picture, said in the caption, where the label has a plural; `recoloured`,
+    Probabilities in [0, 1]: `drops`, a caption from the rest of the pool instead of the canonical one; `sentences`,
+    a whole sentence that asks for the picture (`training/data/sentences.py`) instead of either; `backgrounds`, a named
+    background colour, said in the caption; `scenes`, a second picture of the same style beside, above or below the
+    first; `counts`, one to three of the picture, said in the caption, where the label has a plural; `recoloured`,
     the picture's main colour turned to another, said in the caption, where it has one.
     "Left of" and "above" come `relation_odds` times as often as "right of" and "below": drawn evenly, the relation and
     the order of the words tell nothing by themselves, and training gets stuck. A share `direct` of the scenes is said
@@ -71,6 +72,7 @@ class CaptionOptions:
     """
 
     drops: float = 0.5
+    sentences: float = 0.0
     backgrounds: float = 0.0
     scenes: float = 0.0
     counts: float = 0.0
@@ -81,7 +83,7 @@ class CaptionOptions:
     repeats: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("drops", "backgrounds", "scenes", "counts", "recoloured", "direct"):
+        for name in ("drops", "sentences", "backgrounds", "scenes", "counts", "recoloured", "direct"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} is {value}; allowed: a probability from 0 to 1")

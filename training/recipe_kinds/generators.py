@@ -13,7 +13,8 @@ from jepa_app.models.text import TextEncoder
 from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from jepa_app.styles import style_words
 from training.data.batches import CaptionedPictures
-from training.data.captions import CaptionOptions, caption_pool
+from training.data.captions import CaptionOptions
+from training.data.sentences import said_of
 from training.objectives.jepa_t import JepaTLoss, JepaTObjective
 from training.objectives.rectify import RectifyLoss, RectifyObjective
 from training.objectives.text_cache import TextCache
@@ -47,8 +48,8 @@ class _OnTokens(AnyRecipe, Generic[ObjectiveT]):
         """
         styles = tuple(dict.fromkeys(style_words(row.style) for row in data.rows if row.style))
         text = TextCache(TextEncoder.load(self.text_encoder or None))
-        captions = (caption for index in data.split.train for caption in caption_pool(data.rows[index]))
-        return self._objective(load_tokenizer(Path(self.tokenizer)), text, styles, words_of(captions))
+        said = said_of([data.rows[index] for index in data.split.train], data.options)
+        return self._objective(load_tokenizer(Path(self.tokenizer)), text, styles, words_of(said))
 
     def _objective(
         self, tokenizer: Tokenizer, text: TextCache, styles: tuple[str, ...], words: Sequence[str]

@@ -34,7 +34,7 @@ from training.data.captions import (
 from training.data.composition.recolouring import HUES, in_colour
 from training.data.folders import open_square, read_folder
 from training.data.plurals import plural
-from training.data.sentences import SENTENCES, said_of, sentences
+from training.data.sentences import SENTENCES, noun_captions, said_of, sentences
 from training.data.split import is_heldout_concept, split_rows
 
 CAT = Row(
@@ -153,6 +153,24 @@ def test_sentences_come_as_often_as_said(corpus: Path, tmp_path: Path) -> None:
     assert 0.44 < sum(caption in sentences(row) for caption, row in drawn) / len(drawn) < 0.56
 
 
+def test_a_noun_stands_alone_where_no_label_is_just_that() -> None:
+    palm = Row(file="a.png", label="palm tree", style="noto")
+    assert noun_captions(palm, {"palm tree"}) == ("tree, noto style", "tree")
+    assert noun_captions(palm, {"palm tree", "tree"}) == ()
+    assert noun_captions(Row(file="b.png", label="tree"), {"tree"}) == ()
+    assert noun_captions(Row(file="c.png", label="open book"), {"open book"}) == ("book",)
+
+
+def test_nouns_come_where_they_are_no_label(corpus: Path, tmp_path: Path) -> None:
+    data = CaptionedPictures.load(corpus, 16, CaptionOptions(drops=0, nouns=1), cache_dir=tmp_path)
+    labels = {row.label for row in data.rows}
+    batch = data.batch(0, 8, 0)
+    for caption, index in zip(batch.captions, batch.indices.tolist(), strict=True):
+        row = data.rows[index]
+        assert caption in (noun_captions(row, labels) or (canonical_caption(row),))
+    assert any(re.fullmatch(r"\d+(, \w+ style)?", caption) for caption in batch.captions)  # of "thing 3"
+
+
 def test_known_words_are_those_that_the_options_let_training_say() -> None:
     rows = [CAT]
     plain = said_of(rows, CaptionOptions())
@@ -211,6 +229,8 @@ def test_plural(label: str, many: str | None) -> None:
 def test_scenes_and_counts_share_the_pictures() -> None:
     with pytest.raises(ValueError, match=r"scenes is 0\.7, counts is 0\.4 and recoloured is 0\.0; allowed: 0 to 1"):
         CaptionOptions(scenes=0.7, counts=0.4)
+    with pytest.raises(ValueError, match=r"sentences is 0\.7 and nouns is 0\.4"):
+        CaptionOptions(sentences=0.7, nouns=0.4)
 
 
 def test_relations_come_as_often_as_said() -> None:

@@ -19,7 +19,6 @@ from training.data.captions import (
     canonical_caption,
     counted_caption,
     direct_scene_caption,
-    draw_caption,
     draw_relation,
     on_background,
     scene_caption,
@@ -29,7 +28,7 @@ from training.data.composition.composing import MOST, WHITE, over_colours, premu
 from training.data.composition.recolouring import HUES, dominant_hue, in_colour, recoloured
 from training.data.decoded import decode, decode_all, default_cache_dir
 from training.data.folders import CaptionedFolder, read_folder
-from training.data.sentences import sentences
+from training.data.sentences import draw_words
 from training.data.split import Split, split_rows
 
 _COLOURS = tuple(BACKGROUNDS)
@@ -65,6 +64,7 @@ class CaptionedPictures:
         self.image_size = image_size
         self.options = options
         self._paths = folder.paths
+        self._labels = frozenset(row.label for row in folder.rows)
         self.device = torch.device("cpu")
         self._pixels: NDArray[np.uint8] | torch.Tensor = pixels  # an array may lie in a file, a tensor on the device
         self._drawn = {
@@ -218,10 +218,7 @@ class CaptionedPictures:
         colours: list[tuple[int, int, int] | None] = []
         for place, index in enumerate(indices.tolist()):
             row = self.rows[index]
-            caption = draw_caption(row, self.options, draws[place, 3], draws[place, 4])
-            if draws[place, 7] < self.options.sentences:
-                asked = sentences(row)
-                caption = asked[int(draws[place, 4] * len(asked))]
+            caption = draw_words(row, self.options, self._labels, *draws[place, [7, 3, 4]])
             if draws[place, 0] < self.options.scenes:
                 second = self._partner(index, draws[place, 1], subset)
                 if second is not None:

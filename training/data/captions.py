@@ -57,22 +57,24 @@ class CaptionOptions:
     """How pictures, captions and scenes are drawn in training.
 
     Probabilities in [0, 1]: `drops`, a caption from the rest of the pool instead of the canonical one; `sentences`,
-    a whole sentence that asks for the picture (`training/data/sentences.py`) instead of either; `backgrounds`, a named
-    background colour, said in the caption; `scenes`, a second picture of the same style beside, above or below the
-    first; `counts`, one to three of the picture, said in the caption, where the label has a plural; `recoloured`,
-    the picture's main colour turned to another, said in the caption, where it has one.
+    a whole sentence that asks for the picture (`training/data/sentences.py`) instead of either; `nouns`, the label's
+    noun alone, where no label is just that ("tree" of a palm tree); `backgrounds`, a named background colour, said in
+    the caption; `scenes`, a second picture of the same style beside, above or below the first; `counts`, one to three
+    of the picture, said in the caption, where the label has a plural; `recoloured`, the picture's main colour turned to
+    another, said in the caption, where it has one.
     "Left of" and "above" come `relation_odds` times as often as "right of" and "below": drawn evenly, the relation and
     the order of the words tell nothing by themselves, and training gets stuck. A share `direct` of the scenes is said
     without a relation: "a rose on the left, a cat on the right".
     Training pictures whose style, group or subgroup is among `emphasised` come `repeats` times per epoch, others once.
 
     Raises:
-        ValueError: a probability is outside [0, 1], scenes and counts together exceed 1, or repeats and emphasised
-            are not set together.
+        ValueError: a probability is outside [0, 1], those of which a picture has only one together exceed 1, or repeats
+            and emphasised are not set together.
     """
 
     drops: float = 0.5
     sentences: float = 0.0
+    nouns: float = 0.0
     backgrounds: float = 0.0
     scenes: float = 0.0
     counts: float = 0.0
@@ -83,10 +85,12 @@ class CaptionOptions:
     repeats: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("drops", "sentences", "backgrounds", "scenes", "counts", "recoloured", "direct"):
+        for name in ("drops", "sentences", "nouns", "backgrounds", "scenes", "counts", "recoloured", "direct"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} is {value}; allowed: a probability from 0 to 1")
+        if self.sentences + self.nouns > 1:
+            raise ValueError(f"sentences is {self.sentences} and nouns is {self.nouns}; allowed: 0 to 1 together")
         if self.scenes + self.counts + self.recoloured > 1:
             raise ValueError(
                 f"scenes is {self.scenes}, counts is {self.counts} and recoloured is {self.recoloured}; allowed: 0 to "
@@ -220,7 +224,7 @@ def _plain_captions(row: Row) -> list[str]:
 
 def _keyword_phrases(row: Row) -> list[str]:
     """Keyword and noun, as people ask: "joyful cat" for a cat with tears of joy. Order fixed by the concept."""
-    noun = _noun(row.label)
+    noun = noun_of(row.label)
     return [f"{tag} {noun}" for tag in _new_tags(row) if tag not in noun and noun not in tag]
 
 
@@ -241,7 +245,7 @@ def _head(label: str) -> str:
     return re.split(r":| with | of | in | on | and |,|\(", label, maxsplit=1)[0].strip() or label
 
 
-def _noun(label: str) -> str:
+def noun_of(label: str) -> str:
     """What a label shows, in one word: "cat" of "cat face", but "face" of "flushed face"."""
     words = _head(label).split()
     if len(words) > 1 and words[-1] in _GENERIC_NOUNS and not words[-2].endswith(("ing", "ed", "y")):

@@ -20,7 +20,7 @@ from jepa_app.models.tokenizers.tokenizer import LinearTokenizer
 from tests.conftest import TINY_DECODING, TINY_JEPA_T, TINY_TI_JEPA
 from training.data.batches import CaptionedPictures
 from training.loop import train
-from training.objectives.decoder import DecoderLoss
+from training.objectives.decoding.objective import DecoderLoss
 from training.objectives.jepa_t import JepaTLoss
 from training.objectives.rectify import RectifyLoss
 from training.objectives.tokenizer import load_tokenizer

@@ -17,16 +17,17 @@ from jepa_app.models.tokenizers.tokenizer import LinearTokenizer, make_tokenizer
 from tests.conftest import TINY_JEPA_T, TINY_TI_JEPA, awake
 from training.data.batches import Batch, CaptionedPictures
 from training.data.captions import CaptionOptions
-from training.objectives.decoder import (
+from training.objectives.decoding import regenerator
+from training.objectives.decoding.objective import (
     CRITIC_LEARNS,
     DecoderLoss,
     DecoderObjective,
     DecodingNetwork,
-    Regenerator,
     _errors,
     composite,
     opaque_iou,
 )
+from training.objectives.decoding.regenerator import Regenerator
 from training.objectives.text_cache import TextCache
 
 CONFIG = TokenizerConfig(
@@ -185,17 +186,17 @@ def test_jepa_t_makes_the_last_tokens_of_an_order_again(shapes: CaptionedPicture
     torch.manual_seed(0)
     network = awake(JepaT(replace(TINY_JEPA_T, num_tokens=4, channels=48, plan=(1,))))
     assert isinstance(network, JepaT)
-    regenerator = Regenerator(network, TextCache(TextEncoder.load()))
+    making = Regenerator(network, TextCache(TextEncoder.load()))
     tokens = torch.randn(32, 5, 48)
     captions = [f"square {index}" for index in range(32)]
-    made = regenerator(tokens, captions, torch.Generator().manual_seed(0))
+    made = making.partly(tokens, captions, torch.Generator().manual_seed(0))
     assert made.shape == (32, 4, 48)
     kept = (made == tokens[:, :4]).all(dim=2)
     assert bool((kept | (made != tokens[:, :4]).all(dim=2)).all())  # a token is true or new as a whole
     assert set(kept.sum(dim=1).tolist()) == {2, 3, 4}  # more than a quarter is true
-    again = regenerator(tokens, captions, torch.Generator().manual_seed(0))
+    again = making.partly(tokens, captions, torch.Generator().manual_seed(0))
     assert torch.equal(made, again)
-    others = regenerator(tokens, captions[::-1], torch.Generator().manual_seed(0))
+    others = making.partly(tokens, captions[::-1], torch.Generator().manual_seed(0))
     assert torch.equal(kept, (others == tokens[:, :4]).all(dim=2))
     assert not torch.equal(made, others)  # the caption has a say
 
@@ -208,6 +209,43 @@ def test_a_decoder_learns_from_tokens_that_were_made_again(shapes: CaptionedPict
     assert not torch.equal(
         objective._tokens(batch, torch.Generator()), objective_of(shapes)._tokens(batch, torch.Generator())
     )
+    losses = trained(objective, batch, 40)
+    assert losses[-1]["loss"] < 0.9 * losses[0]["loss"]
+
+
+def test_jepa_t_paints_again_what_it_knows_and_keeps_what_it_does_not(
+    shapes: CaptionedPictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    network = awake(JepaT(replace(TINY_JEPA_T, num_tokens=4, channels=48, plan=(1,))))
+    assert isinstance(network, JepaT)
+    making = Regenerator(network, TextCache(TextEncoder.load()))
+    tokens, captions = torch.randn(8, 5, 48), [f"square {index}" for index in range(8)]
+
+    def painted(most: float) -> torch.Tensor:
+        monkeypatch.setattr(regenerator, "MOST_ERROR", most)
+        return making.wholly(tokens, captions, torch.Generator().manual_seed(0))
+
+    new = painted(float("inf"))
+    assert new.shape == (8, 4, 48)
+    assert bool((new != tokens[:, :4]).all())
+    assert torch.equal(new, painted(float("inf")))
+    assert torch.equal(painted(0), tokens[:, :4])
+    errors = (new - tokens[:, :4]).square().mean(dim=(1, 2))
+    kept = (painted(float(errors.median())) == tokens[:, :4]).flatten(1).all(dim=1)
+    assert torch.equal(kept, errors > errors.median())
+    tokens[:, 4] += 1  # the plan has a say
+    assert not torch.equal(new, painted(float("inf")))
+
+
+def test_a_decoder_learns_from_pictures_that_were_painted_again(
+    shapes: CaptionedPictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regenerator, "MOST_ERROR", float("inf"))
+    network = JepaT(replace(TINY_JEPA_T, num_tokens=4, channels=48))  # without a plan
+    objective = objective_of(shapes, regenerated=0, repainted=1, critic=0, features=0, seams=0)
+    objective.regenerator = Regenerator(network, TextCache(TextEncoder.load()))
+    batch = shapes.fixed(range(8))
     losses = trained(objective, batch, 40)
     assert losses[-1]["loss"] < 0.9 * losses[0]["loss"]
 

@@ -11,7 +11,8 @@ from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.models.tokenizers.tokenizer import LinearTokenizer, make_tokenizer
 from training.data.batches import CaptionedPictures
 from training.data.captions import CaptionOptions
-from training.objectives.decoder import DecoderLoss, DecoderObjective, DecodingNetwork, Regenerator
+from training.objectives.decoding.objective import DecoderLoss, DecoderObjective, DecodingNetwork
+from training.objectives.decoding.regenerator import Regenerator
 from training.objectives.text_cache import TextCache
 from training.objectives.tokenizer import TokenizerObjective, load_tokenizer
 from training.optimisation.schedule import Schedule
@@ -110,7 +111,7 @@ class DecoderRecipe(AnyRecipe):
         )
 
     def _regenerator(self, made: TokenizerConfig) -> Regenerator | None:
-        if not self.generator or not self.loss.regenerated:
+        if not self.generator or not (self.loss.regenerated or self.loss.repainted):
             return None
         network = load_network(Path(self.generator), JepaTConfig, JepaT)
         check_fit(Path(self.generator), made, network.config)

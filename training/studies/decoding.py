@@ -25,7 +25,7 @@ from training.data.batches import CaptionedPictures
 from training.data.captions import CaptionOptions
 from training.data.selection import balanced_order
 from training.judging.trials import sides_of
-from training.objectives.decoder import composite, opaque_iou
+from training.objectives.decoding.objective import composite, opaque_iou
 from training.objectives.tokenizer import load_tokenizer, signal_to_noise
 
 NOISE = 0.4  # standard deviations of the noise on disturbed tokens

@@ -3,8 +3,6 @@
 Letters in shapes: B batch, S side of the decoded picture, D features.
 """
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,36 +11,32 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import l1_loss, leaky_relu, relu
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.functional import l1_loss, relu
 
 from jepa_app.checkpoint import save_network
-from jepa_app.generation.flow import make_denoising
 from jepa_app.masking import draw
-from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.ti_jepa import ImageEncoder
 from jepa_app.models.tokenizers.decoder import Layers, resize_pixels
 from jepa_app.models.tokenizers.tokenizer import LinearTokenizer
 from jepa_app.pixels import picture_grid, to_pil
 from training.data.batches import Batch
-from training.objectives.asking import ask, solve
+from training.objectives.decoding.critic import Critic
+from training.objectives.decoding.regenerator import Regenerator
 from training.objectives.objective import Objective
-from training.objectives.text_cache import TextCache
 from training.objectives.tokenizer import signal_to_noise
 from training.settings import require_at_least, require_shares
 
 CRITIC_LEARNS = 200  # steps until the critic's word has its full weight
-LEAST_KEPT = 0.25  # share of the tokens that are true at least
-DENOISING_STEPS = 8  # for a token that is made again
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderLoss:
     """Weights of the decoder's loss beside the absolute errors of colours, opacity and their gradients.
 
-    In a share `regenerated` of the batches JEPA-T makes a part of the tokens again, each from true ones before it.
-    `token_noise` is the greatest strength of the noise on the tokens of a picture in the other batches, in standard
-    deviations; a share `clean` of these pictures has none. Gradients across the borders of tiles count `seams` times
+    In a share `regenerated` of the batches JEPA-T makes a part of the tokens again, each from true ones before it; in a
+    share `repainted` it paints the whole picture again, which it must know. `token_noise` is the greatest strength of
+    the noise on the tokens of a picture in the other batches, in standard deviations; a share `clean` of these pictures
+    has none. Gradients across the borders of tiles count `seams` times
     more. `composites` weighs the same errors of composites on random colours, which show the fringes of edges;
     `features` the distance between features of TI-JEPA's picture encoder. The critic judges patches of composites from
     step `critic_from` on, with weight `critic`; it sees squares of `critic_side` pixels, as it is local anyway.
@@ -51,6 +45,7 @@ class DecoderLoss:
     token_noise: float = 0.6
     clean: float = 0.2
     regenerated: float = 0.25
+    repainted: float = 0.0
     seams: float = 8.0
     composites: float = 0.5
     features: float = 0.05
@@ -59,31 +54,15 @@ class DecoderLoss:
     critic_side: int = 128
 
     def __post_init__(self) -> None:
-        require_shares(self, ["clean", "regenerated"], "loss.")
+        require_shares(self, ["clean", "regenerated", "repainted"], "loss.")
+        if self.regenerated + self.repainted > 1:
+            raise ValueError(
+                f"loss.regenerated is {self.regenerated} and loss.repainted is {self.repainted}; "
+                "allowed: 0 to 1 together"
+            )
         free = ("token_noise", "seams", "composites", "features", "critic", "critic_from")
         least = dict.fromkeys(free, 0) | {"critic_side": 16}
         require_at_least(self, least, "loss.")
-
-
-class Critic(nn.Module):
-    """Patch discriminator with spectral normalisation (arXiv 1611.07004, 1802.05957)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        widths = (3, 32, 64, 96)
-        self.layers = nn.ModuleList(
-            spectral_norm(nn.Conv2d(before, after, 4, stride=2, padding=1))
-            for before, after in itertools.pairwise(widths)
-        )
-        self.out = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return how real each patch of pictures (B, 3, S, S) looks, and the features of every layer."""
-        features = []
-        for layer in self.layers:
-            pixels = leaky_relu(layer(pixels), 0.2)
-            features.append(pixels)
-        return self.out(pixels), features
 
 
 class DecodingNetwork(nn.Module):
@@ -94,36 +73,6 @@ class DecodingNetwork(nn.Module):
         assert tokenizer.decoder is not None
         self.tokenizer = tokenizer
         self.critic = Critic()
-
-
-class Regenerator(nn.Module):
-    """A frozen JEPA-T that makes the last tokens of a random order again, as a decoder gets them in use."""
-
-    def __init__(self, network: JepaT, text: TextCache) -> None:
-        super().__init__()
-        self.network = network.eval().requires_grad_(False)
-        self.text = text
-        self.denoising = make_denoising(network.config.denoising)
-
-    def forward(self, tokens: Tensor, captions: Sequence[str], generator: torch.Generator) -> Tensor:
-        """Return the tokens (B, N, C) of pictures whose tokens with those of their plan are (B, T, C)."""
-        network, number = self.network, self.network.config.num_tokens
-        text = self.text.features(captions).to(tokens.device, torch.float32)
-        asked, _ = ask(network, text, tokens[:, : network.config.num_places], generator).parted(number)
-        noise = draw(torch.randn, asked.clean.shape, generator).flatten(0, 1)
-        drawn = solve(
-            self.denoising,
-            network.denoiser,
-            asked.condition.flatten(0, 1),
-            noise,
-            generator,
-            num_steps=DENOISING_STEPS,
-            temperature=network.config.sampling_temperature,
-        )
-        kept = LEAST_KEPT + (1 - LEAST_KEPT) * draw(torch.rand, (len(tokens), 1), generator)
-        again = torch.arange(number, device=tokens.device) >= number * kept
-        mixed = torch.where(again[:, :, None], drawn.view_as(asked.clean), asked.clean)
-        return tokens[:, :number].scatter(1, asked.positions[:, :, None].expand_as(mixed), mixed)
 
 
 class DecoderObjective(Objective[DecodingNetwork]):
@@ -195,9 +144,12 @@ class DecoderObjective(Objective[DecodingNetwork]):
         with torch.autocast(self.device.type, enabled=False):
             with_plan = tokenizer.encode(small)
         if self.regenerator is not None:
-            chance = torch.rand((), generator=generator, device=generator.device)
-            if bool(chance < settings.regenerated):
-                return self.regenerator(with_plan, batch.captions, generator)
+            chance = float(torch.rand((), generator=generator, device=generator.device))
+            if chance < settings.regenerated:
+                return self.regenerator.partly(with_plan, batch.captions, generator)
+            if chance < settings.regenerated + settings.repainted:
+                with torch.autocast(self.device.type, enabled=False):
+                    return self.regenerator.wholly(with_plan, batch.captions, generator)
         tokens = with_plan[:, : tokenizer.config.num_tokens]
         noisy, strength = (draw(torch.rand, (len(tokens), 1, 1), generator) for _ in range(2))
         strength = settings.token_noise * strength * (noisy >= settings.clean)

@@ -1,0 +1,1 @@
+"""The decoder that sees the whole picture: its loss, its critic, and tokens as a generator makes them."""

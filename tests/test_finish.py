@@ -169,5 +169,7 @@ def test_what_a_decoder_is_worth_is_measured(decoding_weights: Path, tmp_path: P
     assert figures["psnr_noisy"] < figures["psnr"]
     assert 0 <= figures["opaque_iou"] <= 1
     assert figures["decoding_ms"] > 0
+    assert {"blockiness", "blockiness_real", "blockiness_generated"} <= set(figures)
+    assert figures["blockiness"] > figures["blockiness_real"]  # tiles that know nothing of one another
     assert {"psnr_large_heldout_concepts", "opaque_iou_heldout_concepts"} <= set(figures)
     assert (tmp_path / "out" / "decoding.png").is_file()

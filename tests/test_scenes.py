@@ -16,7 +16,7 @@ from training.data.captions import BACKGROUNDS, RELATIONS
 from training.data.split import is_heldout_concept
 from training.judging.judge import Judge
 from training.judging.picture_figures import ConceptExam, real_features
-from training.judging.pixel_facts import background_colours, count_things, on_white
+from training.judging.pixel_facts import LARGEST_STEP, background_colours, blockiness, count_things, on_white
 from training.judging.scene_figures import _exchanged, choose_scenes, look, scene_figures, verdicts
 from training.studies import scenes
 
@@ -105,6 +105,21 @@ def test_things_are_counted_by_what_stands_apart(size: int) -> None:
     picture[2, 0, 8 * unit : 14 * unit, 11 * unit : 12 * unit] = -1
     picture[2, :, size // 2, size // 2] = -1  # a speck
     assert count_things(picture).tolist() == [0, 1, 2]
+
+
+def test_steps_at_the_borders_of_tiles_show_as_blockiness() -> None:
+    ramp = torch.linspace(-0.5, 0.5, 32).expand(2, 3, 32, 32)
+    smooth = (ramp + ramp.transpose(2, 3)) / 2
+    assert blockiness(smooth, 4) == pytest.approx(1, abs=1e-4)
+    tiles = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    uneven = smooth + 0.05 * tiles.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    assert blockiness(uneven, 4) > 2
+    assert blockiness(uneven.roll(4, dims=(2, 3)), 4) < 0.8  # the same steps elsewhere
+    drawn = smooth.clone()
+    drawn[..., 16:] += 1  # a real edge at a border counts as little as the largest step
+    slope = 0.5 / 31
+    cut = (2 * slope + LARGEST_STEP) / 3  # of the three joins along a row
+    assert blockiness(drawn, 4) == pytest.approx((cut + slope) / (2 * slope), rel=1e-4)
 
 
 def test_backgrounds_are_named_and_made_white(data: CaptionedPictures) -> None:

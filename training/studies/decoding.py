@@ -1,7 +1,8 @@
 """What is a tokenizer's decoder worth? `python -m training.studies.decoding WEIGHTS --data DIR [--out DIR]`.
 
 Real pictures of each side of the split go through the tokens and back. DIR holds pictures that are at least as large as
-those that are decoded. `--out` is a folder for a drawing: real pictures above what is decoded, on white and on black.
+those that are decoded. How far the joins of tiles show is measured on pictures of the generator too, where WEIGHTS has
+one. `--out` is a folder for a drawing: real pictures above what is decoded, on white and on black.
 """
 
 import sys
@@ -17,19 +18,22 @@ from jepa_app.checkpoint import resolve_weights
 from jepa_app.command_line import telling_mistakes
 from jepa_app.compute import seconds_of
 from jepa_app.config import TokenizerConfig
+from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.tokenizers.decoder import Layers, resize_pixels
 from jepa_app.models.tokenizers.tokenizer import LinearTokenizer
 from jepa_app.pixels import picture_grid, to_pil
 from training.command_line import Report, weights_parser
 from training.data.batches import CaptionedPictures
-from training.data.captions import CaptionOptions
+from training.data.captions import CaptionOptions, canonical_caption
 from training.data.selection import balanced_order
+from training.judging.pixel_facts import blockiness
 from training.judging.trials import sides_of
 from training.objectives.decoding.objective import composite, opaque_iou
 from training.objectives.tokenizer import load_tokenizer, signal_to_noise
 
 NOISE = 0.4  # standard deviations of the noise on disturbed tokens
 SHOWN = 12
+AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +53,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder for a drawing")
     parser.add_argument("--pictures", type=int, default=192, help="of each side of the split (default: 192)")
     options = parser.parse_args(arguments)
-    tokenizer = load_tokenizer(resolve_weights(options.weights, parts=("tokenizer",)) / "tokenizer")
+    resolved = resolve_weights(options.weights, parts=("tokenizer", "jepa-t"))
+    tokenizer = load_tokenizer(resolved / "tokenizer")
     if not isinstance(tokenizer, LinearTokenizer):
         raise ValueError("the tokenizer is a VAE; allowed: one with components")
     side = max(tokenizer.config.decoded_side, 2 * tokenizer.config.image_size)
     data = CaptionedPictures.load(options.data, side, CaptionOptions())
     figures, shown = {"decoding_ms": _milliseconds(tokenizer)}, None
-    for suffix, members in sides_of(data).items():
+    sides = sides_of(data)
+    for suffix, members in sides.items():
         chosen = balanced_order(data.rows, members, 0)[: options.pictures]
         decoded = _decoded(tokenizer, data, chosen.tolist())
         figures |= {f"{name}{suffix}": value for name, value in figures_of(tokenizer.config, decoded).items()}
         shown = shown or decoded
+    if (resolved / "jepa-t").is_dir():
+        chosen = balanced_order(data.rows, sides[""], 0)[: options.pictures]
+        figures["blockiness_generated"] = blockiness(_generated(resolved, data, chosen.tolist()), tokenizer.config.grid)
     if options.out and shown:
         options.out.mkdir(parents=True, exist_ok=True)
         _drawing(shown).save(options.out / "decoding.png", optimize=True)
@@ -90,9 +99,25 @@ def _decoded(tokenizer: LinearTokenizer, data: CaptionedPictures, rows: list[int
     )
 
 
-def figures_of(config: TokenizerConfig, decoded: Decoded) -> dict[str, float]:
-    """Signal-to-noise ratios in decibels at the size that is encoded and at the large one, and the overlap (IoU).
+def _generated(weights: Path, data: CaptionedPictures, rows: list[int]) -> Tensor:
+    """Pictures (B, 3, S, S) of the generator for the captions of rows, the row as seed, at the size of the decoder."""
+    pipeline = JepaTPipeline.from_pretrained(weights)
+    parts = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
+    pictures = [
+        pipeline(
+            [canonical_caption(data.rows[row]) for row in part],
+            generator=[torch.Generator().manual_seed(row) for row in part],
+            output_type="pt",
+        ).images
+        for part in parts
+    ]
+    return torch.cat([picture.cpu().float() for picture in pictures])
 
+
+def figures_of(config: TokenizerConfig, decoded: Decoded) -> dict[str, float]:
+    """Signal-to-noise ratios in decibels at both sizes, how far the joins of tiles show, and the overlap (IoU).
+
+    `psnr` is at the size that is encoded, `psnr_large` at that which is decoded.
     `_linear` stands for the components alone, enlarged by bicubic interpolation, `_noisy` for disturbed tokens.
     """
     large = decoded.real.colours.shape[-1]
@@ -110,6 +135,10 @@ def figures_of(config: TokenizerConfig, decoded: Decoded) -> dict[str, float]:
         "psnr_noisy": signal_to_noise(small(decoded.disturbed.colours), small(real)),
         "psnr_large": signal_to_noise(decoded.drawn.colours, real),
         "psnr_large_linear": signal_to_noise(linear(large), real),
+    }
+    figures |= {
+        "blockiness": blockiness(decoded.drawn.colours, config.grid),
+        "blockiness_real": blockiness(real, config.grid),
     }
     if config.decoder_width:
         figures["opaque_iou"] = opaque_iou(decoded.drawn.opacity, decoded.real.opacity)

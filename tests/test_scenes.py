@@ -114,7 +114,7 @@ def test_steps_at_the_borders_of_tiles_show_as_blockiness() -> None:
     tiles = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     uneven = smooth + 0.05 * tiles.repeat_interleave(8, 2).repeat_interleave(8, 3)
     assert blockiness(uneven, 4) > 2
-    assert blockiness(uneven.roll(4, dims=(2, 3)), 4) < 0.8  # the same steps elsewhere
+    assert blockiness(uneven.roll((4, 4), dims=(2, 3)), 4) < 0.8  # the same steps elsewhere
     drawn = smooth.clone()
     drawn[..., 16:] += 1  # a real edge at a border counts as little as the largest step
     slope = 0.5 / 31

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import interpolate
 
 from jepa_app.config import TIJepaConfig, TokenizerConfig
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.models.tokenizers.decoder import Layers, resize_pixels
+from jepa_app.models.tokenizers.decoder import Layers, enlarged, resize_pixels
 from jepa_app.models.tokenizers.tokenizer import LinearTokenizer, make_tokenizer
 from tests.conftest import TINY_JEPA_T, TINY_TI_JEPA, awake
 from training.data.batches import Batch, CaptionedPictures
@@ -48,6 +49,16 @@ def tokenizer_of(config: TokenizerConfig = CONFIG) -> LinearTokenizer:
     tokenizer = make_tokenizer(config)
     assert isinstance(tokenizer, LinearTokenizer)
     return tokenizer
+
+
+@pytest.mark.parametrize(("before", "after"), [(8, 16), (16, 128), (64, 128), (64, 200)])
+def test_enlarging_is_bicubic_interpolation(before: int, after: int) -> None:
+    pixels = torch.rand(2, 3, before, before)
+    wanted = interpolate(pixels, size=(after, after), mode="bicubic")
+    torch.testing.assert_close(enlarged(pixels, after), wanted, atol=1e-5, rtol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(enlarged(pixels, after), wanted, atol=1e-5, rtol=0)
+    assert enlarged(pixels.half(), after).dtype == torch.float16
 
 
 def test_an_untrained_decoder_gives_the_linear_decoding_half_opaque() -> None:

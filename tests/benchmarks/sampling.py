@@ -6,7 +6,6 @@ With --data, a folder of captioned pictures, both samplers' pictures are judged 
 """
 
 import dataclasses
-import io
 import itertools
 import statistics
 import sys
@@ -26,7 +25,7 @@ from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.sampler import Sampler, sample
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.models.jepa_t import JepaT
-from jepa_app.pixels import to_pil
+from jepa_app.ui.encoding import LOSSLESS_SIDE, jpeg, png
 from tests.benchmarks.measure import Work, in_turn, matrix_rate, operations, ratio, report, seconds
 from tests.benchmarks.published import PUBLISHED_DENOISING_STEPS, plain_network, published_sample
 
@@ -107,18 +106,17 @@ def _timed_parts(pipeline: JepaTPipeline, generator: torch.Generator) -> Iterato
 
 
 def streamed(engine: ThreadEngine, seed: int, previews: bool) -> None:
-    """One picture through the engine, with every frame decoded and packed as PNG, or the last one only."""
+    """One picture through the engine, with every frame decoded and packed, or the last one only."""
     run = engine.submit(EngineRequest(prompt=PROMPT, settings=OURS, seed=seed))
     for step in run:
         if previews or step.index == step.total - 1:
             frame(engine.pipeline, step.tokens, step.known)
 
 
-def frame(pipeline: JepaTPipeline, tokens: Tensor, known: Tensor) -> bytes:
-    """A frame as it is sent: decoded and packed as PNG."""
-    packed = io.BytesIO()
-    to_pil(pipeline.decode(tokens[None], known[None]))[0].save(packed, "PNG", compress_level=1)  # as the player gets it
-    return packed.getvalue()
+def frame(pipeline: JepaTPipeline, tokens: Tensor, known: Tensor) -> str:
+    """A frame as the player gets it: decoded and packed, an unfinished one as JPEG."""
+    (image,) = pipeline.pictures(tokens[None], known[None])
+    return png(image) if bool(known.all()) or image.width <= LOSSLESS_SIDE else jpeg(image)
 
 
 def first_frame(engine: ThreadEngine, prompt: str) -> None:

@@ -118,8 +118,7 @@ class LinearTokenizer(Components):
         return pixel_shuffle(grid, self.config.patch_size // self.config.reduction)  # (B, 3, L, L)
 
     def _enlarged(self, pixels: Tensor) -> Tensor:
-        factor = self.config.reduction  # 1 leaves every pixel as it is
-        return pixels if factor == 1 else interpolate(pixels, scale_factor=factor, mode="bicubic")  # (B, 3, S, S)
+        return resize_pixels(pixels, self.config.image_size)  # (B, 3, S, S)
 
     def _patches(self, pixels: Tensor) -> Tensor:
         pixels = _resized(pixels, self.config.image_size // self.config.reduction)  # (B, 3, L, L)
@@ -181,8 +180,9 @@ def _plan_patches(pixels: Tensor, side: int) -> Tensor:
 
 def _resized(pixels: Tensor, side: int) -> Tensor:
     """Pictures resized to (B, 3, L, L), without aliasing when reduced."""
-    now = pixels.shape[-1]
-    return pixels if now == side else interpolate(pixels, size=(side, side), mode="bicubic", antialias=now > side)
+    if pixels.shape[-1] <= side:
+        return resize_pixels(pixels, side)
+    return interpolate(pixels, size=(side, side), mode="bicubic", antialias=True)
 
 
 class Refiner(nn.Module):

@@ -58,8 +58,8 @@ def blockiness(pixels: Tensor, grid: int) -> float:
     """How far the joins of `grid` x `grid` tiles show: mean step of neighbouring pixels across them over that inside.
 
     As blind measures of blocking artefacts do (Wang, Bovik and Evans, ICIP 2000), with steps cut at `LARGEST_STEP`, so
-    that the edges of what is drawn weigh little. It is to be compared with that of real pictures, which is not 1: edges
-    of drawings often lie in the middle.
+    that the edges of what is drawn weigh little. It tells generated pictures from reconstructions by the same decoder;
+    by itself it says little, since it grows with sharpness, and edges of drawings often lie in the middle.
     """
     tile = pixels.shape[-1] // grid
     across, inside = [], []

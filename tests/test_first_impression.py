@@ -31,6 +31,8 @@ KNOWN = frozenset(words_of(["red apple, twemoji style", "a kitten’s ball", "ch
         ("red apple", []),
         ("Red APPLES, noto style", []),
         ("a picture of an astronaut with a kitten", ["astronaut"]),
+        ("please draw me an apple in the twemoji design", []),
+        ("could you show us a kitten, I would like to see one wearing a hat", ["one", "wearing", "hat"]),
         ("cherry", []),
         ("running kittens", []),
         ("a kitten's ball", []),

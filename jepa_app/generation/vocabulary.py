@@ -58,8 +58,9 @@ def _words(text: str) -> list[str]:
 # Words that say nothing about what a picture shows.
 _FILLERS = frozenset(
     _words(
-        "a an and are at by from in is it its of on or some the this that these those to with "
-        "draw drawing emoji icon image make me my painting photo picture please show style"
+        "a an and are as at by can could do for from have i in is it its let like of on or our some the this that "
+        "these those to us want we with would you your design draw drawing drawn emoji give icon image look looks make "
+        "me my need paint painting photo picture please see show style"
     )
 )
 

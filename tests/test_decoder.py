@@ -61,6 +61,15 @@ def test_enlarging_is_bicubic_interpolation(before: int, after: int) -> None:
     assert enlarged(pixels.half(), after).dtype == torch.float16
 
 
+def test_what_was_enlarged_in_inference_can_be_trained_afterwards() -> None:
+    with torch.inference_mode():
+        enlarged(torch.rand(1, 1, 5, 5), 7)
+    pixels = torch.rand(1, 1, 5, 5, requires_grad=True)
+    enlarged(pixels, 7).square().sum().backward()
+    assert pixels.grad is not None
+    assert bool((pixels.grad != 0).all())
+
+
 def test_an_untrained_decoder_gives_the_linear_decoding_half_opaque() -> None:
     tokenizer = tokenizer_of()
     tokens = torch.randn(2, 4, 48)

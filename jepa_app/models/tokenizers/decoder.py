@@ -40,7 +40,7 @@ def resize_pixels(pixels: Tensor, side: int) -> Tensor:
 def enlarged(pixels: Tensor, side: int) -> Tensor:
     """Enlarge (B, ., S, S) to (B, ., side, side) as bicubic interpolation does.
 
-    It is separable and linear, so two matrix products do it in a fifth of the time.
+    It is separable and linear, so two matrix products do it in a third of the time.
     """
     with torch.autocast(pixels.device.type, enabled=False):
         matrix = _bicubic(pixels.shape[-1], side, pixels.device).to(pixels.dtype)
@@ -50,8 +50,9 @@ def enlarged(pixels: Tensor, side: int) -> Tensor:
 @functools.cache
 def _bicubic(before: int, after: int, device: torch.device) -> Tensor:
     """What bicubic interpolation makes of each of `before` values: (after, before)."""
-    identity = torch.eye(before, device=device)[None, None]
-    return interpolate(identity, size=(after, before), mode="bicubic")[0, 0]
+    with torch.inference_mode(mode=False):  # what is kept must serve training too
+        identity = torch.eye(before, device=device)[None, None]
+        return interpolate(identity, size=(after, before), mode="bicubic")[0, 0]
 
 
 class Decoder(nn.Module):

@@ -44,8 +44,14 @@ class Sampling(SamplingSettings):
         require_at_least(self, {"steps": 1})
 
 
-def generate(pipeline: PicturePipeline, prompts: Sequence[str], indices: Indices, how: Sampling) -> Iterator[Tensor]:
-    """Yield pictures (B, 3, S, S) in [-1, 1], one for each prompt and its row, a few at a time."""
+def generate(
+    pipeline: PicturePipeline, prompts: Sequence[str], indices: Indices, how: Sampling, side: int | None = None
+) -> Iterator[Tensor]:
+    """Yield pictures (B, 3, S, S) in [-1, 1], one for each prompt and its row, a few at a time.
+
+    They are `side` pixels wide, by default as wide as those that the tokenizer encodes.
+    """
+    side = side or pipeline.image_tokenizer.config.image_size
     for start in range(0, len(prompts), PICTURES_AT_ONCE):
         part = slice(start, start + PICTURES_AT_ONCE)
         made = pipeline(
@@ -59,7 +65,7 @@ def generate(pipeline: PicturePipeline, prompts: Sequence[str], indices: Indices
             output_type="pt",
         )
         assert isinstance(made.images, Tensor)  # as asked for by output_type
-        yield resize_pixels(made.images.float().cpu(), pipeline.image_tokenizer.config.image_size)
+        yield resize_pixels(made.images.float().cpu(), side)
 
 
 @torch.inference_mode()

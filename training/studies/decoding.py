@@ -26,6 +26,7 @@ from training.command_line import Report, weights_parser
 from training.data.batches import CaptionedPictures
 from training.data.captions import CaptionOptions, canonical_caption
 from training.data.selection import balanced_order
+from training.judging.picture_figures import Indices, Sampling, generate
 from training.judging.pixel_facts import blockiness
 from training.judging.trials import sides_of
 from training.objectives.decoding.objective import composite, opaque_iou
@@ -33,7 +34,6 @@ from training.objectives.tokenizer import load_tokenizer, signal_to_noise
 
 NOISE = 0.4  # standard deviations of the noise on disturbed tokens
 SHOWN = 12
-AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = shown or decoded
     if (resolved / "jepa-t").is_dir():
         chosen = balanced_order(data.rows, sides[""], 0)[: options.pictures]
-        figures["blockiness_generated"] = blockiness(_generated(resolved, data, chosen.tolist()), tokenizer.config.grid)
+        figures["blockiness_generated"] = blockiness(_generated(resolved, data, chosen), tokenizer.config.grid)
     if options.out and shown:
         options.out.mkdir(parents=True, exist_ok=True)
         _drawing(shown).save(options.out / "decoding.png", optimize=True)
@@ -99,19 +99,12 @@ def _decoded(tokenizer: LinearTokenizer, data: CaptionedPictures, rows: list[int
     )
 
 
-def _generated(weights: Path, data: CaptionedPictures, rows: list[int]) -> Tensor:
+def _generated(weights: Path, data: CaptionedPictures, rows: Indices) -> Tensor:
     """Pictures (B, 3, S, S) of the generator for the captions of rows, the row as seed, at the size of the decoder."""
     pipeline = JepaTPipeline.from_pretrained(weights)
-    parts = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
-    pictures = [
-        pipeline(
-            [canonical_caption(data.rows[row]) for row in part],
-            generator=[torch.Generator().manual_seed(row) for row in part],
-            output_type="pt",
-        ).images
-        for part in parts
-    ]
-    return torch.cat([picture.cpu().float() for picture in pictures])
+    captions = [canonical_caption(data.rows[row]) for row in rows.tolist()]
+    how = Sampling.suiting(pipeline.network.config)
+    return torch.cat(list(generate(pipeline, captions, rows, how, pipeline.decoded_side)))
 
 
 def figures_of(config: TokenizerConfig, decoded: Decoded) -> dict[str, float]:

@@ -32,7 +32,7 @@ from training.drawings.sources import (
     integrity_of,
     read_iconify,
 )
-from training.drawings.subset import select
+from training.drawings.subset import is_variant, select
 
 FIXTURE = Path(__file__).parent / "fixtures" / "emoji"
 APPLE = "1F34E"
@@ -195,6 +195,44 @@ def test_part_by_group(corpus: Path, tmp_path: Path) -> None:
     group = lines[0]["group"]
     count = select(corpus, tmp_path / "part", groups=[group])
     assert 0 < count == sum(line["group"] == group for line in lines) < len(lines)
+
+
+def test_part_by_subgroup(corpus: Path, tmp_path: Path) -> None:
+    lines = lines_of(corpus / "captions.jsonl")
+    group, subgroup = next((a["group"], b["subgroup"]) for a in lines for b in lines if a["group"] != b["group"])
+    count = select(corpus, tmp_path / "part", groups=[group, subgroup])
+    assert 0 < count == sum(group == line["group"] or subgroup == line["subgroup"] for line in lines)
+
+
+def test_part_without_variants(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, rows = tmp_path / "data", lines_of(corpus / "captions.jsonl")
+    shutil.copytree(corpus, data)
+    rows[1]["label"] = f"woman {rows[0]['label']}"
+    (data / "captions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    assert main(["select", "--data", str(data), "--out", str(tmp_path / "part"), "--no-variants"]) == 0
+    assert f"{len(rows) - 1} captioned pictures" in capsys.readouterr().out
+    assert lines_of(tmp_path / "part" / "captions.jsonl") == [rows[0], *rows[2:]]
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("woman astronaut", True),
+        ("man running: facing right", True),
+        ("man running", True),
+        ("women with bunny ears", True),
+        ("family: man, boy", True),
+        ("astronaut", False),
+        ("person running", False),
+        ("woman", False),
+        ("man in suit", False),
+        ("keycap: 1", False),
+        ("woman and man holding hands", False),
+    ],
+)
+def test_a_variant_adds_gender_hair_direction_or_family_to_another_label(label: str, expected: bool) -> None:
+    labels = {"astronaut", "person running", "people with bunny ears", "family", "woman", "man running", "keycap: 1"}
+    assert is_variant(label, labels) is expected
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--data", type=Path, required=True, help="the corpus")
     command.add_argument("--out", type=Path, required=True, help="new folder for the part")
     command.add_argument("--styles", default="", help="comma-separated styles (default: all)")
-    command.add_argument("--groups", default="", help="comma-separated groups such as food-drink (default: all)")
+    command.add_argument(
+        "--groups", default="", help="comma-separated groups or subgroups, as food-drink or hands (default: all)"
+    )
+    command.add_argument(
+        "--no-variants",
+        action="store_true",
+        help="leave out labels that add gender, hair, direction or family members to others",
+    )
     options = parser.parse_args(arguments)
     if options.command == "build":
         count = build(options.out, options.size, _sources_of(options.styles))
     else:
         styles, groups = (text.split(",") if text else () for text in (options.styles, options.groups))
-        count = select(options.data, options.out, styles=styles, groups=groups)
+        count = select(options.data, options.out, styles=styles, groups=groups, variants=not options.no_variants)
     print(f"{count} captioned pictures in {options.out}")
     return 0
 

@@ -11,8 +11,16 @@ from training.data.folders import read_folder
 ATTRIBUTION = "ATTRIBUTION.txt"
 
 
-def select(data: Path, out: Path, *, styles: Collection[str] = (), groups: Collection[str] = ()) -> int:
+_GENDERS = ("man", "woman", "men", "women")
+
+
+def select(
+    data: Path, out: Path, *, styles: Collection[str] = (), groups: Collection[str] = (), variants: bool = True
+) -> int:
     """Put the pictures of some styles and groups (all if none are named) into a new folder; return how many.
+
+    `groups` also takes subgroups, such as "person-role". Without `variants`, a label that only adds gender, hair,
+    direction or who is together to another one of the corpus is left out (`is_variant`).
 
     Raises:
         ValueError: `data` is not a corpus, `out` already exists, or a style or group is not in the corpus.
@@ -27,11 +35,14 @@ def select(data: Path, out: Path, *, styles: Collection[str] = (), groups: Colle
     rows = read_folder(data).rows  # every line is sound, and its picture exists
     lines = [line for line in captions.read_text(encoding="utf-8").splitlines() if line.strip()]
     _check("styles", styles, {row.style for row in rows})
-    _check("groups", groups, {row.group for row in rows})
+    _check("groups", groups, {row.group for row in rows} | {row.subgroup for row in rows})
+    labels = {row.label for row in rows}
     chosen = [
         line
         for row, line in zip(rows, lines, strict=True)
-        if (not styles or row.style in styles) and (not groups or row.group in groups)
+        if (not styles or row.style in styles)
+        and (not groups or row.group in groups or row.subgroup in groups)
+        and (variants or not is_variant(row.label, labels))
     ]
     if not chosen:
         raise ValueError(f"{data} has no pictures in both {', '.join(styles)} and {', '.join(groups)}")
@@ -44,6 +55,19 @@ def select(data: Path, out: Path, *, styles: Collection[str] = (), groups: Colle
         shutil.copyfile(data / ATTRIBUTION, out / ATTRIBUTION)
     (out / "captions.jsonl").write_text("".join(f"{line}\n" for line in chosen), encoding="utf-8")
     return len(chosen)
+
+
+def is_variant(label: str, labels: Collection[str]) -> bool:
+    """Whether a label is another one with gender, hair, direction or the people of a family added.
+
+    "woman astronaut" is one where "astronaut" is a label, "man running" where "person running" is, "family: man, boy"
+    where "family" is; "woman", "mermaid" and "keycap: 1" are none.
+    """
+    base = label.partition(":")[0]
+    if base != label and base in labels:
+        return True
+    gender, _, rest = label.partition(" ")
+    return gender in _GENDERS and any(other in labels for other in (rest, f"person {rest}", f"people {rest}"))
 
 
 def _check(what: str, asked: Collection[str], known: Collection[str]) -> None:

@@ -92,8 +92,8 @@ def to_pixels(pictures: Sequence[Image.Image], side: int) -> Tensor:
 
 def to_pil(pixels: Tensor) -> list[Image.Image]:
     """Convert pictures (B, 3, S, S) in [-1, 1] to PIL images."""
-    values = ((pixels.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in values]
+    values = pixels.float().cpu().clamp(-1, 1).add_(1).mul_(127.5).round_().to(torch.uint8)  # clamp makes a copy
+    return [Image.fromarray(picture) for picture in values.permute(0, 2, 3, 1).numpy()]
 
 
 def to_cutouts(colours: Tensor, opacity: Tensor) -> list[Image.Image]:

@@ -13,7 +13,8 @@ from jepa_app.config import TIJepaConfig, TokenizerConfig
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.ti_jepa import TIJepa
-from jepa_app.models.tokenizers.decoder import Layers, enlarged, resize_pixels
+from jepa_app.models.tokenizers.decoder import Layers
+from jepa_app.models.tokenizers.resizing import enlarged, resize_pixels
 from jepa_app.models.tokenizers.tokenizer import LinearTokenizer, make_tokenizer
 from tests.conftest import TINY_JEPA_T, TINY_TI_JEPA, awake
 from training.data.batches import Batch, CaptionedPictures

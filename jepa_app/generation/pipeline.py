@@ -31,6 +31,7 @@ from jepa_app.models.attention import choose_backend
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.tokenizers.decoder import Layers
+from jepa_app.models.tokenizers.resizing import tile_by_tile
 from jepa_app.models.tokenizers.tokenizer import Tokenizer, make_tokenizer
 from jepa_app.pixels import to_pil
 
@@ -207,10 +208,7 @@ class JepaTPipeline:
         if bool(tiles.all()):
             return tokenizer.decode(tokens)
         pixels = tokenizer.preview(tokens * known[:, :, None])
-        shown = tiles.view(-1, 1, side, side).to(pixels.dtype)
-        patch = tokenizer.config.patch_size
-        shown = shown.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)  # (B, 1, S, S)
-        return torch.lerp(tokenizer.sketch(tokens, known, UNKNOWN_GREY), pixels, shown)
+        return tile_by_tile(tiles.view(-1, 1, side, side), pixels, tokenizer.sketch(tokens, known, UNKNOWN_GREY))
 
     @torch.no_grad()
     def layers(self, tokens: Tensor, size: int | None = None) -> Layers:
@@ -234,9 +232,8 @@ class JepaTPipeline:
         """
         if bool(known[:, : self.grid**2].all()):
             return to_pil(self.layers(tokens).colours)
-        pixels = self.decode(tokens, known)
-        refuse_overflow(pixels)
-        return to_pil(pixels)
+        refuse_overflow(tokens)
+        return to_pil(self.decode(tokens, known))
 
     def __call__(
         self,

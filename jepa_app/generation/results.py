@@ -62,11 +62,11 @@ def check_size(size: int | None, largest: int) -> None:
         raise ValueError(f"size is {size!r}; allowed: a whole number of pixels from {SMALLEST} to {largest}")
 
 
-def refuse_overflow(pixels: Tensor) -> None:
-    """Refuse pixels of any shape that are not finite.
+def refuse_overflow(numbers: Tensor) -> None:
+    """Refuse pixels or tokens of any shape that are not finite.
 
     Raises:
         ValueError: the message says which settings to lower.
     """
-    if not torch.isfinite(pixels).all():
+    if not torch.isfinite(numbers).all():
         raise ValueError("the numbers of the picture overflowed; use a lower guidance scale or a lower temperature")

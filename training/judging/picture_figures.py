@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jepa_app.generation.settings import SamplingSettings
-from jepa_app.models.tokenizers.decoder import resize_pixels
+from jepa_app.models.tokenizers.resizing import resize_pixels
 from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from jepa_app.styles import design_of
 from training.data.batches import CaptionedPictures

@@ -19,7 +19,8 @@ from jepa_app.command_line import telling_mistakes
 from jepa_app.compute import seconds_of
 from jepa_app.config import TokenizerConfig
 from jepa_app.generation.pipeline import JepaTPipeline
-from jepa_app.models.tokenizers.decoder import Layers, resize_pixels
+from jepa_app.models.tokenizers.decoder import Layers
+from jepa_app.models.tokenizers.resizing import resize_pixels
 from jepa_app.models.tokenizers.tokenizer import LinearTokenizer
 from jepa_app.pixels import picture_grid, to_pil
 from training.command_line import Report, weights_parser

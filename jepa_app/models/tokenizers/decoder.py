@@ -4,15 +4,15 @@ Letters in shapes: B batch, N tokens of a picture, C token channels, G grid = to
 L side that the linear decoding has, S side of the decoded picture.
 """
 
-import functools
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, interpolate, pixel_shuffle
+from torch.nn.functional import gelu, pixel_shuffle
 
 from jepa_app.config import TokenizerConfig
 from jepa_app.models.blocks import Block, GridPositions, initialise
+from jepa_app.models.tokenizers.resizing import resize_pixels
 
 CELLS = 4  # features along a side of a token, before the last doubling
 NUM_HEADS = 4
@@ -27,32 +27,6 @@ class Layers(NamedTuple):
     def resized(self, side: int) -> "Layers":
         """Return the picture at another size: the mean of whole squares when reduced, bicubic when enlarged."""
         return Layers(resize_pixels(self.colours, side), resize_pixels(self.opacity, side).clamp(0, 1))
-
-
-def resize_pixels(pixels: Tensor, side: int) -> Tensor:
-    """Resize (B, ., S, S) to (B, ., side, side): the mean of whole squares when reduced, bicubic when enlarged."""
-    now = pixels.shape[-1]
-    if now == side:
-        return pixels
-    return interpolate(pixels, size=(side, side), mode="area") if now > side else enlarged(pixels, side)
-
-
-def enlarged(pixels: Tensor, side: int) -> Tensor:
-    """Enlarge (B, ., S, S) to (B, ., side, side) as bicubic interpolation does.
-
-    It is separable and linear, so two matrix products do it in a third of the time.
-    """
-    with torch.autocast(pixels.device.type, enabled=False):
-        matrix = _bicubic(pixels.shape[-1], side, pixels.device).to(pixels.dtype)
-        return matrix @ pixels @ matrix.T
-
-
-@functools.cache
-def _bicubic(before: int, after: int, device: torch.device) -> Tensor:
-    """What bicubic interpolation makes of each of `before` values: (after, before)."""
-    with torch.inference_mode(mode=False):  # what is kept must serve training too
-        identity = torch.eye(before, device=device)[None, None]
-        return interpolate(identity, size=(after, before), mode="bicubic")[0, 0]
 
 
 class Decoder(nn.Module):

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, interpolate, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import gelu, pixel_shuffle, pixel_unshuffle
 
 from jepa_app.config import PLAN_PATCH, TokenizerConfig
 from jepa_app.models.tokenizers.components import Components, Moments
-from jepa_app.models.tokenizers.decoder import Decoder, Layers, resize_pixels
+from jepa_app.models.tokenizers.decoder import Decoder, Layers
+from jepa_app.models.tokenizers.resizing import resize_pixels, resize_smoothly, tile_by_tile
 
 
 def check_pixels(pixels: Tensor, image_size: int) -> None:
@@ -95,13 +96,15 @@ class LinearTokenizer(Components):
         levels = zip(self.config.plan, self._levels(), strict=True) if tokens.shape[1] > start else ()
         for side, level in levels:
             part = slice(start, start + side * side)
+            start = part.stop
+            if start < tokens.shape[1] and bool(known[:, start:].all()):
+                continue  # the finer levels hide it
             patches = level.restore(tokens[:, part]).transpose(1, 2).unflatten(2, (side, side))
             pixels = pixel_shuffle(patches, PLAN_PATCH)  # (B, 3, 8 side, 8 side)
-            shown = known[:, part].view(-1, 1, side, side).to(pixels.dtype)
-            shown = shown.repeat_interleave(PLAN_PATCH, 2).repeat_interleave(PLAN_PATCH, 3)
-            canvas = torch.lerp(_resized(canvas, pixels.shape[-1]), pixels, shown)
-            start = part.stop
-        return _resized(canvas, size).clamp(-1, 1)
+            shown = known[:, part].view(-1, 1, side, side)
+            whole = bool(shown.all())
+            canvas = pixels if whole else tile_by_tile(shown, pixels, resize_smoothly(canvas, pixels.shape[-1]))
+        return resize_smoothly(canvas, size).clamp(-1, 1)
 
     def _layers(self, tokens: Tensor) -> Layers:
         assert self.decoder is not None
@@ -121,7 +124,7 @@ class LinearTokenizer(Components):
         return resize_pixels(pixels, self.config.image_size)  # (B, 3, S, S)
 
     def _patches(self, pixels: Tensor) -> Tensor:
-        pixels = _resized(pixels, self.config.image_size // self.config.reduction)  # (B, 3, L, L)
+        pixels = resize_smoothly(pixels, self.config.image_size // self.config.reduction)  # (B, 3, L, L)
         patch = self.config.patch_size // self.config.reduction
         return pixel_unshuffle(pixels, patch).flatten(2).transpose(1, 2)  # (B, N, P)
 
@@ -175,14 +178,7 @@ class LinearTokenizer(Components):
 
 def _plan_patches(pixels: Tensor, side: int) -> Tensor:
     """Patches (B, side * side, P) of pictures (B, 3, S, S) reduced to a level of the plan."""
-    return pixel_unshuffle(_resized(pixels, PLAN_PATCH * side), PLAN_PATCH).flatten(2).transpose(1, 2)
-
-
-def _resized(pixels: Tensor, side: int) -> Tensor:
-    """Pictures resized to (B, 3, L, L), without aliasing when reduced."""
-    if pixels.shape[-1] <= side:
-        return resize_pixels(pixels, side)
-    return interpolate(pixels, size=(side, side), mode="bicubic", antialias=True)
+    return pixel_unshuffle(resize_smoothly(pixels, PLAN_PATCH * side), PLAN_PATCH).flatten(2).transpose(1, 2)
 
 
 class Refiner(nn.Module):

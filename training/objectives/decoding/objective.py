@@ -16,7 +16,8 @@ from torch.nn.functional import l1_loss, relu
 from jepa_app.checkpoint import save_network
 from jepa_app.masking import draw
 from jepa_app.models.ti_jepa import ImageEncoder
-from jepa_app.models.tokenizers.decoder import Layers, resize_pixels
+from jepa_app.models.tokenizers.decoder import Layers
+from jepa_app.models.tokenizers.resizing import resize_pixels
 from jepa_app.models.tokenizers.tokenizer import LinearTokenizer
 from jepa_app.pixels import picture_grid, to_pil
 from training.data.batches import Batch

@@ -32,6 +32,7 @@ from training.judging.match_figures import (
 )
 from training.judging.picture_figures import ConceptExam, Indices, rank_figures
 from training.judging.report import JudgedPictures, _joined, markdown, save_evidence
+from training.judging.trials import sides_of
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,32 @@ def test_the_command_measures_both_models_and_keeps_its_evidence(
     assert f"| AUC, random captions | {figures['match_auc_random']:.3f} |" in table
 
 
+@pytest.mark.slow
+def test_groups_limit_what_is_measured_but_not_what_the_judge_knows(
+    weights: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = command(weights, corpus, "--json", "--out", str(tmp_path), "--set", 'groups=["group 1"]')
+    assert evaluate_command.main(asked) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["setting"]["concepts"] == 40
+    assert document["setting"]["matches"] == 14  # of 28 trained concepts
+    with (tmp_path / "judged.csv").open(newline="") as file:
+        prompts = [line["prompt"] for line in csv.DictReader(file)]
+    assert len(prompts) == 12
+    assert all(prompt.startswith("blue thing ") for prompt in prompts)
+
+
+def test_sides_may_be_limited_to_groups_and_subgroups(corpus: Path) -> None:
+    data = CaptionedPictures.load(corpus, SIZE)
+    everything, one, both = (sides_of(data, groups) for groups in ((), ("group 1",), ("group 0", "things")))
+    assert list(everything) == list(one) == list(both) == ["", "_heldout_concepts"]
+    for suffix, side in everything.items():
+        assert one[suffix].tolist() == [index for index in side.tolist() if data.rows[index].group == "group 1"]
+        assert both[suffix].tolist() == side.tolist()
+    with pytest.raises(ValueError, match="groups has flags; allowed: group 0, group 1, things"):
+        sides_of(data, ("group 1", "flags"))
+
+
 def test_figures_of_an_absent_model_or_of_nameless_concepts_are_absent(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +180,7 @@ def test_figures_of_an_absent_model_or_of_nameless_concepts_are_absent(
         (["{weights}", "--data", "{corpus}", "--set", "prompts=3"], "prompts is 3; allowed: 10 or more"),
         (["{weights}", "--data", "{corpus}", "--set", "prompts=many"], "prompts is 'many'"),
         (["{weights}", "--data", "{corpus}", "--set", "speed=9"], "'speed' is unknown; allowed: steps, guidance"),
+        (["{weights}", "--data", "{corpus}", "--set", 'groups=["flags"]'], "groups has flags; allowed: group 0"),
         (["{weights}", "--data", "{corpus}", "--device", "abacus"], "device is 'abacus'"),
     ],
 )

@@ -49,7 +49,8 @@ from training.settings import require_at_least
 class Settings(TrialSettings):
     """What is measured: `prompts` pictures per side of the split are generated, `matches` per side are matched.
 
-    `concepts` of the latter are looked up among the captions and pictures of all concepts, a pair for each.
+    `concepts` of the latter are looked up among the captions and pictures of all concepts, a pair for each. With
+    `groups` only pictures of these groups or subgroups are made and matched; the judge still knows all concepts.
 
     Raises:
         ValueError: a number is too small to make sense.
@@ -57,6 +58,7 @@ class Settings(TrialSettings):
 
     matches: int = 200
     concepts: int = 0
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,7 +114,7 @@ def measure_pictures(
     """Generate pictures for captions of each side of the split and have the judge look at them."""
     trials = Trials(pipeline, data, folder)
     result = Evaluation(figures={}, setting=trials.setting)
-    for suffix, members in sides_of(data).items():
+    for suffix, members in sides_of(data, settings.groups).items():
         indices, reference = trials.choose(members, settings.prompts, settings.seed)
         made = trials.make(indices, settings, f"generating{suffix}")
         restored, real = trials.restore(indices).features, trials.real[indices]
@@ -131,7 +133,7 @@ def measure_pictures(
 def measure_matches(matcher: Matcher, data: CaptionedPictures, settings: Settings) -> Evaluation:
     """Match pictures of each side with captions; of the held-out pairs, the half that is never calibrated on."""
     result = Evaluation(figures={}, setting={"match_image_size": data.image_size})
-    for suffix, members in sides_of(data).items():
+    for suffix, members in sides_of(data, settings.groups).items():
         if suffix == "_heldout_pairs":
             _, members = fitting_and_measuring(data.rows, members)
         indices = choose_pictures(data.rows, members, settings.matches, settings.seed)

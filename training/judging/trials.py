@@ -4,7 +4,7 @@ Every measurement of generated pictures begins here, so that the same rows and s
 command. Letters in shapes: B pictures, M pictures of the folder, D features, S picture side in pixels.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self, TypeVar
@@ -140,9 +140,20 @@ class Trials:
         return Made(indices=indices, captions=captions, pixels=torch.cat(pixels), features=np.concatenate(features))
 
 
-def sides_of(data: CaptionedPictures) -> dict[str, Indices]:
-    """The sides of the split that are large enough to measure, by the suffix of their figures."""
-    sides = (data.split.train, data.split.heldout_pairs, data.split.heldout_concepts)
+def sides_of(data: CaptionedPictures, groups: Collection[str] = ()) -> dict[str, Indices]:
+    """The sides of the split that are large enough to measure, by the suffix of their figures.
+
+    With `groups`, only pictures of these groups or subgroups count.
+
+    Raises:
+        ValueError: no picture is of one of them.
+    """
+    known = {name for row in data.rows for name in (row.group, row.subgroup) if name}
+    if unknown := [name for name in groups if name not in known]:
+        raise ValueError(f"groups has {', '.join(unknown)}; allowed: {', '.join(sorted(known)) or 'nothing'}")
+    asked = np.asarray([not groups or row.group in groups or row.subgroup in groups for row in data.rows])
+    split = data.split
+    sides = [side[asked[side]] for side in (split.train, split.heldout_pairs, split.heldout_concepts)]
     return {suffix: side for suffix, side in zip(SUBSETS, sides, strict=True) if len(side) >= 2 * FEWEST_PICTURES}
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 from training.data.captions import Row
 
 Indices = NDArray[np.int64]
+
+
+def is_of(row: Row, groups: Collection[str]) -> bool:
+    """Whether a row's group or subgroup is among `groups`; without any, every row is of them."""
+    return not groups or row.group in groups or row.subgroup in groups
 
 
 def balanced_order(rows: Sequence[Row], indices: Indices, seed: int) -> Indices:

@@ -7,10 +7,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from training.data.folders import read_folder
+from training.data.selection import is_of
 
 ATTRIBUTION = "ATTRIBUTION.txt"
-
-
 _GENDERS = ("man", "woman", "men", "women")
 
 
@@ -41,7 +40,7 @@ def select(
         line
         for row, line in zip(rows, lines, strict=True)
         if (not styles or row.style in styles)
-        and (not groups or row.group in groups or row.subgroup in groups)
+        and is_of(row, groups)
         and (variants or not is_variant(row.label, labels))
     ]
     if not chosen:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from jepa_app.files.whole_files import writing_whole
 from training.data.batches import CaptionedPictures
 from training.data.captions import Row, canonical_caption
-from training.data.selection import balanced_order
+from training.data.selection import balanced_order, is_of
 from training.judging.judge import Features, Judge
 from training.judging.picture_figures import (
     PICTURES_AT_ONCE,
@@ -151,7 +151,7 @@ def sides_of(data: CaptionedPictures, groups: Collection[str] = ()) -> dict[str,
     known = {name for row in data.rows for name in (row.group, row.subgroup) if name}
     if unknown := [name for name in groups if name not in known]:
         raise ValueError(f"groups has {', '.join(unknown)}; allowed: {', '.join(sorted(known)) or 'nothing'}")
-    asked = np.asarray([not groups or row.group in groups or row.subgroup in groups for row in data.rows])
+    asked = np.asarray([is_of(row, groups) for row in data.rows])
     split = data.split
     sides = [side[asked[side]] for side in (split.train, split.heldout_pairs, split.heldout_concepts)]
     return {suffix: side for suffix, side in zip(SUBSETS, sides, strict=True) if len(side) >= 2 * FEWEST_PICTURES}

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from jepa_app.checkpoint import load_config, load_network, load_state
+from jepa_app.checkpoint import load_config, load_network, load_state, save_network
 from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.jepa_t import JepaT
@@ -392,8 +392,6 @@ def test_unknown_recipes_are_refused() -> None:
 
 
 def write_tokenizer(tokenizer: LinearTokenizer, out: Path) -> str:
-    from jepa_app.checkpoint import save_network
-
     save_network(out, tokenizer, tokenizer.config)
     return str(out)
 
@@ -758,6 +756,21 @@ def test_a_network_learns_to_plan_and_to_paint(data: CaptionedPictures, text_cac
     assert (last < 0.8 * first).all()
     figures = objective.validate(batch, seeded())
     assert np.isfinite(list(figures.values())).all()
+
+
+def test_a_run_keeps_the_sampling_settings_of_the_weights_it_began_with(
+    data: CaptionedPictures, tiny_weights: Path, tmp_path: Path
+) -> None:
+    found = replace(TINY_JEPA_T, sampling_steps=9, sampling_guidance=1.5, sampling_temperature=0.5)
+    save_network(tmp_path / "old", awake(JepaT(found)), found)
+    recipe = JepaTRecipe(
+        schedule=SCHEDULE,
+        network=replace(TINY_JEPA_T, sampling_guidance=2.0),
+        tokenizer=str(tiny_weights / "tokenizer"),
+        init=str(tmp_path / "old"),
+    )
+    config = recipe.build(data).network.config
+    assert (config.sampling_steps, config.sampling_guidance, config.sampling_temperature) == (9, 2.0, 0.5)
 
 
 def test_a_plan_is_fitted_to_a_tokenizer_and_followed_by_the_recipes(

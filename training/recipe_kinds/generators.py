@@ -66,7 +66,8 @@ def _generator_captions() -> CaptionOptions:
 class JepaTRecipe(_OnTokens[JepaTObjective]):
     """Train JEPA-T on a tokenizer's tokens; `init` is a weights folder to start from.
 
-    The network makes the tokenizer's plan if `plans` is set and its backbone can.
+    The network makes the tokenizer's plan if `plans` is set and its backbone can. Sampling settings that `network`
+    leaves at their defaults are those of `init`.
     """
 
     schedule: Schedule = field(default_factory=lambda: Schedule(batch_size=16))  # on a CPU many steps teach most
@@ -85,9 +86,10 @@ class JepaTRecipe(_OnTokens[JepaTObjective]):
         made = tokenizer.config
         plan = made.plan if self.plans and self.network.backbone == "cached" else ()
         config = replace(self.network, num_tokens=made.num_tokens, channels=made.channels, plan=plan, styles=styles)
+        if self.init:
+            config = _sampled_like(load_config(Path(self.init), JepaTConfig), config)
         network = JepaT(config)
         if self.init:
-            load_config(Path(self.init), JepaTConfig)  # refuses weights of another kind
             load_state(Path(self.init), network)
         return JepaTObjective(
             network,
@@ -99,6 +101,13 @@ class JepaTRecipe(_OnTokens[JepaTObjective]):
             compiled=self.schedule.compiled,
             words=words,
         )
+
+
+def _sampled_like(old: JepaTConfig, new: JepaTConfig) -> JepaTConfig:
+    """Return the new config with the old one's sampling settings where the new one has the defaults."""
+    sampling = {name: value for name, value in vars(old).items() if name.startswith("sampling_")}
+    at_default = [name for name in sampling if getattr(new, name) == getattr(JepaTConfig, name)]
+    return replace(new, **{name: sampling[name] for name in at_default})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -167,7 +167,8 @@ class JepaTConfig(DJepaConfig):
 
     What suits the trained weights is stored with them: the `styles` that they were trained on, as prompts name them (()
     says nothing), and the sampling settings that the judge found best, which are the defaults wherever these weights
-    run.
+    run. `sampling_thing_shares` are for a thing in a style in which it was never shown: the shares that the prompt
+    without its style has in the predictions of the plan and of the picture, below zero if they move away from it.
     """
 
     text_prefix: bool = True
@@ -179,20 +180,19 @@ class JepaTConfig(DJepaConfig):
     sampling_steps: int = 16
     sampling_guidance: float = 3.0
     sampling_temperature: float = 0.8
+    sampling_thing_shares: tuple[float, ...] = (0.75, -0.5)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_positive("fusion_heads", "sampling_steps")
-        self._require(
-            0 <= self.sampling_guidance <= 20, f"sampling_guidance is {self.sampling_guidance}; allowed: 0 to 20"
-        )
-        self._require(
-            0 <= self.sampling_temperature <= 2, f"sampling_temperature is {self.sampling_temperature}; allowed: 0 to 2"
-        )
-        self._require(
-            self.width % self.fusion_heads == 0,
-            f"width {self.width} is not a multiple of fusion_heads {self.fusion_heads}",
-        )
+        for name, most in {"sampling_guidance": 20, "sampling_temperature": 2}.items():
+            value = getattr(self, name)
+            self._require(0 <= value <= most, f"{name} is {value}; allowed: 0 to {most}")
+        shares = self.sampling_thing_shares
+        fit = len(shares) == 2 and all(type(share) in (int, float) and -2 <= share <= 2 for share in shares)
+        self._require(fit, f"sampling_thing_shares is {shares}; allowed: two numbers from -2 to 2")
+        fit = self.width % self.fusion_heads == 0
+        self._require(fit, f"width {self.width} is not a multiple of fusion_heads {self.fusion_heads}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,19 @@
 """What a visitor sees first, and a picture without its background, in a real Chromium."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from jepa_app.checkpoint import write_manifest
-from jepa_app.generation.vocabulary import save_words
+from jepa_app.generation.vocabulary import Vocabulary
 from jepa_app.studio.export import read_settings
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio
 from tests.browser import OpenPage, generate, reload, shown_picture, wait_for_match, wait_for_status
-from tests.conftest import TINY_DECODING, write_tiny_weights
+from tests.conftest import TINY_DECODING, TINY_JEPA_T, write_tiny_weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 TOLD = "(text) => document.querySelector('.unknown-words')?.textContent === text"
@@ -21,9 +22,11 @@ EXAMPLE = GenerateRequest(prompt="red apple", steps=5, seed=2)
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
-    """Tiny weights with a decoder, the words that they were trained on, and a run to show first."""
-    folder = write_tiny_weights(tmp_path_factory.mktemp("first"), tokenizer_config=TINY_DECODING)
-    save_words(folder / "jepa-t", ["apple", "red", "cat"])
+    """Tiny weights with a decoder and a plan, what they were trained on, and a run to show first."""
+    planned = {"tokenizer_config": replace(TINY_DECODING, plan=(1,)), "jepa_t_config": replace(TINY_JEPA_T, plan=(1,))}
+    folder = write_tiny_weights(tmp_path_factory.mktemp("first"), **planned)
+    shown = {"noto": frozenset(["cat"]), "twemoji": frozenset(["apple"])}
+    Vocabulary(words=frozenset(["apple", "red", "cat"]), things=shown).save(folder / "jepa-t")
     write_manifest(folder)
     Studio.load(folder).write_example(EXAMPLE)
     return Studio.load(folder)
@@ -64,6 +67,8 @@ def test_words_never_seen_are_named_under_the_prompt(open_studio: OpenPage) -> N
     )
     page.fill("#prompt textarea", "red cats")
     page.wait_for_function("document.querySelector('.unknown-words')?.textContent === ''")
+    page.fill("#prompt textarea", "cat, twemoji style")
+    page.wait_for_function(TOLD, arg="Never seen in this style: cat. Its shape comes from other styles.")
 
 
 def test_the_background_can_be_left_out(open_studio: OpenPage) -> None:

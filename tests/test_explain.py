@@ -1,7 +1,7 @@
 """Lessons of tiny real networks: the studio's own picture, real attention, and words as they were typed."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,9 +151,9 @@ class WatchedSampler(Sampler):
         super().__init__(network, make_denoising(network.config.denoising))
         self.conditions: list[Tensor] = []
 
-    def _denoise(self, pictures: list[Picture], condition: Tensor, null: Tensor | None) -> Tensor:
-        self.conditions.append(condition)
-        return super()._denoise(pictures, condition, null)
+    def _denoise(self, pictures: Sequence[Picture], conditions: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        self.conditions.append(conditions[0][0])
+        return super()._denoise(pictures, conditions)
 
 
 @BY_BACKBONE

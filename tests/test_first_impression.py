@@ -11,7 +11,7 @@ from jepa_app.__main__ import main
 from jepa_app.checkpoint import EXAMPLE_FILE, write_manifest
 from jepa_app.files.pictures import open_picture
 from jepa_app.generation.pipeline import JepaTPipeline
-from jepa_app.generation.vocabulary import load_words, save_words, unknown_words, words_of
+from jepa_app.generation.vocabulary import Vocabulary, words_of
 from jepa_app.matching.scoring import Scorer
 from jepa_app.studio.example import EXAMPLE, read_example
 from jepa_app.studio.export import weights_name
@@ -22,7 +22,9 @@ from jepa_app.ui import texts
 from jepa_app.ui.match.tab import EXAMPLES
 from tests.conftest import write_tiny_weights
 
-KNOWN = frozenset(words_of(["red apple, twemoji style", "a kitten’s ball", "cherries", "run", "jack-o-lantern"]))
+KNOWN = Vocabulary(
+    words=frozenset(words_of(["red apple, twemoji style", "a kitten’s ball", "cherries", "run", "jack-o-lantern"]))
+)
 
 
 @pytest.mark.parametrize(
@@ -44,24 +46,24 @@ KNOWN = frozenset(words_of(["red apple, twemoji style", "a kitten’s ball", "ch
     ],
 )
 def test_words_never_seen_are_named_once_and_whatever_their_ending(prompt: str, unknown: list[str]) -> None:
-    assert unknown_words(prompt, KNOWN) == unknown
+    assert KNOWN.unknown_words(prompt) == unknown
 
 
 def test_words_lie_beside_the_weights_and_are_checked_like_them(tmp_path: Path) -> None:
     folder = write_tiny_weights(tmp_path)
-    assert JepaTPipeline.from_pretrained(folder).known_words is None
-    save_words(folder / "jepa-t", ["apple", "été"])
+    assert JepaTPipeline.from_pretrained(folder).vocabulary.words is None
+    Vocabulary(words=frozenset(["apple", "été"])).save(folder / "jepa-t")
     with pytest.raises(ValueError, match="files missing from the manifest"):
         JepaTPipeline.from_pretrained(folder)
     write_manifest(folder)
     pipeline = JepaTPipeline.from_pretrained(folder)
-    assert pipeline.known_words == {"apple", "été"}
+    assert pipeline.vocabulary.words == {"apple", "été"}
     pipeline.save_pretrained(tmp_path / "again")
-    assert JepaTPipeline.from_pretrained(tmp_path / "again").known_words == {"apple", "été"}
+    assert JepaTPipeline.from_pretrained(tmp_path / "again").vocabulary.words == {"apple", "été"}
     for broken in ("[", "{}", "[1]"):
         (folder / "jepa-t" / "words.json").write_text(broken)
         with pytest.raises(ValueError, match=r"words\.json"):
-            load_words(folder / "jepa-t")
+            Vocabulary.load(folder / "jepa-t")
 
 
 def test_a_finished_run_is_kept_beside_the_weights_and_shown_without_work(tmp_path: Path, capsys: Any) -> None:
@@ -89,7 +91,7 @@ def test_a_run_of_other_weights_is_not_shown_and_a_broken_one_is_told(tmp_path: 
     folder = write_tiny_weights(tmp_path)
     Studio.load(folder).write_example(GenerateRequest(prompt="rose", steps=2, seed=1))
     assert read_example(folder) is not None
-    save_words(folder / "jepa-t", ["rose"])
+    Vocabulary(words=frozenset(["rose"])).save(folder / "jepa-t")
     write_manifest(folder)
     weights_name.cache_clear()  # a process loads weights once
     assert read_example(folder) is None
@@ -99,12 +101,12 @@ def test_a_run_of_other_weights_is_not_shown_and_a_broken_one_is_told(tmp_path: 
 
 
 def test_unknown_words_need_known_ones(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert studio.unknown_words("astronaut") == []
-    monkeypatch.setattr(studio._pipeline, "known_words", KNOWN)
-    assert studio.unknown_words("red astronaut") == ["astronaut"]
+    assert studio.unseen("astronaut").words == ()
+    monkeypatch.setattr(studio._pipeline, "vocabulary", KNOWN)
+    assert studio.unseen("red astronaut").words == ("astronaut",)
 
 
-def test_the_trainer_keeps_the_words_of_its_captions(tmp_path: Path) -> None:
+def test_the_trainer_keeps_what_its_captions_say(tmp_path: Path) -> None:
     from jepa_app.models.text import TextEncoder
     from jepa_app.models.tokenizers.tokenizer import make_tokenizer
     from tests.conftest import TINY_JEPA_T, TINY_TOKENIZER
@@ -112,10 +114,10 @@ def test_the_trainer_keeps_the_words_of_its_captions(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     objective = objective_of(TINY_JEPA_T, make_tokenizer(TINY_TOKENIZER), TextEncoder.load())
-    objective.words = ["apple", "cat"]
+    objective.vocabulary = Vocabulary(words=frozenset(["apple", "cat"]), things={"noto": frozenset(["cat"])})
     objective.save(tmp_path / "weights")
     objective.save_unaveraged(tmp_path / "unaveraged")
-    assert load_words(tmp_path / "weights") == load_words(tmp_path / "unaveraged") == {"apple", "cat"}
+    assert all(Vocabulary.load(tmp_path / kept) == objective.vocabulary for kept in ("weights", "unaveraged"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 
 from jepa_app.checkpoint import load_network, save_network
 from jepa_app.config import JepaTConfig
-from jepa_app.generation.vocabulary import load_words, save_words
+from jepa_app.generation.vocabulary import Vocabulary
 from jepa_app.models.jepa_t import JepaT
 from tests.conftest import TINY_JEPA_T
 from training.soup import main
@@ -22,7 +22,7 @@ def networks(tmp_path: Path) -> list[Path]:
     for seed, folder in enumerate(folders):
         torch.manual_seed(seed)
         save_network(folder, JepaT(TINY_JEPA_T), TINY_JEPA_T)
-    save_words(folders[0], ["apple"])
+    Vocabulary(words=frozenset(["apple"]), things={"noto": frozenset(["apple"])}).save(folders[0])
     config = json.loads((folders[0] / "config.json").read_text())
     (folders[0] / "config.json").write_text(json.dumps(config | {"sampling_steps": 7}))
     return folders
@@ -39,7 +39,7 @@ def test_the_mean_is_weighted_and_keeps_the_first_ones_files(networks: list[Path
     for name, tensor in mean.items():
         torch.testing.assert_close(tensor, first[name] * 0.75 + second[name] * 0.25)
     assert any(not torch.equal(first[name], second[name]) for name in first)
-    assert load_words(out) == {"apple"}
+    assert Vocabulary.load(out) == Vocabulary.load(networks[0])
     assert json.loads((out / "config.json").read_text())["sampling_steps"] == 7
 
 

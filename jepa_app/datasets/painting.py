@@ -116,7 +116,8 @@ class Painting:
         text = pipeline.encode_prompts([request.prompt for request in requests])
         generators = [torch.Generator().manual_seed(request.seed or 0) for request in requests]
         settings = settings_of(requests[0])
-        *_, last = sample(pipeline.network, pipeline.denoising, text, self._negative, settings, generators)
+        things = [pipeline.thing_features(request.prompt) for request in requests]
+        *_, last = sample(pipeline.network, pipeline.denoising, text, self._negative, settings, generators, things)
         tokens = torch.stack([step.tokens for step in last]).float()  # (B, T, C)
         return [self._finished(request, one) for request, one in zip(requests, tokens, strict=True)]
 

@@ -13,6 +13,7 @@ from jepa_app.models.text import TextFeatures
 KEPT_PROMPTS = 128
 
 ValueT = TypeVar("ValueT")
+Texts = dict[str, tuple[str, TextFeatures]]  # "prompt", "negative" and "thing" as in `Sampler.add`, with their features
 
 
 class Recent(Generic[ValueT]):
@@ -40,12 +41,22 @@ class Prompts:
         self._lock = threading.Lock()
         self._texts: Recent[TextFeatures] = Recent(KEPT_PROMPTS)
 
-    def of(self, request: EngineRequest) -> list[tuple[str, TextFeatures]]:
-        """Return the prompt of a request and, if there is one, its negative prompt, each with its features.
+    def of(self, request: EngineRequest) -> Texts:
+        """Return the texts that the picture of a request follows.
 
         Raises:
             ValueError: a prompt is empty or too long.
         """
-        prompts = [request.prompt, request.negative_prompt] if request.negative_prompt else [request.prompt]
+        thing = self._pipeline.thing_alone(request.prompt)
+        asked = {"prompt": request.prompt, "negative": request.negative_prompt, "thing": thing}
         with self._lock:
-            return [(one, self._texts.get(one, partial(self._pipeline.encode_prompts, [one]))) for one in prompts]
+            return {
+                name: (text, self._texts.get(text, partial(self._pipeline.encode_prompts, [text])))
+                for name, text in asked.items()
+                if text
+            }
+
+
+def features_of(texts: Texts) -> dict[str, TextFeatures]:
+    """Return the features of texts, for `Sampler.add_begun`."""
+    return {name: features for name, (_, features) in texts.items()}

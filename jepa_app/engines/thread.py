@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from jepa_app.compute import choose_threads
-from jepa_app.engines.prompts import KEPT_PROMPTS, Prompts, Recent
+from jepa_app.engines.prompts import KEPT_PROMPTS, Prompts, Recent, Texts, features_of
 from jepa_app.engines.waiting import (
     MAX_WAITING,
     MAX_WAITING_EACH,
@@ -48,7 +48,7 @@ class WorkedRun(Run):
         request: EngineRequest,
         lines: WaitingLines[Any],
         inbox: Inbox | None,
-        texts: list[tuple[str, TextFeatures]],
+        texts: Texts,
     ) -> None:
         super().__init__(request, lines, inbox)
         self.texts = texts
@@ -205,11 +205,14 @@ class ThreadEngine:
         for run in joining:
             run.picture = begin(self.pipeline, run.request)
             if len(run.picture.begun):
-                sampler.add_begun(run.picture, *(text for _, text in run.texts))
+                sampler.add_begun(run.picture, **features_of(run.texts))
                 continue
             # encode each prompt alone, so that its numbers do not depend on other requests
-            starts = [prefixes.get(prompt, partial(_first, sampler, text)) for prompt, text in run.texts]
-            sampler.add(run.picture, *starts)
+            starts = {
+                name: prefixes.get(text, partial(_first, sampler, features))
+                for name, (text, features) in run.texts.items()
+            }
+            sampler.add(run.picture, **starts)
         owners = {id(run.picture): run for run in self._active}
         num_done = 0
         for picture, step in sampler.step():

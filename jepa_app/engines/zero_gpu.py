@@ -14,7 +14,7 @@ import torch
 from jepa_app.compute import choose_dtype
 from jepa_app.engines.calling import Call, CallingEngine, LostError, Stop
 from jepa_app.engines.messages import message
-from jepa_app.engines.prompts import Prompts
+from jepa_app.engines.prompts import Prompts, features_of
 from jepa_app.engines.waiting import EngineRequest, begin
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.sampler import Sampler
@@ -53,7 +53,7 @@ def zero_gpu_engine(pipeline: JepaTPipeline, lend: Lend, is_lost: Callable[[Exce
 def _call(pipeline: JepaTPipeline, prompts: Prompts, steps: Steps, is_lost: Callable[[Exception], bool]) -> Call:
     def call(requests: Sequence[EngineRequest], take_stop: Callable[[Stop], None]) -> Generator[bytes, None, None]:
         del take_stop  # a call that waits for the GPU cannot be taken back
-        asked = [(request, [text for _, text in prompts.of(request)]) for request in requests]
+        asked = [(request, features_of(prompts.of(request))) for request in requests]
         left = max(begin(pipeline, request).steps_left for request in requests)
         try:
             with closing(steps(pickle.dumps(asked), left)) as messages:
@@ -71,7 +71,7 @@ def _steps_of(pipeline: JepaTPipeline) -> Steps:
         """Make pictures together and yield a message for each step; runs in a process of its own."""
         del num_steps
         torch.set_num_threads(1)  # the main process's helper threads do not exist in a fork, which would wait for them
-        asked: list[tuple[EngineRequest, list[TextFeatures]]] = pickle.loads(work)
+        asked: list[tuple[EngineRequest, dict[str, TextFeatures]]] = pickle.loads(work)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = pipeline.network.to(device, choose_dtype(device))
         with torch.inference_mode():
@@ -80,7 +80,8 @@ def _steps_of(pipeline: JepaTPipeline) -> Steps:
             for number, (request, texts) in enumerate(asked):
                 picture = begin(pipeline, request)
                 numbers[id(picture)] = number
-                sampler.add_begun(picture, *(text.to(device, network.null_text.dtype) for text in texts))
+                moved = {name: text.to(device, network.null_text.dtype) for name, text in texts.items()}
+                sampler.add_begun(picture, **moved)
             while sampler.pictures:
                 for picture, step in sampler.step():
                     yield message(numbers[id(picture)], step)

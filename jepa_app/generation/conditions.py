@@ -1,6 +1,7 @@
 """Where the conditions of the next tokens come from: the part of sampling that knows the backbone.
 
-Letters in shapes: N image tokens, D width; packed: P tokens of all slots, M of them for prompts, G for null texts.
+A picture follows one text or several: its prompt, with guidance the null text too, and with a mixture a second prompt.
+Letters in shapes: N image tokens, K tokens of a picture's step, D width; packed: P tokens of all slots.
 """
 
 from collections.abc import Sequence
@@ -24,14 +25,14 @@ class Conditions(Protocol):
     def start(self, text: TextFeatures, picture: Picture | None = None) -> list[Start]:
         """Encode prompts, from which any number of pictures can begin, with the tokens that a picture begins with."""
 
-    def add(self, picture: Picture, prompt: Start, null: Start | None) -> None:
-        """Begin a picture."""
+    def add(self, picture: Picture, starts: Sequence[Start]) -> None:
+        """Begin a picture from the texts that it follows."""
 
     def remove(self, picture: Picture) -> None:
         """Forget a picture."""
 
-    def predict(self, pictures: Sequence[Picture]) -> tuple[Tensor, Tensor | None]:
-        """Conditions of the asked tokens (M, D), those of guided pictures first, and of their null texts (G, D)."""
+    def predict(self, pictures: Sequence[Picture]) -> list[Sequence[Tensor]]:
+        """Conditions (K, D) of each picture's asked tokens under each of the texts that it follows, in their order."""
 
     def extend(self, pictures: Sequence[Picture]) -> None:
         """Take in the tokens that the last step revealed."""
@@ -49,7 +50,7 @@ def begin(network: JepaT, text: TextFeatures, picture: Picture | None, number: i
 
 
 class PackedConditions:
-    """Cached backbone: all pictures' tokens in one forward pass; each picture has a slot, or two if guided."""
+    """Cached backbone: all pictures' tokens in one forward pass; each picture has a slot for each of its texts."""
 
     def __init__(self, network: JepaT, *, num_slots: int = 4, prompt_length: int = MAX_TOKENS) -> None:
         self._network = network
@@ -89,9 +90,9 @@ class PackedConditions:
             self._network.extend(turn, tokens.repeat(copies, 1)[None], positions.repeat(copies)[None])
         return [slots.kept(slot) for slot in range(copies)]
 
-    def add(self, picture: Picture, prompt: Start, null: Start | None) -> None:
-        """Begin a picture from the prefixes of its prompt and, if it is guided, of the null text."""
-        for prefix in (prompt, null) if picture.is_guided else (prompt,):
+    def add(self, picture: Picture, starts: Sequence[Start]) -> None:
+        """Begin a picture from the prefixes of its texts."""
+        for prefix in starts:
             assert isinstance(prefix, Prefix)
             picture.slots.append(self._slots.add(prefix))
             self._owners.append(picture)
@@ -106,15 +107,13 @@ class PackedConditions:
                 owner.slots[owner.slots.index(moved)] = slot
         picture.slots.clear()
 
-    def predict(self, pictures: Sequence[Picture]) -> tuple[Tensor, Tensor | None]:
-        """Conditions of the asked tokens (M, D), and of the null texts of the guided ones (G, D)."""
+    def predict(self, pictures: Sequence[Picture]) -> list[Sequence[Tensor]]:
+        """Conditions (K, D) of each picture's asked tokens under each of its texts, in their order."""
         counts = [len(owner.asked) for owner in self._owners]
         positions = torch.cat([owner.asked for owner in self._owners])[None]
         condition = self._network.predict(self._slots.turn(counts), positions)[0]  # (P, D)
         parts = condition.split(counts)
-        prompts = torch.cat([parts[picture.slots[0]] for picture in pictures])
-        nulls = [parts[picture.slots[1]] for picture in pictures if picture.is_guided]
-        return prompts, torch.cat(nulls) if nulls else None
+        return [[parts[slot] for slot in picture.slots] for picture in pictures]
 
     def extend(self, pictures: Sequence[Picture]) -> None:
         """Encode the tokens of the last step, of all pictures together, and keep their keys and values."""
@@ -138,20 +137,17 @@ class SeparateConditions:
         rows = [TextFeatures(text.tokens[row, None, :n], text.mask[row, None, :n]) for row, n in enumerate(lengths)]
         return [begin(self._network, row, picture, 0 if picture is None else picture.done) for row in rows]
 
-    def add(self, picture: Picture, prompt: Start, null: Start | None) -> None:
-        """Begin a picture from the contexts of its prompt and, if it is guided, of the null text."""
-        contexts = [prompt, null] if picture.is_guided else [prompt]
-        self._contexts[picture] = [context for context in contexts if isinstance(context, Context)]
+    def add(self, picture: Picture, starts: Sequence[Start]) -> None:
+        """Begin a picture from the contexts of its texts."""
+        self._contexts[picture] = [context for context in starts if isinstance(context, Context)]
 
     def remove(self, picture: Picture) -> None:
         """Forget a picture."""
         del self._contexts[picture]
 
-    def predict(self, pictures: Sequence[Picture]) -> tuple[Tensor, Tensor | None]:
-        """Conditions of the asked tokens (M, D), and of the null texts of the guided ones (G, D)."""
-        parts = [[self._condition(picture, context) for context in self._contexts[picture]] for picture in pictures]
-        nulls = [part[1] for part in parts if len(part) == 2]
-        return torch.cat([part[0] for part in parts]), torch.cat(nulls) if nulls else None
+    def predict(self, pictures: Sequence[Picture]) -> list[Sequence[Tensor]]:
+        """Conditions (K, D) of each picture's asked tokens under each of its texts, in their order."""
+        return [[self._condition(picture, context) for context in self._contexts[picture]] for picture in pictures]
 
     def _condition(self, picture: Picture, context: Context) -> Tensor:
         asked = picture.order[None, picture.done :] if self._network.asks_all_masked else picture.asked[None]

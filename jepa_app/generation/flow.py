@@ -51,28 +51,55 @@ class Guidance:
     scale: Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """Second prompts for the first H of M tokens, which take a share in what the prompts predict.
+
+    Attributes:
+        condition: (H, D) conditions from the second prompts.
+        share: (H, 1); 0 is none, and a share below zero moves away from the second prompt.
+    """
+
+    condition: Tensor
+    share: Tensor
+
+
 def guide(null: Tensor, prompt: Tensor, scale: Tensor) -> Tensor:
     """Return null + scale * (prompt - null), each (M, C); a scale of 1 is off. This formula is written only here."""
     return torch.lerp(null, prompt, scale.to(prompt.dtype))
 
 
-def conditioned(network: SteeredNetwork, times: Tensor, condition: Tensor, guidance: Guidance | None = None) -> Predict:
+def conditioned(
+    network: SteeredNetwork,
+    times: Tensor,
+    condition: Tensor,
+    guidance: Guidance | None = None,
+    mixture: Mixture | None = None,
+) -> Predict:
     """Return the network for fixed embedded times (K, W) and conditions (M, D), with guidance.
 
-    `guidance=None` runs the prompts alone, which equals a scale of 1 at half the cost.
+    `guidance=None` runs the prompts alone, which equals a scale of 1 at half the cost. What a `mixture` mixes is guided
+    as a prompt's prediction is; no more tokens may have one than have guidance.
     """
     if guidance is None:
         return _steered(network, times, network.condition_in(condition))
-    null_condition, scale = guidance.null_condition, guidance.scale
-    tokens, num_guided = len(condition), len(null_condition)
-    both = _steered(network, times, network.condition_in(torch.cat([condition, null_condition])))
+    parts = [condition, guidance.null_condition, *([] if mixture is None else [mixture.condition])]
+    counts = [len(part) for part in parts]
+    together = _steered(network, times, network.condition_in(torch.cat(parts)))
 
     def predict(x: Tensor, index: int) -> Tensor:
-        out = both(torch.cat([x, x[:num_guided]]), index)
-        moved = guide(out[tokens:], out[:num_guided], scale)
-        return moved if num_guided == tokens else torch.cat([moved, out[num_guided:tokens]])
+        prompts, null, *second = together(torch.cat([x[:count] for count in counts]), index).split(counts)
+        if mixture is not None:
+            mixed = torch.lerp(prompts[: counts[2]], second[0], mixture.share.to(prompts.dtype))
+            prompts = _with_first(prompts, mixed)
+        return _with_first(prompts, guide(null, prompts[: counts[1]], guidance.scale))
 
     return predict
+
+
+def _with_first(rows: Tensor, first: Tensor) -> Tensor:
+    """Rows (M, C) with the first of them (G, C) replaced."""
+    return first if len(first) == len(rows) else torch.cat([first, rows[len(first) :]])
 
 
 def _steered(network: SteeredNetwork, times: Tensor, embedded: Tensor) -> Predict:

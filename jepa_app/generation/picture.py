@@ -85,6 +85,9 @@ class Picture:
         counts: tokens of each step; `index` steps are done.
         begun: (number of tokens known at the start,) long, the block in which the context takes in each of them.
         num_plan: number of plan tokens, which come last in `tokens`.
+        thing_shares: shares of the thing alone in what the prompt predicts, for the plan and for the picture.
+        slots: of the texts that it follows: the prompt, the null text if it is guided, the thing alone if it is mixed.
+        is_mixed: whether the thing alone takes a share in what the prompt predicts.
     """
 
     settings: SamplingSettings
@@ -96,7 +99,9 @@ class Picture:
     counts: tuple[int, ...]
     begun: Tensor
     num_plan: int = 0
-    slots: list[int] = field(default_factory=list)  # for the prompt and, with guidance, for the null text
+    thing_shares: tuple[float, ...] = JepaTConfig.sampling_thing_shares
+    slots: list[int] = field(default_factory=list)
+    is_mixed: bool = False
     index: int = 0
     done: int = 0
 
@@ -152,6 +157,7 @@ class Picture:
             done=done,
             index=index,
             num_plan=config.num_places - config.num_tokens,
+            thing_shares=config.sampling_thing_shares,
         )
 
     @property
@@ -172,7 +178,7 @@ class Picture:
     @property
     def is_guided(self) -> bool:
         """Whether the null text is needed."""
-        return self.settings.guidance != 1
+        return self.settings.guidance != 1 or self.is_mixed
 
     @property
     def is_done(self) -> bool:
@@ -191,6 +197,12 @@ class Picture:
             return self.settings.guidance
         revealed = (self.done + self.counts[self.index]) / len(self.order)
         return 1 + (self.settings.guidance - 1) * revealed
+
+    @property
+    def thing_share(self) -> float:
+        """Share of the thing alone in what the prompt predicts for this step."""
+        in_plan, in_picture = self.thing_shares
+        return in_plan if bool(self.asked[0] >= self.num_tokens) else in_picture
 
     def reveal(self, clean: Tensor) -> TokenStep:
         """Take in the tokens (K, C) of this step."""

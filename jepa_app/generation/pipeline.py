@@ -23,10 +23,17 @@ from jepa_app.compute import (
 )
 from jepa_app.config import JepaTConfig, TokenizerConfig
 from jepa_app.generation.flow import make_denoising
-from jepa_app.generation.results import JepaTOutput, SampleStep, check_prompts, check_size, refuse_overflow
+from jepa_app.generation.results import (
+    JepaTOutput,
+    SampleStep,
+    check_prompts,
+    check_size,
+    one_each,
+    refuse_overflow,
+)
 from jepa_app.generation.sampler import sample
 from jepa_app.generation.settings import GuidanceSchedule, SamplingSettings
-from jepa_app.generation.vocabulary import load_words, save_words
+from jepa_app.generation.vocabulary import Vocabulary
 from jepa_app.models.attention import choose_backend
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder, TextFeatures
@@ -41,8 +48,8 @@ UNKNOWN_GREY = 0.0  # pixel value, in [-1, 1], of patches not yet predicted
 class JepaTPipeline:
     """Text-to-image generation with JEPA-T: tokenizer, network and frozen text encoder."""
 
-    known_words: frozenset[str] | None = None
-    """The words of the captions that the network was trained on; None if they are not kept with the weights."""
+    vocabulary = Vocabulary()
+    """What the network was trained on, as far as it is kept with the weights."""
 
     def __init__(self, tokenizer: Tokenizer, network: JepaT, text_encoder: TextEncoder) -> None:
         self.image_tokenizer = tokenizer.eval().requires_grad_(False)
@@ -79,7 +86,7 @@ class JepaTPipeline:
             lay_out_for_few_rows(network)
             keep_numbers_from_company(network)
         pipeline = cls(tokenizer, network, TextEncoder.load(text_encoder)).to(device)
-        pipeline.known_words = load_words(folder / "jepa-t")
+        pipeline.vocabulary = Vocabulary.load(folder / "jepa-t")
         return pipeline
 
     def save_pretrained(self, save_directory: Path | str) -> None:
@@ -87,8 +94,7 @@ class JepaTPipeline:
         folder = Path(save_directory)
         save_network(folder / "tokenizer", self.image_tokenizer, self.image_tokenizer.config)
         save_network(folder / "jepa-t", self.network, self.network.config)
-        if self.known_words:
-            save_words(folder / "jepa-t", sorted(self.known_words))
+        self.vocabulary.save(folder / "jepa-t")
         write_manifest(folder)
 
     def to(self, device: torch.device | str) -> Self:
@@ -147,6 +153,16 @@ class JepaTPipeline:
         check_prompts(prompts)
         return self.text_encoder.encode(prompts).to(self.device, self.dtype)
 
+    def thing_alone(self, prompt: str) -> str | None:
+        """Return the prompt without its style if the thing was never shown in that style, and is to be mixed in."""
+        config = self.network.config
+        return self.vocabulary.thing_new_to_style(prompt) if config.plan and any(config.sampling_thing_shares) else None
+
+    def thing_features(self, prompt: str) -> TextFeatures | None:
+        """Return the features (1, T, W) of `thing_alone`."""
+        thing = self.thing_alone(prompt)
+        return None if thing is None else self.encode_prompts([thing])
+
     def stream(
         self,
         prompt: str | Sequence[str],
@@ -171,7 +187,7 @@ class JepaTPipeline:
             ValueError: a prompt is empty or too long, a number is out of range, or generators do not match prompts.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        generators = _one_each(generator, len(prompts))
+        generators = one_each(generator, len(prompts))
         asked: dict[str, Any] = {"steps": num_inference_steps, "guidance": guidance_scale, "temperature": temperature}
         settings = replace(
             self.defaults,
@@ -180,10 +196,9 @@ class JepaTPipeline:
             **{name: value for name, value in asked.items() if value is not None},
         )
         text = self.encode_prompts(prompts)
-        negative = None
-        if negative_prompt and negative_prompt.strip():
-            negative = self.encode_prompts([negative_prompt])
-        for steps in sample(self.network, self.denoising, text, negative, settings, generators):
+        negative = self.encode_prompts([negative_prompt]) if negative_prompt and negative_prompt.strip() else None
+        things = [self.thing_features(one) for one in prompts]
+        for steps in sample(self.network, self.denoising, text, negative, settings, generators, things):
             tokens, known, revealed = (
                 torch.stack([getattr(step, name) for step in steps]) for name in ("tokens", "known", "revealed")
             )
@@ -283,15 +298,3 @@ class JepaTPipeline:
         if output_type == "np":
             return JepaTOutput(images=((pixels + 1) / 2).permute(0, 2, 3, 1).cpu().numpy())
         return JepaTOutput(images=to_pil(pixels))
-
-
-def _one_each(generator: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[torch.Generator]:
-    if generator is None:
-        generators = [torch.Generator() for _ in range(count)]
-        for fresh in generators:
-            fresh.seed()
-        return generators
-    generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
-    if len(generators) != count:
-        raise ValueError(f"got {len(generators)} generators for {count} pictures; pass one per picture")
-    return generators

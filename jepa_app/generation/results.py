@@ -70,3 +70,20 @@ def refuse_overflow(numbers: Tensor) -> None:
     """
     if not torch.isfinite(numbers).all():
         raise ValueError("the numbers of the picture overflowed; use a lower guidance scale or a lower temperature")
+
+
+def one_each(generator: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[torch.Generator]:
+    """Return one generator for each of `count` pictures; freshly seeded ones if there are none.
+
+    Raises:
+        ValueError: their number differs.
+    """
+    if generator is None:
+        generators = [torch.Generator() for _ in range(count)]
+        for fresh in generators:
+            fresh.seed()
+        return generators
+    generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
+    if len(generators) != count:
+        raise ValueError(f"got {len(generators)} generators for {count} pictures; pass one per picture")
+    return generators

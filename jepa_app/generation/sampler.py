@@ -4,7 +4,7 @@ Each call of `Sampler` advances every picture by one of its own steps: prompts, 
 With the cached backbone the tokens of all pictures, laid end to end, share each forward pass. A step encodes the tokens
 of the step before and asks for those of this one, so a picture costs one pass over its tokens. A bidirectional backbone
 encodes its context again at every step, one picture after another.
-Letters in shapes: B pictures, N image tokens, C token channels, D width, M asked tokens, G of them with guidance.
+Letters in shapes: B pictures, N image tokens, C token channels, D width, K asked tokens of a picture, M of all.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from jepa_app.generation.conditions import Conditions, PackedConditions, SeparateConditions, Start
-from jepa_app.generation.flow import Denoising, Guidance, Predict, conditioned
+from jepa_app.generation.flow import Denoising, Guidance, Mixture, Predict, conditioned
 from jepa_app.generation.picture import Picture, TokenStep
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.models.jepa_t import JepaT
@@ -48,11 +48,17 @@ class Sampler:
         return self._conditions.start(text)
 
     @torch.no_grad()
-    def add_begun(self, picture: Picture, text: TextFeatures, negative: TextFeatures | None = None) -> None:
-        """Add a picture that begins with known tokens: its prompts are encoded together with these."""
+    def add_begun(
+        self,
+        picture: Picture,
+        prompt: TextFeatures,
+        negative: TextFeatures | None = None,
+        thing: TextFeatures | None = None,
+    ) -> None:
+        """Add a picture that begins with known tokens: its texts, as in `add`, are encoded together with these."""
         away = self.network.null_features(1) if negative is None else negative
-        prompt, null = (self._conditions.start(one, picture)[0] for one in (text, away))
-        self.add(picture, prompt, null)
+        first, null = (self._conditions.start(one, picture)[0] for one in (prompt, away))
+        self.add(picture, first, null, None if thing is None else self._conditions.start(thing, picture)[0])
 
     @property
     def null(self) -> Start:
@@ -61,12 +67,17 @@ class Sampler:
             self._null = self.start(self.network.null_features(1))[0]
         return self._null
 
-    def add(self, picture: Picture, prompt: Start, negative: Start | None = None) -> None:
-        """Add a picture from the next step on; with `negative` None, guidance moves away from the null text."""
-        null = (negative or self.null) if picture.is_guided else None
-        self._conditions.add(picture, prompt, null)
+    def add(self, picture: Picture, prompt: Start, negative: Start | None = None, thing: Start | None = None) -> None:
+        """Add a picture from the next step on.
+
+        With `negative` None, guidance moves away from the null text. `thing` is the prompt without its style, where the
+        style is new to the thing; it takes the picture's `thing_share` in what the prompt predicts.
+        """
+        picture.is_mixed = thing is not None
+        texts = [prompt, (negative or self.null) if picture.is_guided else None, thing]
+        self._conditions.add(picture, [text for text in texts if text is not None])
         self.pictures.append(picture)
-        self.pictures.sort(key=lambda one: not one.is_guided)  # the order that guidance needs
+        self.pictures.sort(key=_fewest_texts_last)
 
     def remove(self, picture: Picture) -> None:
         """Drop a picture that is not done."""
@@ -79,10 +90,8 @@ class Sampler:
         pictures = list(self.pictures)
         if not pictures:
             return []
-        condition, null = self._conditions.predict(pictures)
-        clean = self._denoise(pictures, condition, null)
-        lengths = [len(picture.asked) for picture in pictures]
-        steps = [(picture, picture.reveal(part)) for picture, part in zip(pictures, clean.split(lengths), strict=True)]
+        clean = self._denoise(pictures, self._conditions.predict(pictures))
+        steps = [(picture, picture.reveal(part)) for picture, part in zip(pictures, clean, strict=True)]
         for picture in pictures:
             if picture.is_done:
                 self.remove(picture)
@@ -90,47 +99,41 @@ class Sampler:
             self._conditions.extend(self.pictures)
         return steps
 
-    def _denoise(self, pictures: list[Picture], condition: Tensor, null: Tensor | None) -> Tensor:
-        """Denoise the asked tokens of all pictures (M, C), together for equal numbers of denoising steps."""
-        steps = {picture.settings.denoising_steps for picture in pictures}
-        if len(steps) == 1:
-            return self._denoise_alike(pictures, condition, null)
-        lengths = [len(picture.asked) for picture in pictures]
-        prompts = dict(zip(pictures, condition.split(lengths), strict=True))
-        guided = [picture for picture in pictures if picture.is_guided]
-        nulls: dict[Picture, Tensor] = {}
-        if null is not None:
-            nulls = dict(zip(guided, null.split([len(picture.asked) for picture in guided]), strict=True))
+    def _denoise(self, pictures: Sequence[Picture], conditions: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """Denoise the asked tokens (K, C) of each picture, together for equal numbers of denoising steps."""
         clean: dict[Picture, Tensor] = {}
-        for number in steps:
-            group = [picture for picture in pictures if picture.settings.denoising_steps == number]
-            away = [nulls[picture] for picture in group if picture.is_guided]
-            part = self._denoise_alike(
-                group, torch.cat([prompts[picture] for picture in group]), torch.cat(away) if away else None
-            )
+        for number in {picture.settings.denoising_steps for picture in pictures}:
+            alike = [(one, own) for one, own in zip(pictures, conditions, strict=True) if number == _evaluations(one)]
+            group = [picture for picture, _ in alike]
+            part = self._denoise_alike(group, [own for _, own in alike], number)
             clean |= zip(group, part.split([len(picture.asked) for picture in group]), strict=True)
-        return torch.cat([clean[picture] for picture in pictures])
+        return [clean[picture] for picture in pictures]
 
-    def _denoise_alike(self, pictures: list[Picture], condition: Tensor, null: Tensor | None) -> Tensor:
+    def _denoise_alike(
+        self, pictures: Sequence[Picture], conditions: Sequence[Sequence[Tensor]], number: int
+    ) -> Tensor:
         noise = torch.cat([picture.noise[picture.asked] for picture in pictures])
 
         def column(values: Sequence[float], of: Sequence[Picture]) -> Tensor:
             rows = [value for value, picture in zip(values, of, strict=True) for _ in range(len(picture.asked))]
             return torch.tensor(rows, device=noise.device)[:, None]
 
-        guidance = None
-        if null is not None:
+        prompts, *others = (torch.cat(parts) for parts in _by_text(conditions))
+        guidance, mixture = None, None
+        if others:
             guided = [picture for picture in pictures if picture.is_guided]
-            guidance = Guidance(null_condition=null, scale=column([picture.scale for picture in guided], guided))
+            guidance = Guidance(null_condition=others[0], scale=column([one.scale for one in guided], guided))
+        if len(others) > 1:
+            mixed = [picture for picture in pictures if picture.is_mixed]
+            mixture = Mixture(condition=others[1], share=column([one.thing_share for one in mixed], mixed))
         temperature = column([picture.settings.temperature for picture in pictures], pictures)
-        number = pictures[0].settings.denoising_steps
-        predict = conditioned(self.network.denoiser, self._embedded_times(number), condition, guidance)
+        predict = conditioned(self.network.denoiser, self._embedded_times(number), prompts, guidance, mixture)
 
         def draw() -> Tensor:
             parts = [torch.randn(len(one.asked), noise.shape[1], generator=one.generator) for one in pictures]
             return torch.cat(parts).to(noise.device)
 
-        predict = _in_float32(predict, condition.dtype)
+        predict = _in_float32(predict, prompts.dtype)
         return self._denoising.sample(predict, noise, num_steps=number, temperature=temperature, draw=draw)
 
     def _embedded_times(self, number: int) -> Tensor:
@@ -139,6 +142,21 @@ class Sampler:
             times = torch.tensor(self._denoising.times(number), device=null_text.device, dtype=null_text.dtype)
             self._times[number] = self.network.denoiser.embed_times(times)
         return self._times[number]
+
+
+def _evaluations(picture: Picture) -> int:
+    return picture.settings.denoising_steps
+
+
+def _fewest_texts_last(picture: Picture) -> tuple[bool, bool]:
+    """The order of pictures in a step: guidance and mixtures are for the first ones."""
+    return not picture.is_mixed, not picture.is_guided
+
+
+def _by_text(conditions: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+    """Conditions of all prompts, of the null texts and of the things alone; some pictures have fewer than others."""
+    most = len(conditions[0])
+    return [[own[text] for own in conditions if len(own) > text] for text in range(most)]
 
 
 def _in_float32(predict: Predict, dtype: torch.dtype) -> Predict:
@@ -155,6 +173,7 @@ def sample(
     negative: TextFeatures | None,
     settings: SamplingSettings,
     generators: Sequence[torch.Generator],
+    things: Sequence[TextFeatures | None] = (),
 ) -> Iterator[list[TokenStep]]:
     """Sample pictures with the same settings; yield, after every step, the step of each picture, in order.
 
@@ -163,17 +182,19 @@ def sample(
         negative: features to move away from, 1 or B of them; None for the learned null text.
         generators: one CPU generator per picture; order and noise come from it alone, so a picture does not depend on
             the others in its batch.
+        things: for each picture, features (1, T, W) of its prompt without the style, or None; see `Sampler.add`.
 
     Raises:
         ValueError: the number of steps is not between 1 and N.
     """
-    longest = max(one.mask.shape[1] for one in (text, negative) if one is not None)
+    longest = max(one.mask.shape[1] for one in (text, negative, *things) if one is not None)
     sampler = Sampler(network, denoising, num_slots=2 * len(text), prompt_length=longest)
     pictures = [Picture.begin(network, settings, generator) for generator in generators]
     prompts = sampler.start(text)
     away = sampler.start(negative) if negative is not None else [None]
+    alone = [None if one is None else sampler.start(one)[0] for one in things] or [None] * len(pictures)
     for index, picture in enumerate(pictures):
-        sampler.add(picture, prompts[index], away[index if len(away) > 1 else 0])
+        sampler.add(picture, prompts[index], away[index if len(away) > 1 else 0], alone[index])
     while sampler.pictures:
         steps = dict(sampler.step())
         yield [steps[picture] for picture in pictures]

@@ -1,14 +1,21 @@
-"""The words that a generator was trained on, so that a prompt's other words can be named."""
+"""What a generator was trained on: its captions' words, and which things in which styles.
+
+So a prompt's unknown words can be named, and a thing that is new to a style can be drawn another way.
+"""
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
 
 from jepa_app.models.text import spell_symbols
 from jepa_app.styles import STYLES
 
 WORDS_FILE = "words.json"
+THINGS_FILE = "things.json"
 _WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:[’'-][^\W\d_]+)*(?!\w)")
 _ENDINGS = ("", "s", "es", "y", "ies", "ing", "ed", "er", "d", "r")
 
@@ -18,37 +25,85 @@ def words_of(texts: Iterable[str]) -> list[str]:
     return sorted({word for text in texts for word in _words(text)})
 
 
-def unknown_words(prompt: str, known: frozenset[str]) -> list[str]:
-    """Return the words of a prompt that are in no form among the known ones, in the order in which they stand.
+def thing_of(label: str) -> str:
+    """Return a label as things are compared: lower case, symbols by their names, without an article."""
+    words = spell_symbols(label).lower().split()
+    return " ".join(words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words)
 
-    Plurals and other endings count as the same word ("kittens" for "kitten"). Emoji stand for their names.
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """The words of the captions, and the things that were shown in each style.
+
+    Attributes:
+        words: lower case; None if they are not kept with the weights.
+        things: for each style, as prompts name it, the things (`thing_of` their labels).
     """
-    styles = {part for style in STYLES.values() for part in style.words.split()}
-    asked = dict.fromkeys(_words(spell_symbols(prompt)))
-    return [word for word in asked if word not in _FILLERS | styles and not _forms(word) & known]
+
+    words: frozenset[str] | None = None
+    things: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Return the words of a prompt that are in no form among the known ones, in the order in which they stand.
+
+        Plurals and other endings count as the same word ("kittens" for "kitten"). Emoji stand for their names.
+        """
+        if self.words is None:
+            return []
+        styles = {part for style in STYLES.values() for part in style.words.split()}
+        asked = dict.fromkeys(_words(spell_symbols(prompt)))
+        return [word for word in asked if word not in _FILLERS | styles and not _forms(word) & self.words]
+
+    def thing_new_to_style(self, prompt: str) -> str | None:
+        """Return the thing of a prompt such as "koala, noto style" if it was shown, but never in this style."""
+        styles = "|".join(sorted(map(re.escape, self.things), key=len, reverse=True))
+        named = re.fullmatch(rf"(.*?),?\s*\b({styles}) style", prompt.strip(), flags=re.IGNORECASE | re.DOTALL)
+        if not styles or named is None:
+            return None
+        thing, style = thing_of(named[1]), named[2].lower()
+        is_new = thing not in self.things[style] and any(thing in shown for shown in self.things.values())
+        return thing if is_new else None
+
+    def save(self, folder: Path) -> None:
+        """Write what is known beside the weights of a generator."""
+        if self.words:
+            _write(folder / WORDS_FILE, sorted(self.words))
+        if self.things:
+            _write(folder / THINGS_FILE, {style: sorted(things) for style, things in self.things.items()})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what lies beside the weights of a generator.
+
+        Raises:
+            ValueError: a file is broken.
+        """
+        words, things = _read(folder / WORDS_FILE), _read(folder / THINGS_FILE)
+        if words is not None and not _is_list_of_words(words):
+            raise ValueError(f"{folder / WORDS_FILE} is no list of words; restore the file")
+        if things is not None and not (isinstance(things, dict) and all(map(_is_list_of_words, things.values()))):
+            raise ValueError(f"{folder / THINGS_FILE} holds no lists of things by style; restore the file")
+        return cls(
+            words=None if words is None else frozenset(words),
+            things=MappingProxyType({style.lower(): frozenset(shown) for style, shown in (things or {}).items()}),
+        )
 
 
-def save_words(folder: Path, words: Iterable[str]) -> None:
-    """Write the words beside the weights of a generator."""
-    (folder / WORDS_FILE).write_text(json.dumps(list(words), ensure_ascii=False) + "\n", encoding="utf-8")
+def _write(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def load_words(folder: Path) -> frozenset[str] | None:
-    """Read the words beside the weights of a generator; None if there are none.
-
-    Raises:
-        ValueError: the file is broken.
-    """
-    path = folder / WORDS_FILE
+def _read(path: Path) -> Any:
     try:
-        words = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise ValueError(f"{path} is broken ({error}); restore the file") from error
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise ValueError(f"{path} is no list of words; restore the file")
-    return frozenset(words)
+
+
+def _is_list_of_words(content: object) -> bool:
+    return isinstance(content, list) and all(isinstance(word, str) for word in content)
 
 
 def _words(text: str) -> list[str]:

@@ -100,6 +100,7 @@ def explain(
     words = Words(
         text=pipeline.encode_prompts([prompt]),
         negative=pipeline.encode_prompts([negative_prompt]) if negative_prompt else None,
+        thing=pipeline.thing_features(prompt),
     )
     writing = _Writing(pipeline, words, typed_words(pipeline.text_encoder, prompt), settings, seed)
     for part in (writing.run_it, writing.run_it_plainly, writing.finish_every_step, writing.look_at_every_step):

@@ -62,10 +62,11 @@ class RecordedDenoising:
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """Features of a prompt and of a negative prompt (None for the null text)."""
+    """Features of a prompt, of a negative prompt (None: the null text) and of a thing alone (as in `Sampler.add`)."""
 
     text: TextFeatures
     negative: TextFeatures | None
+    thing: TextFeatures | None = None
 
 
 class WatchedRun:
@@ -83,8 +84,10 @@ class WatchedRun:
         self.random_states: list[Tensor] = []
         self._denoising = RecordedDenoising(process)
         self._sampler = Sampler(network, self._denoising, num_slots=2, prompt_length=_longest(words))
-        away = None if words.negative is None else self._sampler.start(words.negative)[0]
-        self._sampler.add(self.picture, self._sampler.start(words.text)[0], away)
+        texts = (words.text, words.negative, words.thing)
+        prompt, *others = (None if one is None else self._sampler.start(one)[0] for one in texts)
+        assert prompt is not None
+        self._sampler.add(self.picture, prompt, *others)
         self._states: list[Tensor] = []
         self._answers: list[Tensor] = []
 
@@ -122,7 +125,7 @@ def finished_now(network: JepaT, process: Denoising, words: Words, run: WatchedR
     sampler = Sampler(network, process, num_slots=2 * len(steps), prompt_length=_longest(words))
     resumed = [_resumed(run, step) for step in steps]
     for one in resumed:
-        sampler.add_begun(one, words.text, words.negative)
+        sampler.add_begun(one, words.text, words.negative, words.thing)
     ended = dict(sampler.step())
     return torch.stack([ended[one].tokens for one in resumed])
 
@@ -149,7 +152,7 @@ def _resumed(run: WatchedRun, step: int) -> Picture:
 
 
 def _longest(words: Words) -> int:
-    return max(one.mask.shape[1] for one in (words.text, words.negative) if one is not None)
+    return max(one.mask.shape[1] for one in (words.text, words.negative, words.thing) if one is not None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,6 @@ from jepa_app.engines.port import Engine
 from jepa_app.engines.thread import tuned
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
-from jepa_app.generation.vocabulary import unknown_words
 from jepa_app.lesson.lesson import Lesson, LessonProgress, explain
 from jepa_app.matching.scoring import Scorer
 from jepa_app.studio.example import read_example, write_example
@@ -43,6 +42,19 @@ class Choice:
 
     frames: tuple[Frame, ...]
     scores: tuple[CaptionScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unseen:
+    """What is new in a prompt.
+
+    Attributes:
+        words: that the text encoder cannot read or the generator has never seen.
+        thing: the thing that it asks for, if that was seen in other styles only; None otherwise.
+    """
+
+    words: tuple[str, ...] = ()
+    thing: str | None = None
 
 
 class Studio:
@@ -142,17 +154,13 @@ class Studio:
             ),
         )
 
-    def unknown_words(self, prompt: object) -> list[str]:
-        """Return the words of a prompt that the text encoder cannot read or the generator has never seen.
-
-        The latter is known only if the generator's words are kept with its weights.
-        """
+    def unseen(self, prompt: object) -> Unseen:
+        """Return what is new in a prompt, as far as what the generator has seen is kept with its weights."""
         if not isinstance(prompt, str):
-            return []
-        unread = self._pipeline.text_encoder.unread(prompt[:MAX_WORDS])
-        known = self._pipeline.known_words
-        unseen = [] if known is None else unknown_words(prompt[:MAX_WORDS], known)
-        return list(dict.fromkeys([*unread, *unseen]))
+            return Unseen()
+        asked = prompt[:MAX_WORDS]
+        unread, unknown = self._pipeline.text_encoder.unread(asked), self._pipeline.vocabulary.unknown_words(asked)
+        return Unseen(words=tuple(dict.fromkeys([*unread, *unknown])), thing=self._pipeline.thing_alone(asked))
 
     def write_example(self, request: GenerateRequest) -> Path:
         """Make a picture and keep its run beside the weights, for the page to show first; return the file.

@@ -51,7 +51,7 @@ def build_page(studio: Studio, wrap: Callable[[Any], Any] = lambda work: work) -
                         predicted=wrap(studio.generating.predicted),
                         match=wrap(studio.match_frames),
                     ),
-                    unknown_words=studio.unknown_words,
+                    unseen=studio.unseen,
                     example=studio.example,
                 )
                 player = build_generate_tab(work, facts, studio.defaults)

@@ -211,7 +211,10 @@ RECALL = {
     "unreachable": "The server cannot be reached; try again in a moment",
 }
 
-UNKNOWN = {"unknown": "Never seen in training: {words}"}
+UNKNOWN = {
+    "unknown": "Never seen in training: {words}",
+    "new_pair": "Never seen in this style: {thing}. Its shape comes from other styles.",
+}
 
 HISTORY = {
     "history": "Your latest pictures, kept only in this browser",

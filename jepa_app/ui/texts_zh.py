@@ -297,7 +297,10 @@ RECALL = {
     "unreachable": "无法连接服务器，请稍后再试",
 }
 
-UNKNOWN = {"unknown": "训练中从未见过：{words}"}
+UNKNOWN = {
+    "unknown": "训练中从未见过：{words}",
+    "new_pair": "从未见过这种风格的“{thing}”，其形状取自其他风格。",
+}
 
 HISTORY = {
     "history": "最近的图片，只保存在本浏览器中",

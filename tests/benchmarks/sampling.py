@@ -96,9 +96,9 @@ def _timed_parts(pipeline: JepaTPipeline, generator: torch.Generator) -> Iterato
     conditions = sampler._conditions
     with torch.no_grad():
         while True:
-            yield "predictor", seconds(lambda: made.update(condition=conditions.predict([picture])))
-            yield "denoiser", seconds(lambda: made.update(clean=sampler._denoise([picture], *made["condition"])))
-            step = picture.reveal(made["clean"])
+            yield "predictor", seconds(lambda: made.update(conditions=conditions.predict([picture])))
+            yield "denoiser", seconds(lambda: made.update(clean=sampler._denoise([picture], made["conditions"])))
+            step = picture.reveal(made["clean"][0])
             yield "preview", seconds(lambda step=step: pipeline.decode(step.tokens[None], step.known[None]))
             if picture.is_done:
                 return

@@ -7,7 +7,6 @@ Letters in shapes: B batch, N image tokens, T including those of the plan, M ask
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from torch.nn.functional import smooth_l1_loss
 from jepa_app.checkpoint import save_network
 from jepa_app.generation.flow import Denoising, FlowMatching, make_denoising
 from jepa_app.generation.pipeline import JepaTPipeline
-from jepa_app.generation.vocabulary import save_words
+from jepa_app.generation.vocabulary import Vocabulary
 from jepa_app.models.d_jepa import ContextEncoder
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextFeatures
@@ -89,7 +88,7 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
     """JEPA-T's denoising and prediction losses, with the network's denoising process.
 
     `in_bfloat16` computes with bfloat16 copies of the weights, which stay in float32 themselves. `compiled` lets torch
-    compile the network's blocks for its training steps. `words` of the captions are kept with the weights.
+    compile the network's blocks for its training steps. The `vocabulary` of the captions is kept with the weights.
     """
 
     def __init__(
@@ -102,12 +101,12 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
         loss: JepaTLoss,
         in_bfloat16: bool = False,
         compiled: bool = False,
-        words: Sequence[str] = (),
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         super().__init__(network, tokenizer, text, num_places=network.config.num_places, ema_decay=ema_decay)
         self.settings = loss
         self.in_bfloat16 = in_bfloat16
-        self.words = words
+        self.vocabulary = vocabulary or Vocabulary()
         if compiled:
             self.text_lengths = TEXT_LENGTHS
             for one in (self.network, self.ema.network):
@@ -203,5 +202,4 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
 
     def _save(self, folder: Path, network: JepaT) -> None:
         save_network(folder, copy.deepcopy(network).half(), network.config)
-        if self.words:
-            save_words(folder, self.words)
+        self.vocabulary.save(folder)

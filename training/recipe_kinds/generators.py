@@ -7,13 +7,13 @@ from typing import Generic, TypeVar
 
 from jepa_app.checkpoint import load_config, load_network, load_state
 from jepa_app.config import JepaTConfig, TokenizerConfig
-from jepa_app.generation.vocabulary import words_of
+from jepa_app.generation.vocabulary import Vocabulary, thing_of, words_of
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from jepa_app.styles import style_words
 from training.data.batches import CaptionedPictures
-from training.data.captions import CaptionOptions
+from training.data.captions import CaptionOptions, Row
 from training.data.sentences import said_of
 from training.objectives.jepa_t import JepaTLoss, JepaTObjective
 from training.objectives.rectify import RectifyLoss, RectifyObjective
@@ -48,13 +48,25 @@ class _OnTokens(AnyRecipe, Generic[ObjectiveT]):
         """
         styles = tuple(dict.fromkeys(style_words(row.style) for row in data.rows if row.style))
         text = TextCache(TextEncoder.load(self.text_encoder or None))
-        said = said_of([data.rows[index] for index in data.split.train], data.options)
-        return self._objective(load_tokenizer(Path(self.tokenizer)), text, styles, words_of(said))
+        vocabulary = vocabulary_of([data.rows[index] for index in data.split.train], data.options)
+        return self._objective(load_tokenizer(Path(self.tokenizer)), text, styles, vocabulary)
 
     def _objective(
-        self, tokenizer: Tokenizer, text: TextCache, styles: tuple[str, ...], words: Sequence[str]
+        self, tokenizer: Tokenizer, text: TextCache, styles: tuple[str, ...], vocabulary: Vocabulary
     ) -> ObjectiveT:
         raise NotImplementedError
+
+
+def vocabulary_of(rows: Sequence[Row], options: CaptionOptions) -> Vocabulary:
+    """Return what pictures teach with these captions."""
+    things: dict[str, set[str]] = {}
+    for row in rows:
+        if row.style:
+            things.setdefault(style_words(row.style).lower(), set()).add(thing_of(row.label))
+    return Vocabulary(
+        words=frozenset(words_of(said_of(rows, options))),
+        things={style: frozenset(shown) for style, shown in things.items()},
+    )
 
 
 def _generator_captions() -> CaptionOptions:
@@ -81,7 +93,7 @@ class JepaTRecipe(_OnTokens[JepaTObjective]):
     plans: bool = True
 
     def _objective(
-        self, tokenizer: Tokenizer, text: TextCache, styles: tuple[str, ...], words: Sequence[str]
+        self, tokenizer: Tokenizer, text: TextCache, styles: tuple[str, ...], vocabulary: Vocabulary
     ) -> JepaTObjective:
         made = tokenizer.config
         plan = made.plan if self.plans and self.network.backbone == "cached" else ()
@@ -99,7 +111,7 @@ class JepaTRecipe(_OnTokens[JepaTObjective]):
             loss=self.loss,
             in_bfloat16=self.schedule.in_bfloat16,
             compiled=self.schedule.compiled,
-            words=words,
+            vocabulary=vocabulary,
         )
 
 

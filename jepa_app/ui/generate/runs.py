@@ -10,7 +10,7 @@ from PIL import Image
 
 from jepa_app.studio.frames import Finish, Frame, Waiting
 from jepa_app.studio.requests import Edit, GenerateRequest
-from jepa_app.studio.studio import Choice
+from jepa_app.studio.studio import Choice, Unseen
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.generate.recall import KeepPicture
 from jepa_app.ui.player.player import KeptRuns, delta
@@ -55,7 +55,7 @@ class GenerateWork:
     image: Callable[[GenerateRequest, Finish, Hashable], Image.Image]
     keep_picture: KeepPicture
     kept: KeptRuns
-    unknown_words: Callable[[str], list[str]]
+    unseen: Callable[[str], Unseen]
     example: str | None
 
 

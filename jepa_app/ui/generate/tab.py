@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 
 from jepa_app.generation.settings import GUIDANCE, STEPS, TEMPERATURE, SamplingSettings
+from jepa_app.studio.studio import Unseen
 from jepa_app.styles import STYLE_AT_END
 from jepa_app.ui import texts
 from jepa_app.ui.fragment import fragment
@@ -33,7 +35,7 @@ def build_generate_tab(work: GenerateWork, facts: Mapping[str, Any], defaults: S
     weights, max_steps = facts["weights"], min(STEPS[1], facts["tokens"])
     with gr.Row(elem_id="generate-board"):
         with gr.Column(elem_id="compose"):
-            prompt, run, stop, style, examples = _compose(facts["styles"], work.unknown_words)
+            prompt, run, stop, style, examples = _compose(facts["styles"], work.unseen)
         with gr.Column(elem_id="stage"):
             player = make_player(work.kept, weights, work.example)
         with gr.Column(elem_id="settings"):
@@ -49,7 +51,7 @@ def build_generate_tab(work: GenerateWork, facts: Mapping[str, Any], defaults: S
 
 
 def _compose(
-    styles: Sequence[str], unknown_words: Callable[[str], list[str]]
+    styles: Sequence[str], unseen: Callable[[str], Unseen]
 ) -> tuple[gr.Textbox, gr.Button, gr.Button, gr.Radio, list[gr.Button]]:
     """Build the prompt, the two large buttons, the style chips and the examples."""
     prompt = gr.Textbox(
@@ -61,7 +63,7 @@ def _compose(
         autofocus=True,
         html_attributes=gr.InputHTMLAttributes(enterkeyhint="go", spellcheck=True),
     )
-    _name_unknown_words(prompt, unknown_words)
+    _name_what_is_unseen(prompt, unseen)
     with gr.Row(elem_id="go"):
         run = gr.Button(texts.RUN, variant="primary", size="lg", elem_id="run", scale=3)
         stop = gr.Button(
@@ -76,11 +78,11 @@ def _compose(
     return prompt, run, stop, style, examples
 
 
-def _name_unknown_words(prompt: gr.Textbox, unknown_words: Callable[[str], list[str]]) -> None:
-    """Put a line under the prompt that names its words that the model has never seen."""
+def _name_what_is_unseen(prompt: gr.Textbox, unseen: Callable[[str], Unseen]) -> None:
+    """Put a line under the prompt that names what the model has never seen: words, or a thing in this style."""
 
-    def told(words: str | None) -> dict[str, list[str]]:
-        return {"unknown": unknown_words(words or "")}
+    def told(words: str | None) -> dict[str, Any]:
+        return asdict(unseen(words or ""))
 
     prompt.change(
         told,

@@ -1,5 +1,7 @@
-// Names the words of the prompt that the model has never seen. The server sends them as { unknown: [...] }.
+// Names what the model has never seen of the prompt. The server sends { words: [...], thing: null or "..." }.
 watch('value', () => {
-  const unknown = props.value?.unknown ?? [];
-  element.querySelector('.unknown-words').textContent = unknown.length ? words('unknown', { words: unknown.join(', ') }) : '';
+  const unseen = props.value?.words ?? [];
+  const thing = props.value?.thing;
+  const lines = [unseen.length ? words('unknown', { words: unseen.join(', ') }) : '', thing ? words('new_pair', { thing }) : ''];
+  element.querySelector('.unknown-words').textContent = lines.filter(Boolean).join(' · ');
 });

@@ -47,11 +47,11 @@ class Voice:
         self._conditions = PackedConditions(part.network, num_slots=len(pictures), prompt_length=longest)
         starts = self._conditions.start(part.text)
         for number, picture in enumerate(pictures):
-            self._conditions.add(picture, starts[number % len(starts)], None)
+            self._conditions.add(picture, [starts[number % len(starts)]])
 
     def predict(self, times: Sequence[float]) -> Predict:
         """Return what it predicts for tokens x (M, C) at each time."""
-        condition, _ = self._conditions.predict(self.pictures)
+        condition = torch.cat([own for (own,) in self._conditions.predict(self.pictures)])
         denoiser = self.part.network.denoiser
         return conditioned(denoiser, denoiser.embed_times(torch.tensor(times, device=condition.device)), condition)
 

@@ -1,0 +1,231 @@
+"""A thing in a style in which it was never shown: who notices, and how it is drawn."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from jepa_app.checkpoint import write_manifest
+from jepa_app.config import JepaTConfig
+from jepa_app.datasets.painting import PaintTask
+from jepa_app.datasets.rows import Row as PromptRow
+from jepa_app.engines.thread import ThreadEngine
+from jepa_app.engines.waiting import EngineRequest
+from jepa_app.generation.picture import Picture
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.generation.sampler import Sampler
+from jepa_app.generation.settings import SamplingSettings
+from jepa_app.generation.vocabulary import Vocabulary
+from jepa_app.lesson.lesson import Lesson, explain
+from jepa_app.matching.scoring import Scorer
+from jepa_app.studio.frames import Finish
+from jepa_app.studio.requests import GenerateRequest
+from jepa_app.studio.studio import Studio, Unseen
+from tests.conftest import TINY_JEPA_T, TINY_TOKENIZER, write_tiny_weights
+from training.data.captions import CaptionOptions, Row
+from training.recipe_kinds.generators import vocabulary_of
+from training.studies.mixing.new_pairs import mixed
+
+SHOWN = {"noto": ["red apple", "cat"], "fluent 3d": ["red apple", "cherries"], "fluent": ["rose"]}
+VOCABULARY = Vocabulary(things={style: frozenset(things) for style, things in SHOWN.items()})
+NEW, OLD = "cat, fluent 3d style", "cat, noto style"
+STEPS = 9  # enough for the plan of one and four tokens
+SETTINGS = SamplingSettings(steps=STEPS, denoising_steps=2)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "thing"),
+    [
+        ("cat, fluent 3d style", "cat"),
+        ("  A Cat,  Fluent 3D style ", "cat"),
+        ("🍒, noto style", "cherries"),
+        ("cherries noto style", "cherries"),
+        ("red apple, fluent style", "red apple"),
+        ("cat, noto style", None),
+        ("red apple, fluent 3d style", None),
+        ("cat", None),
+        ("cat, twemoji style", None),
+        ("dog, noto style", None),
+        ("a cat left of a rose, fluent style", None),
+        ("cat, noto style, cat", None),
+        ("noto style", None),
+        ("", None),
+    ],
+)
+def test_a_known_thing_is_new_to_a_known_style_only_if_it_was_never_shown_in_it(prompt: str, thing: str | None) -> None:
+    assert VOCABULARY.thing_new_to_style(prompt) == thing
+    assert Vocabulary().thing_new_to_style(prompt) is None
+
+
+def test_training_keeps_the_things_of_each_style() -> None:
+    rows = [
+        Row(file="1.png", label="Red Apple", style="fluent3d"),
+        Row(file="2.png", label="a cat", style="my Style"),
+        Row(file="3.png", label="a plain thing"),
+    ]
+    vocabulary = vocabulary_of(rows, CaptionOptions())
+    assert dict(vocabulary.things) == {"fluent 3d": {"red apple"}, "my style": {"cat"}}
+    assert vocabulary.thing_new_to_style("red apple, My style style") == "red apple"
+    assert vocabulary.words is not None
+    assert {"red", "apple", "cat", "plain"} <= vocabulary.words
+
+
+def test_things_lie_beside_the_weights_and_are_checked(tmp_path: Path) -> None:
+    assert Vocabulary.load(tmp_path) == Vocabulary()
+    VOCABULARY.save(tmp_path)
+    assert Vocabulary.load(tmp_path) == VOCABULARY
+    for broken in ("{", "[]", '{"noto": "cat"}', '{"noto": [1]}'):
+        (tmp_path / "things.json").write_text(broken)
+        with pytest.raises(ValueError, match=r"things\.json"):
+            Vocabulary.load(tmp_path)
+
+
+@pytest.mark.parametrize("shares", [(0.5,), (0.5, 3.0), (0.5, float("nan")), (0.5, "a")])
+def test_shares_that_mean_nothing_are_refused(shares: tuple[object, ...]) -> None:
+    with pytest.raises(ValueError, match=r"sampling_thing_shares is .*; allowed: two numbers from -2 to 2"):
+        JepaTConfig.from_dict({"sampling_thing_shares": list(shares)})
+
+
+# --- drawing
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny weights with a plan that know what they were shown, as wide as a CPU needs to round alike in company."""
+    tokenizer = replace(TINY_TOKENIZER, channels=48, plan=(1, 2))
+    folder = write_tiny_weights(
+        tmp_path_factory.mktemp("new_pairs"), tokenizer, replace(TINY_JEPA_T, channels=48, plan=(1, 2))
+    )
+    VOCABULARY.save(folder / "jepa-t")
+    write_manifest(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipeline(weights: Path) -> JepaTPipeline:
+    return JepaTPipeline.from_pretrained(weights)
+
+
+def drawn(pipeline: object, prompts: Sequence[str], guidance: float = 1.5) -> Tensor:
+    assert callable(pipeline)
+    images: Tensor = pipeline(
+        prompts,
+        num_inference_steps=STEPS,
+        guidance_scale=guidance,
+        temperature=0.8,
+        denoising_steps=2,
+        generator=[torch.Generator().manual_seed(number) for number in range(len(prompts))],
+        output_type="pt",
+    ).images
+    return images
+
+
+def plain(weights: Path) -> JepaTPipeline:
+    """The same network without knowing what it was shown."""
+    pipeline = JepaTPipeline.from_pretrained(weights)
+    pipeline.vocabulary = Vocabulary()
+    return pipeline
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.5, 3.0])
+def test_new_pairs_are_drawn_as_the_sum_of_what_each_text_predicts(
+    pipeline: JepaTPipeline, weights: Path, guidance: float
+) -> None:
+    expected = drawn(mixed(plain(weights), *TINY_JEPA_T.sampling_thing_shares), [NEW, NEW], guidance)
+    torch.testing.assert_close(drawn(pipeline, [NEW, NEW], guidance), expected, atol=1e-3, rtol=0)
+    assert (drawn(plain(weights), [NEW, NEW], guidance) - expected).abs().max() > 1e-2
+
+
+def test_other_prompts_are_drawn_as_before_also_beside_new_pairs(pipeline: JepaTPipeline, weights: Path) -> None:
+    prompts = [OLD, NEW, "cat", "dog, noto style"]
+    together, without = drawn(pipeline, prompts), drawn(plain(weights), prompts)
+    for row in (0, 2, 3):
+        torch.testing.assert_close(together[row], without[row], atol=1e-3, rtol=0)
+    assert (together[1] - without[1]).abs().max() > 1e-2
+
+
+def test_pictures_with_one_two_and_three_texts_share_a_step(pipeline: JepaTPipeline) -> None:
+    """They differ in guidance and numbers of denoising steps too, and join one after another."""
+    network, features = pipeline.network, pipeline.encode_prompts
+    asked = [
+        ("cat", 1.0, 2, None),
+        (NEW, 1.5, 2, "cat"),
+        (OLD, 3.0, 3, None),
+        (NEW, 1.0, 3, "cat"),
+        (NEW, 4.0, 2, "cat"),
+    ]
+
+    def begun(number: int) -> Picture:
+        settings = replace(SETTINGS, guidance=asked[number][1], denoising_steps=asked[number][2])
+        return Picture.begin(network, settings, torch.Generator().manual_seed(number))
+
+    def add(sampler: Sampler, picture: Picture, number: int) -> None:
+        prompt, _, _, thing = asked[number]
+        alone = sampler.start(features([thing]))[0] if thing else None
+        sampler.add(picture, sampler.start(features([prompt]))[0], thing=alone)
+
+    company, pictures = Sampler(network, pipeline.denoising), [begun(number) for number in range(len(asked))]
+    for number, picture in enumerate(pictures):
+        add(company, picture, number)
+        company.step()
+    while company.pictures:
+        company.step()
+    for number, picture in enumerate(pictures):
+        alone, by_itself = Sampler(network, pipeline.denoising), begun(number)
+        add(alone, by_itself, number)
+        while alone.pictures:
+            alone.step()
+        torch.testing.assert_close(picture.tokens, by_itself.tokens, atol=1e-3, rtol=0)
+
+
+def test_the_engine_a_resumed_run_a_lesson_and_a_data_set_make_the_same_picture(
+    pipeline: JepaTPipeline, weights: Path
+) -> None:
+    *_, expected = pipeline.stream(
+        NEW, num_inference_steps=STEPS, denoising_steps=5, generator=torch.Generator().manual_seed(3)
+    )
+    settings = replace(pipeline.defaults, steps=STEPS)
+    engine = ThreadEngine(pipeline)
+    try:
+        request = EngineRequest(prompt=NEW, settings=settings, seed=3)
+        steps = list(engine.submit(request))
+        assert torch.equal(steps[-1].tokens, expected.tokens[0])
+        for after in (1, 5):  # within the plan, and within the picture
+            *_, last = engine.submit(replace(request, after=steps[after]))
+            assert torch.equal(last.tokens, steps[-1].tokens)
+    finally:
+        engine.close()
+    *_, lesson = explain(pipeline, NEW, settings=settings, seed=3)
+    assert isinstance(lesson, Lesson)
+    [picture] = pipeline.pictures(expected.tokens, expected.known)
+    assert lesson.steps[-1].picture.tobytes() == picture.tobytes()
+    asked = GenerateRequest(prompt="every row has its own", seed=3, steps=STEPS)
+    task = PaintTask(weights=str(weights), request=asked, finish=Finish())
+    [made] = task.load("cpu").work([PromptRow(keys=(0,), words=NEW)], [None], [0])
+    assert isinstance(made, dict)
+    assert Image.open(io.BytesIO(made["image"])).tobytes() == picture.tobytes()
+
+
+def test_shares_of_zero_and_networks_without_a_plan_mix_nothing(pipeline: JepaTPipeline, weights: Path) -> None:
+    assert pipeline.thing_alone(NEW) == "cat"
+    for config in (
+        replace(pipeline.network.config, sampling_thing_shares=(0.0, 0.0)),
+        replace(pipeline.network.config, plan=()),
+    ):
+        other = plain(weights)
+        other.vocabulary, other.network.config = VOCABULARY, config
+        assert other.thing_alone(NEW) is None
+
+
+def test_the_studio_tells_what_is_new(weights: Path) -> None:
+    pipeline = JepaTPipeline.from_pretrained(weights)
+    pipeline.vocabulary = replace(VOCABULARY, words=frozenset(["cat", "apple"]))
+    studio = Studio(ThreadEngine(pipeline), Scorer.from_pretrained(weights), weights)
+    assert studio.unseen(NEW) == Unseen(thing="cat")
+    assert studio.unseen("astronaut, noto style") == Unseen(words=("astronaut",))
+    assert studio.unseen(OLD) == studio.unseen(None) == Unseen()

@@ -57,7 +57,7 @@ class Vocabulary:
     def thing_new_to_style(self, prompt: str) -> str | None:
         """Return the thing of a prompt such as "koala, noto style" if it was shown, but never in this style."""
         styles = "|".join(sorted(map(re.escape, self.things), key=len, reverse=True))
-        named = re.fullmatch(rf"(.*?),?\s*\b({styles}) style", prompt.strip(), flags=re.IGNORECASE | re.DOTALL)
+        named = re.fullmatch(rf"(.*?),? ?\b({styles}) style", " ".join(prompt.split()), flags=re.IGNORECASE)
         if not styles or named is None:
             return None
         thing, style = thing_of(named[1]), named[2].lower()

@@ -168,7 +168,7 @@ class JepaTConfig(DJepaConfig):
     What suits the trained weights is stored with them: the `styles` that they were trained on, as prompts name them (()
     says nothing), and the sampling settings that the judge found best, which are the defaults wherever these weights
     run. `sampling_thing_shares` are for a thing in a style in which it was never shown: the shares that the prompt
-    without its style has in the predictions of the plan and of the picture, below zero if they move away from it.
+    without its style has in the predictions of the plan and of the picture. A share below zero moves away from it.
     """
 
     text_prefix: bool = True

@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from jepa_app.datasets.painting import PaintTask
 from jepa_app.datasets.rows import Row as PromptRow
 from jepa_app.engines.thread import ThreadEngine
 from jepa_app.engines.waiting import EngineRequest
-from jepa_app.generation.picture import Picture
+from jepa_app.generation.picture import Picture, Shown, TokenStep
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.sampler import Sampler
 from jepa_app.generation.settings import SamplingSettings
@@ -31,7 +32,11 @@ from training.data.captions import CaptionOptions, Row
 from training.recipe_kinds.generators import vocabulary_of
 from training.studies.mixing.new_pairs import mixed
 
-SHOWN = {"noto": ["red apple", "cat"], "fluent 3d": ["red apple", "cherries"], "fluent": ["rose"]}
+SHOWN = {
+    "noto": ["red apple", "cat"],
+    "fluent 3d": ["red apple", "cherries"],
+    "fluent": ["rose", "twelve o’clock", "A button (blood type)"],
+}
 VOCABULARY = Vocabulary(things={style: frozenset(things) for style, things in SHOWN.items()})
 NEW, OLD = "cat, fluent 3d style", "cat, noto style"
 STEPS = 9  # enough for the plan of one and four tokens
@@ -53,6 +58,12 @@ SETTINGS = SamplingSettings(steps=STEPS, denoising_steps=2)
         ("dog, noto style", None),
         ("a cat left of a rose, fluent style", None),
         ("cat, noto style, cat", None),
+        ("cat, FLUENT 3D STYLE", "cat"),
+        ("twelve o'clock, noto style", "twelve o’clock"),
+        ("button (blood type), noto style", "A button (blood type)"),
+        ("cherries,notO style", "cherries"),
+        ("cherries, notı style", None),
+        ("cat, FLUENT 3D STYLİ", None),
         ("noto style", None),
         ("", None),
     ],
@@ -69,10 +80,20 @@ def test_training_keeps_the_things_of_each_style() -> None:
         Row(file="3.png", label="a plain thing"),
     ]
     vocabulary = vocabulary_of(rows, CaptionOptions())
-    assert dict(vocabulary.things) == {"fluent 3d": {"red apple"}, "my style": {"cat"}}
-    assert vocabulary.thing_new_to_style("red apple, My style style") == "red apple"
+    assert dict(vocabulary.things) == {"fluent 3d": {"Red Apple"}, "my Style": {"a cat"}}
+    assert vocabulary.thing_new_to_style("red apple, My style style") == "Red Apple"
     assert vocabulary.words is not None
     assert {"red", "apple", "cat", "plain"} <= vocabulary.words
+
+
+def test_what_two_trainings_taught_is_known_to_both() -> None:
+    other = Vocabulary(words=frozenset(["sun"]), things={"noto": frozenset(["sun"]), "blob": frozenset(["cat"])})
+    both = VOCABULARY | other
+    assert both.words == {"sun"}
+    assert (both.things["noto"], both.things["blob"]) == ({"red apple", "cat", "sun"}, {"cat"})
+    assert both.things.keys() == {*SHOWN, "blob"}
+    assert (VOCABULARY | Vocabulary()) == VOCABULARY
+    assert (replace(other, things={}) | replace(other, words=frozenset(["moon"]))).words == {"sun", "moon"}
 
 
 def test_things_lie_beside_the_weights_and_are_checked(tmp_path: Path) -> None:
@@ -204,11 +225,51 @@ def test_the_engine_a_resumed_run_a_lesson_and_a_data_set_make_the_same_picture(
     assert isinstance(lesson, Lesson)
     [picture] = pipeline.pictures(expected.tokens, expected.known)
     assert lesson.steps[-1].picture.tobytes() == picture.tobytes()
+    assert (lesson.mixed_in, lesson.shares) == ("cat", TINY_JEPA_T.sampling_thing_shares)
     asked = GenerateRequest(prompt="every row has its own", seed=3, steps=STEPS)
     task = PaintTask(weights=str(weights), request=asked, finish=Finish())
     [made] = task.load("cpu").work([PromptRow(keys=(0,), words=NEW)], [None], [0])
     assert isinstance(made, dict)
     assert Image.open(io.BytesIO(made["image"])).tobytes() == picture.tobytes()
+
+
+def test_a_negative_prompt_is_what_a_mixture_moves_away_from(pipeline: JepaTPipeline) -> None:
+    def made(away: str | None) -> Tensor:
+        *_, last = pipeline.stream(
+            NEW,
+            num_inference_steps=STEPS,
+            denoising_steps=2,
+            negative_prompt=away,
+            generator=torch.Generator().manual_seed(1),
+        )
+        return last.tokens
+
+    assert (made("red apple") - made(None)).abs().max() > 1e-2
+    assert torch.equal(made(" "), made(None))
+
+
+def test_without_a_plan_the_thing_is_not_mixed_in(pipeline: JepaTPipeline, weights: Path) -> None:
+    """As with too few steps for one, and where a part is redone: the thing enters by the plan."""
+
+    def made(by: JepaTPipeline, **asked: Any) -> TokenStep:
+        engine = ThreadEngine(by)
+        try:
+            *_, last = engine.submit(EngineRequest(prompt=NEW, seed=3, **asked))
+        finally:
+            engine.close()
+        return last
+
+    short = replace(SETTINGS, steps=2)
+    assert torch.equal(made(pipeline, settings=short).tokens, made(plain(weights), settings=short).tokens)
+    whole = made(pipeline, settings=SETTINGS)
+    known = whole.known.index_fill(0, torch.tensor([5, 6, *range(16, 21)]), False)
+    shown = Shown(whole.tokens, known)
+    redone = made(pipeline, settings=SETTINGS, shown=shown)
+    assert not redone.known[16:].any()
+    assert torch.equal(redone.tokens, made(plain(weights), settings=SETTINGS, shown=shown).tokens)
+    planned = Shown(whole.tokens, whole.known.index_fill(0, torch.tensor([5, 6]), False))  # the rest of such a run
+    other = made(plain(weights), settings=SETTINGS, shown=planned)
+    assert not torch.equal(made(pipeline, settings=SETTINGS, shown=planned).tokens, other.tokens)
 
 
 def test_shares_of_zero_and_networks_without_a_plan_mix_nothing(pipeline: JepaTPipeline, weights: Path) -> None:

@@ -5,8 +5,10 @@ often knows more than any of them, for the cost of one. It fits a run's network 
 """
 
 import argparse
+import functools
 import json
 import math
+import operator
 import shutil
 import sys
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from jepa_app.checkpoint import AUTO_MAP, MAX_SHARD_SIZE, replacing
 from jepa_app.command_line import OneLineParser, telling_mistakes
+from jepa_app.generation.vocabulary import Vocabulary
 
 _OWN_KEYS = ("sampling_", "styles", AUTO_MAP)  # of a config that do not shape the network
 
@@ -31,14 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("weights", nargs="+", type=Path, metavar="DIR", help="weights folders of one shape")
     parser.add_argument("--shares", nargs="+", type=float, help="weight of each network, in order (default: equal)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the mean; other files are the first one's")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the mean; its config is the first one's")
     options = parser.parse_args(arguments)
     soup(options.weights, options.shares or [1.0] * len(options.weights), options.out)
     return 0
 
 
 def soup(folders: Sequence[Path], shares: Sequence[float], out: Path) -> None:
-    """Write the weighted mean of networks to `out`, with the config and other files of the first folder.
+    """Write the weighted mean of networks to `out`, with the config of the first folder and what any of them has seen.
 
     Shares are divided by their sum. Tensors keep the data type they have in the first folder.
 
@@ -68,6 +71,7 @@ def soup(folders: Sequence[Path], shares: Sequence[float], out: Path) -> None:
         for path in folders[0].iterdir():
             if path.is_file() and ".safetensors" not in path.name:
                 shutil.copy2(path, partial)
+        functools.reduce(operator.or_, map(Vocabulary.load, folders)).save(partial)
         save_torch_state_dict(mean, partial, max_shard_size=MAX_SHARD_SIZE)
         for path in partial.iterdir():
             path.chmod(0o644)

@@ -79,7 +79,7 @@ def conditioned(
     """Return the network for fixed embedded times (K, W) and conditions (M, D), with guidance.
 
     `guidance=None` runs the prompts alone, which equals a scale of 1 at half the cost. What a `mixture` mixes is guided
-    as a prompt's prediction is; no more tokens may have one than have guidance.
+    as a prompt's prediction is, so only tokens that have guidance can have one.
     """
     if guidance is None:
         return _steered(network, times, network.condition_in(condition))

@@ -177,8 +177,13 @@ class Picture:
 
     @property
     def is_guided(self) -> bool:
-        """Whether the null text is needed."""
+        """Whether the null text is needed; at a scale of 1 too for a mixed one, as only what is guided is mixed."""
         return self.settings.guidance != 1 or self.is_mixed
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether it makes a plan, or began with one."""
+        return bool((self.order >= self.num_tokens).any())
 
     @property
     def is_done(self) -> bool:

@@ -154,7 +154,7 @@ class JepaTPipeline:
         return self.text_encoder.encode(prompts).to(self.device, self.dtype)
 
     def thing_alone(self, prompt: str) -> str | None:
-        """Return the prompt without its style if the thing was never shown in that style, and is to be mixed in."""
+        """Return the thing of a prompt if it was never shown in the prompt's style and these weights mix it in."""
         config = self.network.config
         return self.vocabulary.thing_new_to_style(prompt) if config.plan and any(config.sampling_thing_shares) else None
 

@@ -24,7 +24,7 @@ class Sampler:
     """Pictures at different steps, advanced together; they join before any step and leave after any.
 
     Args:
-        num_slots: slots to make room for, one per picture or two with guidance; more room is made when needed.
+        num_slots: slots to make room for, one for each text that a picture follows; more room is made when needed.
         prompt_length: the most text tokens of a prompt.
     """
 
@@ -71,10 +71,12 @@ class Sampler:
         """Add a picture from the next step on.
 
         With `negative` None, guidance moves away from the null text. `thing` is the prompt without its style, where the
-        style is new to the thing; it takes the picture's `thing_share` in what the prompt predicts.
+        style is new to the thing; it takes the picture's `thing_share` in what the prompt predicts. A picture that has
+        no plan does without it: the thing enters by the plan.
         """
-        picture.is_mixed = thing is not None
-        texts = [prompt, (negative or self.null) if picture.is_guided else None, thing]
+        picture.is_mixed = thing is not None and picture.has_plan
+        null = (negative or self.null) if picture.is_guided else None
+        texts = [prompt, null, thing if picture.is_mixed else None]
         self._conditions.add(picture, [text for text in texts if text is not None])
         self.pictures.append(picture)
         self.pictures.sort(key=_fewest_texts_last)
@@ -103,9 +105,9 @@ class Sampler:
         """Denoise the asked tokens (K, C) of each picture, together for equal numbers of denoising steps."""
         clean: dict[Picture, Tensor] = {}
         for number in {picture.settings.denoising_steps for picture in pictures}:
-            alike = [(one, own) for one, own in zip(pictures, conditions, strict=True) if number == _evaluations(one)]
-            group = [picture for picture, _ in alike]
-            part = self._denoise_alike(group, [own for _, own in alike], number)
+            alike = [index for index, one in enumerate(pictures) if one.settings.denoising_steps == number]
+            group = [pictures[index] for index in alike]
+            part = self._denoise_alike(group, [conditions[index] for index in alike], number)
             clean |= zip(group, part.split([len(picture.asked) for picture in group]), strict=True)
         return [clean[picture] for picture in pictures]
 
@@ -144,17 +146,13 @@ class Sampler:
         return self._times[number]
 
 
-def _evaluations(picture: Picture) -> int:
-    return picture.settings.denoising_steps
-
-
 def _fewest_texts_last(picture: Picture) -> tuple[bool, bool]:
     """The order of pictures in a step: guidance and mixtures are for the first ones."""
     return not picture.is_mixed, not picture.is_guided
 
 
 def _by_text(conditions: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
-    """Conditions of all prompts, of the null texts and of the things alone; some pictures have fewer than others."""
+    """Conditions of all prompts, of the null texts and of the things alone; those with most texts come first."""
     most = len(conditions[0])
     return [[own[text] for own in conditions if len(own) > text] for text in range(most)]
 
@@ -188,7 +186,8 @@ def sample(
         ValueError: the number of steps is not between 1 and N.
     """
     longest = max(one.mask.shape[1] for one in (text, negative, *things) if one is not None)
-    sampler = Sampler(network, denoising, num_slots=2 * len(text), prompt_length=longest)
+    num_slots = 2 * len(text) + len(things)
+    sampler = Sampler(network, denoising, num_slots=num_slots, prompt_length=longest)
     pictures = [Picture.begin(network, settings, generator) for generator in generators]
     prompts = sampler.start(text)
     away = sampler.start(negative) if negative is not None else [None]

@@ -1,14 +1,14 @@
 """What a generator was trained on: its captions' words, and which things in which styles.
 
-So a prompt's unknown words can be named, and a thing that is new to a style can be drawn another way.
+With it, a prompt's unknown words can be named, and a thing that is new to a style can be drawn another way.
 """
 
 import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Self
 
 from jepa_app.models.text import spell_symbols
@@ -25,23 +25,24 @@ def words_of(texts: Iterable[str]) -> list[str]:
     return sorted({word for text in texts for word in _words(text)})
 
 
-def thing_of(label: str) -> str:
-    """Return a label as things are compared: lower case, symbols by their names, without an article."""
-    words = spell_symbols(label).lower().split()
-    return " ".join(words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
     """The words of the captions, and the things that were shown in each style.
 
     Attributes:
         words: lower case; None if they are not kept with the weights.
-        things: for each style, as prompts name it, the things (`thing_of` their labels).
+        things: for each style, as prompts name it, the labels of the things.
     """
 
     words: frozenset[str] | None = None
-    things: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    things: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def __or__(self, other: "Vocabulary") -> "Vocabulary":
+        """Return what either of two trainings taught."""
+        words = None if self.words is None and other.words is None else (self.words or set()) | (other.words or set())
+        styles = {*self.things, *other.things}
+        things = {style: self.things.get(style, frozenset()) | other.things.get(style, frozenset()) for style in styles}
+        return Vocabulary(words=None if words is None else frozenset(words), things=things)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Return the words of a prompt that are in no form among the known ones, in the order in which they stand.
@@ -55,14 +56,24 @@ class Vocabulary:
         return [word for word in asked if word not in _FILLERS | styles and not _forms(word) & self.words]
 
     def thing_new_to_style(self, prompt: str) -> str | None:
-        """Return the thing of a prompt such as "koala, noto style" if it was shown, but never in this style."""
-        styles = "|".join(sorted(map(re.escape, self.things), key=len, reverse=True))
-        named = re.fullmatch(rf"(.*?),? ?\b({styles}) style", " ".join(prompt.split()), flags=re.IGNORECASE)
-        if not styles or named is None:
-            return None
-        thing, style = thing_of(named[1]), named[2].lower()
-        is_new = thing not in self.things[style] and any(thing in shown for shown in self.things.values())
-        return thing if is_new else None
+        """Return the label of the thing in "koala, noto style" if it was shown, but never in this style.
+
+        Only a prompt that ends like this one, as captions and the page's chips do, is told to name a style.
+        """
+        spelled = _split(prompt)
+        for style in self._labels:
+            name = (*_split(style), "style")
+            if spelled[-len(name) :] == name:
+                thing = _thing(spelled[: -len(name)])
+                labels = [shown[thing] for shown in self._labels.values() if thing in shown]
+                return labels[0] if labels and thing not in self._labels[style] else None
+        return None
+
+    @cached_property
+    def _labels(self) -> dict[str, dict[tuple[str, ...], str]]:
+        """For each style, the longest first, the labels by how they are compared."""
+        longest_first = sorted(self.things, key=len, reverse=True)
+        return {style: {_thing(_split(label)): label for label in self.things[style]} for style in longest_first}
 
     def save(self, folder: Path) -> None:
         """Write what is known beside the weights of a generator."""
@@ -80,13 +91,24 @@ class Vocabulary:
         """
         words, things = _read(folder / WORDS_FILE), _read(folder / THINGS_FILE)
         if words is not None and not _is_list_of_words(words):
-            raise ValueError(f"{folder / WORDS_FILE} is no list of words; restore the file")
+            raise ValueError(f"{folder / WORDS_FILE} is not a list of words; restore the file")
         if things is not None and not (isinstance(things, dict) and all(map(_is_list_of_words, things.values()))):
-            raise ValueError(f"{folder / THINGS_FILE} holds no lists of things by style; restore the file")
+            raise ValueError(f"{folder / THINGS_FILE} does not map styles to lists of things; restore the file")
         return cls(
             words=None if words is None else frozenset(words),
-            things=MappingProxyType({style.lower(): frozenset(shown) for style, shown in (things or {}).items()}),
+            things={style: frozenset(shown) for style, shown in (things or {}).items()},
         )
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """The words and commas of a text: symbols by their names, without regard to case and to the form of apostrophes."""
+    return tuple(spell_symbols(text).casefold().replace("’", "'").replace(",", " , ").split())
+
+
+def _thing(words: tuple[str, ...]) -> tuple[str, ...]:
+    """What is left of a thing's words without an article before it and a comma behind it."""
+    words = words[:-1] if words[-1:] == (",",) else words
+    return words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words
 
 
 def _write(path: Path, content: object) -> None:

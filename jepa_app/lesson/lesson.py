@@ -57,6 +57,8 @@ class Lesson:
             `heads` of the fusion.
         times: times of the denoising states, from noise to clean: one per evaluation of the denoiser, and the end.
         noisy: one picture per state; each tile is its own token at that state, whichever step drew it.
+        mixed_in: the thing that is new to its style, None if there is none, and `shares` of it in what the prompt
+            predicts, in the plan and in the picture.
         guesses: one picture per evaluation: the clean tokens that the denoiser expected then. Empty if the denoiser
             predicts the noise instead (diffusion).
     """
@@ -72,6 +74,8 @@ class Lesson:
     times: tuple[float, ...]
     noisy: tuple[Image.Image, ...]
     guesses: tuple[Image.Image, ...]
+    mixed_in: str | None = None
+    shares: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +137,7 @@ class _Writing:
 
     def run_it_plainly(self) -> Iterator[LessonProgress]:
         """Make the run again without guidance; if it has no guidance, reuse it."""
-        if not self.run.picture.is_guided:
+        if self.settings.guidance == 1:
             self.plain = self.pictures
             return
         for step in self._watched(replace(self.settings, guidance=1.0)).steps():
@@ -184,6 +188,8 @@ class _Writing:
             times=(*self.pipeline.denoising.times(self.settings.denoising_steps), 1.0 if is_flow else 0.0),
             noisy=tuple(_tiles(self.pipeline, state, tokens) for state in self.run.states),
             guesses=tuple(_tiles(self.pipeline, answer, tokens) for answer in self.run.answers) if is_flow else (),
+            mixed_in=self.pipeline.thing_alone(prompt) if self.run.picture.is_mixed else None,
+            shares=self.run.picture.thing_shares,
         )
 
     def _watched(self, settings: SamplingSettings) -> WatchedRun:

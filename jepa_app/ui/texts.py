@@ -362,6 +362,9 @@ LEARN = {
     "board_on": "On, after step {step}: scale {scale}",
     "guidance_same": "This run was made with guidance 1, which means off: both pictures are the same.",
     "guidance_note": "Order and noise are the same on both sides. Every step uses the guidance scale {full}.",
+    "mixed_note": "“{thing}” was never shown in this style. What your words predict is therefore a mixture: the prompt "
+    "without its style has a share of {plan} in the plan and of {picture} in the picture. Below zero means away from "
+    "it, towards the style.",
     "symbols_guidance": "D is the denoiser's prediction under a condition: z from your words, or z⁰ from a learned "
     "null text (or from your negative prompt). w is the guidance scale you set. See conditioned in flow.py and "
     "Picture.scale in picture.py.",

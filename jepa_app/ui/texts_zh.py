@@ -167,6 +167,8 @@ LEARN = {
     "board_on": "开启，第 {step} 步之后：强度 {scale}",
     "guidance_same": "这次生成的引导强度为 1，即关闭：两张图片相同。",
     "guidance_note": "两边的顺序和噪声相同。每一步的强度都是 {full}。",
+    "mixed_note": "“{thing}”从未以这种风格出现过，因此提示词的预测是混合的：去掉风格的提示词在构图中占 {plan}，"
+    "在图片中占 {picture}。份额为负时，图片远离它、靠近风格。",
     "symbols_guidance": "D 是去噪器的回答，条件分别为您的提示词 z 和学到的空文本（或您的反向提示词）z⁰；"
     "w 是您设置的引导强度：见 flow.py 的 conditioned 和 picture.py 的 Picture.scale。",
 }

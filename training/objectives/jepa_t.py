@@ -190,7 +190,9 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
 
     def finished(self) -> JepaTPipeline:
         """Return the averaged network as a sampler."""
-        return JepaTPipeline(self.tokenizer, self.ema.network, self.text.encoder)
+        pipeline = JepaTPipeline(self.tokenizer, self.ema.network, self.text.encoder)
+        pipeline.vocabulary = self.vocabulary
+        return pipeline
 
     def save(self, folder: Path) -> None:
         """Write the averaged network, the one to sample from, in half precision: half the size, the same pictures."""

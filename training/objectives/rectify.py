@@ -16,6 +16,7 @@ from torch import Tensor
 from jepa_app.checkpoint import save_network
 from jepa_app.generation.flow import FlowMatching
 from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.generation.vocabulary import Vocabulary
 from jepa_app.masking import draw
 from jepa_app.models.denoiser import Denoiser
 from jepa_app.models.jepa_t import JepaT
@@ -61,6 +62,7 @@ class RectifyObjective(ImageTokenObjective[Denoiser]):
         self.teacher = teacher
         self.settings = loss
         self.flow = FlowMatching(time_mean=loss.time_mean)
+        self.vocabulary = Vocabulary()  # of the weights that it began with
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "loss": the squared error of the velocity on straight lines between noise and its image."""
@@ -99,9 +101,12 @@ class RectifyObjective(ImageTokenObjective[Denoiser]):
         """Return the whole network with the averaged denoiser, as a sampler."""
         whole = copy.deepcopy(self.teacher)
         whole.denoiser.load_state_dict(self.ema.network.state_dict())
-        return JepaTPipeline(self.tokenizer, whole, self.text.encoder)
+        pipeline = JepaTPipeline(self.tokenizer, whole, self.text.encoder)
+        pipeline.vocabulary = self.vocabulary
+        return pipeline
 
     def save(self, folder: Path) -> None:
         """Write the whole network with the averaged denoiser, in half precision."""
         network = self.finished().network
         save_network(folder, network.half(), network.config)
+        self.vocabulary.save(folder)

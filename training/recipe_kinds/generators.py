@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from jepa_app.checkpoint import load_config, load_network, load_state
 from jepa_app.config import JepaTConfig, TokenizerConfig
-from jepa_app.generation.vocabulary import Vocabulary, thing_of, words_of
+from jepa_app.generation.vocabulary import Vocabulary, words_of
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.tokenizers.tokenizer import Tokenizer
@@ -58,11 +58,11 @@ class _OnTokens(AnyRecipe, Generic[ObjectiveT]):
 
 
 def vocabulary_of(rows: Sequence[Row], options: CaptionOptions) -> Vocabulary:
-    """Return what pictures teach with these captions."""
+    """Return what rows teach: the words of their captions, and their things by style."""
     things: dict[str, set[str]] = {}
     for row in rows:
         if row.style:
-            things.setdefault(style_words(row.style).lower(), set()).add(thing_of(row.label))
+            things.setdefault(style_words(row.style), set()).add(row.label)
     return Vocabulary(
         words=frozenset(words_of(said_of(rows, options))),
         things={style: frozenset(shown) for style, shown in things.items()},
@@ -100,6 +100,7 @@ class JepaTRecipe(_OnTokens[JepaTObjective]):
         config = replace(self.network, num_tokens=made.num_tokens, channels=made.channels, plan=plan, styles=styles)
         if self.init:
             config = _sampled_like(load_config(Path(self.init), JepaTConfig), config)
+            vocabulary |= Vocabulary.load(Path(self.init))
         network = JepaT(config)
         if self.init:
             load_state(Path(self.init), network)
@@ -154,4 +155,6 @@ class RectifyRecipe(_OnTokens[RectifyObjective]):
 
     def _objective(self, tokenizer: Tokenizer, text: TextCache, *_: object) -> RectifyObjective:
         network = load_network(Path(self.init), JepaTConfig, JepaT)
-        return RectifyObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
+        objective = RectifyObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
+        objective.vocabulary = Vocabulary.load(Path(self.init))
+        return objective

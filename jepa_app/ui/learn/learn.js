@@ -56,7 +56,8 @@ function drawOnce() { // everything that depends neither on the step nor on the 
   part('guesses').replaceChildren(...lesson.guesses.map((_, index) => named(node('canvas', 'tile-view'), words('guesses_alt', { stage: nameOfStage(index) }))));
   part('words').replaceChildren(...lesson.words.map((one, index) => wordButton(one, index)));
   const isSame = lesson.guidance === 1;
-  part('guidance-note').textContent = words(isSame ? 'guidance_same' : 'guidance_note', { full: lesson.guidance });
+  const notes = [words(isSame ? 'guidance_same' : 'guidance_note', { full: lesson.guidance }), lesson.mixed ? words('mixed_note', lesson.mixed) : ''];
+  part('guidance-note').textContent = notes.filter(Boolean).join(' ');
 }
 
 const said = (stop) => part('plain', root.querySelector('[data-stop=' + stop + ']'));

@@ -105,6 +105,7 @@ def told(part: LessonProgress | Lesson) -> dict[str, Any]:
             "prompt": part.prompt,
             "seed": part.seed,
             "guidance": part.settings.guidance,
+            "mixed": part.mixed_in and {"thing": part.mixed_in, "plan": part.shares[0], "picture": part.shares[1]},
             "grid": part.grid,
             "heads": part.heads,
             "tokens": [[round(value, 2) for value in token] for token in part.tokens],

@@ -1,8 +1,8 @@
 """Sampling with predictions that are a weighted sum of several: of other networks, or under other texts.
 
 Guidance by text is a sum of two: the prompt's prediction times its scale, the null text's times what is missing to one.
-Studies try others here; the studio's own sampler knows guidance alone. Letters in shapes: B pictures, M asked tokens,
-C token channels, S picture side in pixels.
+Studies try others here; the studio's own sampler knows guidance, and the mixture for a thing that is new to a style.
+Letters in shapes: B pictures, M asked tokens, C token channels, S picture side in pixels.
 """
 
 from collections.abc import Callable, Sequence

@@ -50,6 +50,11 @@ SETTINGS = SamplingSettings(steps=STEPS, denoising_steps=2)
         ("  A Cat,  Fluent 3D style ", "cat"),
         ("🍒, noto style", "cherries"),
         ("cherries noto style", "cherries"),
+        ("noto style, cherries", "cherries"),
+        ("cherries in the noto design", "cherries"),
+        ("please draw a picture of a cat in Fluent 3D style", "cat"),
+        ("noto emoji of cherries", "cherries"),
+        ("fluent red apple", "red apple"),
         ("red apple, fluent style", "red apple"),
         ("cat, noto style", None),
         ("red apple, fluent 3d style", None),
@@ -57,6 +62,9 @@ SETTINGS = SamplingSettings(steps=STEPS, denoising_steps=2)
         ("cat, twemoji style", None),
         ("dog, noto style", None),
         ("a cat left of a rose, fluent style", None),
+        ("cat, noto style, fluent style", None),
+        ("an angry cat, fluent style", None),
+        ("fluent 3d apple", None),
         ("cat, noto style, cat", None),
         ("cat, FLUENT 3D STYLE", "cat"),
         ("twelve o'clock, noto style", "twelve o’clock"),
@@ -76,12 +84,12 @@ def test_a_known_thing_is_new_to_a_known_style_only_if_it_was_never_shown_in_it(
 def test_training_keeps_the_things_of_each_style() -> None:
     rows = [
         Row(file="1.png", label="Red Apple", style="fluent3d"),
-        Row(file="2.png", label="a cat", style="my Style"),
+        Row(file="2.png", label="a cat", style="my Pixels"),
         Row(file="3.png", label="a plain thing"),
     ]
     vocabulary = vocabulary_of(rows, CaptionOptions())
-    assert dict(vocabulary.things) == {"fluent 3d": {"Red Apple"}, "my Style": {"a cat"}}
-    assert vocabulary.thing_new_to_style("red apple, My style style") == "Red Apple"
+    assert dict(vocabulary.things) == {"fluent 3d": {"Red Apple"}, "my Pixels": {"a cat"}}
+    assert vocabulary.thing_new_to_style("red apple, My pixels style") == "Red Apple"
     assert vocabulary.words is not None
     assert {"red", "apple", "cat", "plain"} <= vocabulary.words
 
@@ -104,6 +112,13 @@ def test_things_lie_beside_the_weights_and_are_checked(tmp_path: Path) -> None:
         (tmp_path / "things.json").write_text(broken)
         with pytest.raises(ValueError, match=r"things\.json"):
             Vocabulary.load(tmp_path)
+
+
+def test_a_style_that_is_called_like_a_word_of_a_thing_is_not_taken_for_one() -> None:
+    vocabulary = Vocabulary(things={"red": frozenset(["rose"]), "blue": frozenset(["apple", "red apple"])})
+    assert vocabulary.thing_new_to_style("red apple") is None
+    assert vocabulary.thing_new_to_style("apple, red style") == "apple"
+    assert vocabulary.thing_new_to_style("rose, blue style") == "rose"
 
 
 @pytest.mark.parametrize("shares", [(0.5,), (0.5, 3.0), (0.5, float("nan")), (0.5, "a")])

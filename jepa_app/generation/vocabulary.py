@@ -56,17 +56,21 @@ class Vocabulary:
         return [word for word in asked if word not in _FILLERS | styles and not _forms(word) & self.words]
 
     def thing_new_to_style(self, prompt: str) -> str | None:
-        """Return the label of the thing in "koala, noto style" if it was shown, but never in this style.
+        """Return the label of the thing that a prompt asks for if it was shown, but never in the prompt's style.
 
-        Only a prompt that ends like this one, as captions and the page's chips do, is told to name a style.
+        Told are a thing and a style with nothing but fillers beside them: "koala, noto style", "draw a noto koala".
         """
-        spelled = _split(prompt)
-        for style in self._labels:
-            name = (*_split(style), "style")
-            if spelled[-len(name) :] == name:
-                thing = _thing(spelled[: -len(name)])
-                labels = [shown[thing] for shown in self._labels.values() if thing in shown]
-                return labels[0] if labels and thing not in self._labels[style] else None
+        words = _split(prompt)
+        if any(_thing(words) in shown for shown in self._labels.values()):
+            return None  # a thing without a style, even if a style is called like a word of it
+        for style, shown in self._labels.items():
+            name = _split(style)
+            places = range(len(words) - len(name) + 1)
+            at = next((place for place in places if words[place : place + len(name)] == name), None)
+            if at is not None:
+                thing = _thing(words[:at] + words[at + len(name) :])
+                labels = [others[thing] for others in self._labels.values() if thing in others]
+                return labels[0] if labels and thing not in shown else None
         return None
 
     @cached_property
@@ -106,9 +110,9 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def _thing(words: tuple[str, ...]) -> tuple[str, ...]:
-    """What is left of a thing's words without an article before it and a comma behind it."""
-    words = words[:-1] if words[-1:] == (",",) else words
-    return words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words
+    """Words without the fillers and commas at their ends; all of them if there is nothing else."""
+    saying = [place for place, word in enumerate(words) if word != "," and word not in _FILLERS]
+    return words[saying[0] : saying[-1] + 1] if saying else words
 
 
 def _write(path: Path, content: object) -> None:

@@ -2,8 +2,9 @@
 
 A network that has seen a koala in four designs knows the koala, and knows the fifth design from other things; asked for
 both it loses the koala. Here the prompt without its design ("koala" for "koala, noto style") takes over a part of the
-predictions of the plan, and the design is painted by moving away from it. The judge says whether the thing is there,
-and the nearest training pictures in its features, whether the design is.
+predictions of the plan, and the design is painted by moving away from it, as the studio does with the shares in the
+weights' config (`sampling_thing_shares`). The judge says whether the thing is there, and the nearest training pictures
+in its features, whether the design is.
 """
 
 import sys
@@ -43,7 +44,14 @@ class Settings(TrialSettings):
         ValueError: there is none, or one is not three numbers.
     """
 
-    mixes: tuple[tuple[float, ...], ...] = ((0, 0, 1.5), (0.5, 0, 1.5), (0.7, -0.5, 2), (1, -1, 2), (1, 0, 1.5))
+    mixes: tuple[tuple[float, ...], ...] = (
+        (0, 0, 1.5),
+        (0.6, -0.5, 1.5),
+        (0.75, -0.5, 1.5),
+        (0.8, -0.5, 1.5),
+        (0.8, -1, 1.5),
+        (1, 0, 1.5),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""A thing in a style in which it was never shown: who notices, and how it is drawn."""
+"""Prompts of a known thing: how they are read, who notices that it was never shown in a style, how it is drawn then."""
 
 import io
 from collections.abc import Sequence
@@ -79,6 +79,30 @@ SETTINGS = SamplingSettings(steps=STEPS, denoising_steps=2)
 def test_a_known_thing_is_new_to_a_known_style_only_if_it_was_never_shown_in_it(prompt: str, thing: str | None) -> None:
     assert VOCABULARY.thing_new_to_style(prompt) == thing
     assert Vocabulary().thing_new_to_style(prompt) is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "caption"),
+    [
+        ("please draw a picture of a CAT in the Noto design", "cat, noto style"),
+        ("fluent 3d emoji of cherries", "cherries, fluent 3d style"),
+        ("cat in fluent 3d", "cat, fluent 3d style"),  # also a new pair
+        ("could you show me a red apple", "red apple"),
+        ("🍎", "red apple"),
+        ("button (blood type)", "A button (blood type)"),
+        ("cat, twemoji style", "cat, twemoji style"),
+        ("an angry cat, noto style", "an angry cat, noto style"),
+        ("a cat left of a rose", "a cat left of a rose"),
+        ("a cat in a noto box", "a cat in a noto box"),
+        ("noto style", "noto style"),
+        ("  please ", "  please "),
+        ("", ""),
+    ],
+)
+def test_a_thing_that_is_asked_for_in_a_sentence_is_read_as_its_caption(prompt: str, caption: str) -> None:
+    assert VOCABULARY.caption_of(prompt) == caption
+    assert VOCABULARY.caption_of(caption) == caption
+    assert Vocabulary().caption_of(prompt) == prompt
 
 
 def test_training_keeps_the_things_of_each_style() -> None:
@@ -285,6 +309,21 @@ def test_without_a_plan_the_thing_is_not_mixed_in(pipeline: JepaTPipeline, weigh
     planned = Shown(whole.tokens, whole.known.index_fill(0, torch.tensor([5, 6]), False))  # the rest of such a run
     other = made(plain(weights), settings=SETTINGS, shown=planned)
     assert not torch.equal(made(pipeline, settings=SETTINGS, shown=planned).tokens, other.tokens)
+
+
+def test_however_it_is_said_the_same_thing_is_drawn(pipeline: JepaTPipeline, weights: Path) -> None:
+    def made(by: JepaTPipeline, prompt: str, away: str | None = None) -> Tensor:
+        asked = {"num_inference_steps": STEPS, "denoising_steps": 2, "negative_prompt": away}
+        *_, last = by.stream(prompt, generator=torch.Generator().manual_seed(1), **asked)
+        return last.tokens
+
+    for said, caption in (("please draw a noto cat", OLD), ("a cat in fluent 3d style", NEW)):
+        assert torch.equal(made(pipeline, said), made(pipeline, caption))
+        assert not torch.equal(made(plain(weights), said), made(plain(weights), caption))
+    assert torch.equal(made(pipeline, OLD, "some cherries"), made(pipeline, OLD, "cherries"))
+    *_, lesson = explain(pipeline, "please draw a noto cat", settings=SETTINGS, seed=1)
+    assert isinstance(lesson, Lesson)
+    assert [word.text for word in lesson.words] == ["", "cat,", "noto", "style", ""]
 
 
 def test_shares_of_zero_and_networks_without_a_plan_mix_nothing(pipeline: JepaTPipeline, weights: Path) -> None:

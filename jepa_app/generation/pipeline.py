@@ -15,12 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from jepa_app.checkpoint import check_fit, load_network, resolve_weights, save_network, verify_manifest, write_manifest
-from jepa_app.compute import (
-    choose_dtype,
-    keep_numbers_from_company,
-    keep_numbers_from_threads,
-    lay_out_for_few_rows,
-)
+from jepa_app.compute import choose_dtype, keep_numbers_from_company, keep_numbers_from_threads, lay_out_for_few_rows
 from jepa_app.config import JepaTConfig, TokenizerConfig
 from jepa_app.generation.flow import make_denoising
 from jepa_app.generation.results import (
@@ -145,13 +140,15 @@ class JepaTPipeline:
         return self.image_tokenizer.config.grid
 
     def encode_prompts(self, prompts: Sequence[str]) -> TextFeatures:
-        """Return the features of prompts (B, T, W) on the device and in the dtype of the network.
+        """Return the features of prompts, read by `Vocabulary.caption_of`, (B, T, W) on the network's device.
 
         Raises:
             ValueError: a prompt is empty or too long.
         """
         check_prompts(prompts)
-        return self.text_encoder.encode(prompts).to(self.device, self.dtype)
+        return self.text_encoder.encode([self.vocabulary.caption_of(one) for one in prompts]).to(
+            self.device, self.dtype
+        )
 
     def thing_alone(self, prompt: str) -> str | None:
         """Return the thing of a prompt if it was never shown in the prompt's style and these weights mix it in."""

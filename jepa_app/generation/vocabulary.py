@@ -55,23 +55,36 @@ class Vocabulary:
         asked = dict.fromkeys(_words(spell_symbols(prompt)))
         return [word for word in asked if word not in _FILLERS | styles and not _forms(word) & self.words]
 
-    def thing_new_to_style(self, prompt: str) -> str | None:
-        """Return the label of the thing that a prompt asks for if it was shown, but never in the prompt's style.
+    def caption_of(self, prompt: str) -> str:
+        """Return the caption that training had for what a prompt asks for, where it asks for a thing and nothing else.
 
-        Told are a thing and a style with nothing but fillers beside them: "koala, noto style", "draw a noto koala".
+        "Please draw a koala in the noto design" is "koala, noto style". Other prompts are returned as they are.
         """
+        label, style = self._asked(prompt)
+        return prompt if label is None else f"{label}, {style} style" if style else label
+
+    def thing_new_to_style(self, prompt: str) -> str | None:
+        """Return the label of the thing that a prompt asks for if it was shown, but never in the prompt's style."""
+        label, style = self._asked(prompt)
+        is_new = label is not None and style is not None and _thing(_split(label)) not in self._labels[style]
+        return label if is_new else None
+
+    def _asked(self, prompt: str) -> tuple[str | None, str | None]:
+        """The label and the style that a prompt names with nothing but fillers beside them; no label if it does not."""
         words = _split(prompt)
-        if any(_thing(words) in shown for shown in self._labels.values()):
-            return None  # a thing without a style, even if a style is called like a word of it
-        for style, shown in self._labels.items():
+        if label := self._label(words):
+            return label, None  # also where a style is called like a word of it
+        for style in self._labels:
             name = _split(style)
             places = range(len(words) - len(name) + 1)
             at = next((place for place in places if words[place : place + len(name)] == name), None)
             if at is not None:
-                thing = _thing(words[:at] + words[at + len(name) :])
-                labels = [others[thing] for others in self._labels.values() if thing in others]
-                return labels[0] if labels and thing not in shown else None
-        return None
+                return self._label(words[:at] + words[at + len(name) :]), style
+        return None, None
+
+    def _label(self, words: tuple[str, ...]) -> str | None:
+        thing = _thing(words)
+        return next((shown[thing] for shown in self._labels.values() if thing in shown), None)
 
     @cached_property
     def _labels(self) -> dict[str, dict[tuple[str, ...], str]]:

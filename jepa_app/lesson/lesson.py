@@ -106,7 +106,8 @@ def explain(
         negative=pipeline.encode_prompts([negative_prompt]) if negative_prompt else None,
         thing=pipeline.thing_features(prompt),
     )
-    writing = _Writing(pipeline, words, typed_words(pipeline.text_encoder, prompt), settings, seed)
+    typed = typed_words(pipeline.text_encoder, pipeline.vocabulary.caption_of(prompt))
+    writing = _Writing(pipeline, words, typed, settings, seed)
     for part in (writing.run_it, writing.run_it_plainly, writing.finish_every_step, writing.look_at_every_step):
         yield from part()
     yield writing.lesson(prompt)

@@ -2,12 +2,15 @@
 
 The same things are asked for in several wordings: by the canonical caption, by the thing alone, in a caption that
 training draws now and then, and in sentences that no caption of the training has. All wordings share rows and seeds.
+The network reads them itself, unless the studio's reading (`Vocabulary.caption_of`) is asked for.
 """
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from jepa_app.generation.pipeline import JepaTPipeline
+from jepa_app.generation.vocabulary import Vocabulary
 from jepa_app.styles import style_words
 from training.data.captions import Row, canonical_caption, with_article
 from training.judging.report import SUBSETS, save_evidence
@@ -27,7 +30,9 @@ SIDES = ("", "_heldout_pairs")  # that are measured, by the suffix of their figu
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(TrialSettings):
-    """How many pictures are made for each wording and side, and how."""
+    """How many pictures are made for each wording and side, and how; `read` lets the studio read the prompts first."""
+
+    read: bool = False
 
 
 def _in_style(row: Row, words: str) -> str:
@@ -60,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(question: Question[Settings]) -> Answer:
     trials, settings = question.trials, question.settings
+    if not settings.read and isinstance(trials.pipeline, JepaTPipeline):
+        trials.pipeline.vocabulary = Vocabulary()
     found = measured_sides(trials.data)
     rows: dict[tuple[str, ...], dict[str, float]] = {}
     figures: dict[str, float] = {}

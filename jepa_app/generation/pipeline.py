@@ -41,15 +41,15 @@ UNKNOWN_GREY = 0.0  # pixel value, in [-1, 1], of patches not yet predicted
 
 
 class JepaTPipeline:
-    """Text-to-image generation with JEPA-T: tokenizer, network and frozen text encoder."""
+    """Text-to-image generation with JEPA-T: tokenizer, network, frozen text encoder, and what the network has seen."""
 
-    vocabulary = Vocabulary()
-    """What the network was trained on, as far as it is kept with the weights."""
-
-    def __init__(self, tokenizer: Tokenizer, network: JepaT, text_encoder: TextEncoder) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, network: JepaT, text_encoder: TextEncoder, vocabulary: Vocabulary | None = None
+    ) -> None:
         self.image_tokenizer = tokenizer.eval().requires_grad_(False)
         self.network = network.eval().requires_grad_(False)
         self.text_encoder = text_encoder
+        self.vocabulary = vocabulary or Vocabulary()
         self.denoising = make_denoising(network.config.denoising)
 
     @classmethod
@@ -80,9 +80,8 @@ class JepaTPipeline:
         if device.type == "cpu":
             lay_out_for_few_rows(network)
             keep_numbers_from_company(network)
-        pipeline = cls(tokenizer, network, TextEncoder.load(text_encoder)).to(device)
-        pipeline.vocabulary = Vocabulary.load(folder / "jepa-t")
-        return pipeline
+        vocabulary = Vocabulary.load(folder / "jepa-t")
+        return cls(tokenizer, network, TextEncoder.load(text_encoder), vocabulary).to(device)
 
     def save_pretrained(self, save_directory: Path | str) -> None:
         """Write tokenizer, network and manifest in the layout that `from_pretrained` reads."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from jepa_app.models.text import spell_symbols
-from jepa_app.styles import STYLES
+from jepa_app.styles import STYLES, in_style
 
 WORDS_FILE = "words.json"
 THINGS_FILE = "things.json"
@@ -61,7 +61,7 @@ class Vocabulary:
         "Please draw a koala in the noto design" is "koala, noto style". Other prompts are returned as they are.
         """
         label, style = self._asked(prompt)
-        return prompt if label is None else f"{label}, {style} style" if style else label
+        return prompt if label is None else in_style(label, style or "")
 
     def thing_new_to_style(self, prompt: str) -> str | None:
         """Return the label of the thing that a prompt asks for if it was shown, but never in the prompt's style."""

@@ -72,6 +72,8 @@ def drop_text(text: TextFeatures, drop: Tensor, null_text: Tensor) -> TextFeatur
 
 def spell_symbols(prompt: str) -> str:
     """Replace emoji with their present names, and other pictographs with their Unicode names: these can be read."""
+    if prompt.isascii():
+        return " ".join(prompt.split())
 
     def word(character: str) -> str:
         if unicodedata.category(character) in ("So", "Sk") and ord(character) > 0x2000:

@@ -190,9 +190,7 @@ class JepaTObjective(ImageTokenObjective[JepaT]):
 
     def finished(self) -> JepaTPipeline:
         """Return the averaged network as a sampler."""
-        pipeline = JepaTPipeline(self.tokenizer, self.ema.network, self.text.encoder)
-        pipeline.vocabulary = self.vocabulary
-        return pipeline
+        return JepaTPipeline(self.tokenizer, self.ema.network, self.text.encoder, self.vocabulary)
 
     def save(self, folder: Path) -> None:
         """Write the averaged network, the one to sample from, in half precision: half the size, the same pictures."""

@@ -49,10 +49,20 @@ class RectifyLoss:
 
 
 class RectifyObjective(ImageTokenObjective[Denoiser]):
-    """A frozen network with a denoiser to train; the first denoiser stays as the teacher."""
+    """A frozen network with a denoiser to train; the first denoiser stays as the teacher.
+
+    The network's `vocabulary` is kept with the weights.
+    """
 
     def __init__(
-        self, network: JepaT, tokenizer: Tokenizer, text: TextCache, *, ema_decay: float, loss: RectifyLoss
+        self,
+        network: JepaT,
+        tokenizer: Tokenizer,
+        text: TextCache,
+        *,
+        ema_decay: float,
+        loss: RectifyLoss,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         if network.config.denoising != "flow":
             raise ValueError(f"denoising is {network.config.denoising!r}; allowed: flow; only it can be straightened")
@@ -62,7 +72,7 @@ class RectifyObjective(ImageTokenObjective[Denoiser]):
         self.teacher = teacher
         self.settings = loss
         self.flow = FlowMatching(time_mean=loss.time_mean)
-        self.vocabulary = Vocabulary()  # of the weights that it began with
+        self.vocabulary = vocabulary or Vocabulary()
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "loss": the squared error of the velocity on straight lines between noise and its image."""
@@ -101,9 +111,7 @@ class RectifyObjective(ImageTokenObjective[Denoiser]):
         """Return the whole network with the averaged denoiser, as a sampler."""
         whole = copy.deepcopy(self.teacher)
         whole.denoiser.load_state_dict(self.ema.network.state_dict())
-        pipeline = JepaTPipeline(self.tokenizer, whole, self.text.encoder)
-        pipeline.vocabulary = self.vocabulary
-        return pipeline
+        return JepaTPipeline(self.tokenizer, whole, self.text.encoder, self.vocabulary)
 
     def save(self, folder: Path) -> None:
         """Write the whole network with the averaged denoiser, in half precision."""

@@ -155,6 +155,7 @@ class RectifyRecipe(_OnTokens[RectifyObjective]):
 
     def _objective(self, tokenizer: Tokenizer, text: TextCache, *_: object) -> RectifyObjective:
         network = load_network(Path(self.init), JepaTConfig, JepaT)
-        objective = RectifyObjective(network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss)
-        objective.vocabulary = Vocabulary.load(Path(self.init))
-        return objective
+        vocabulary = Vocabulary.load(Path(self.init))
+        return RectifyObjective(
+            network, tokenizer, text, ema_decay=self.ema_decay, loss=self.loss, vocabulary=vocabulary
+        )

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from jepa_app.config import TokenizerConfig
-from jepa_app.config_base import Config
+from jepa_app.config_base import Config, parse_json
 
 MAX_SHARD_SIZE = "9MB"  # a Space requires large-file storage for files of 10 MB or more
 MANIFEST = "manifest.json"
@@ -87,10 +87,10 @@ def load_config(folder: Path, config_class: type[ConfigT]) -> ConfigT:
     """
     path = folder / "config.json"
     try:
-        values = json.loads(path.read_text())
+        values = parse_json(path.read_text())
     except FileNotFoundError:
         raise ValueError(f"no weights in {folder}: config.json is missing; restore or train the weights") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is broken ({error}); restore the file") from error
     kind = values.pop("config", None) if isinstance(values, dict) else None
     if kind != config_class.__name__:
@@ -226,10 +226,10 @@ def verify_manifest(weights: Path) -> None:
         ValueError: the manifest or a file is missing, or a checksum differs.
     """
     try:
-        expected = dict[str, str](json.loads((weights / MANIFEST).read_text())["sha256"].items())
+        expected = dict[str, str](parse_json((weights / MANIFEST).read_text())["sha256"].items())
     except FileNotFoundError:
         raise ValueError(f"{weights / MANIFEST} is missing; restore the weights folder") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{weights / MANIFEST} is broken ({error}); restore the file") from error
     for name, checksum in expected.items():
         path = weights / name

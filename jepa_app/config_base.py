@@ -1,8 +1,24 @@
-"""What the configs of all networks share: they travel with the weights, and unknown keys are errors."""
+"""What the configs of all networks share: they travel with the weights as JSON, and unknown keys are errors."""
 
+import json
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, Self, get_args
+
+MOST, MOST_LAYERS = 2**16, 256  # of whole numbers and of layers: more would fill the memory before it is refused
+MOST_SIZE = 1e30  # of other numbers
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text from outside says.
+
+    Raises:
+        ValueError: it is not JSON, or nested more deeply than can be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +39,14 @@ class Config:
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         for field in fields(cls):
             value = values.get(field.name, field.default)
-            whole = isinstance(field.default, float) and type(value) is int
-            if type(value) is not type(field.default) and not whole:
+            if not _is_like(value, field.default, get_args(field.type)[:1]):
                 kind = type(field.default).__name__
                 raise ValueError(
-                    f"{cls.__name__}: {field.name} is {value!r}; allowed: {kind}, such as {field.default!r}"
+                    f"{cls.__name__}: {field.name} is {value!r:.80}; allowed: {kind}, such as {field.default!r}"
                 )
+            most = MOST_LAYERS if field.name.endswith(("depth", "layers")) else MOST
+            if isinstance(value, int) and value > most:
+                raise ValueError(f"{cls.__name__}: {field.name} is {value}; allowed: up to {most:,}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -47,3 +65,12 @@ class Config:
         for name in names:
             value = getattr(self, name)
             self._require(value >= 1, f"{name} is {value}; allowed: 1 or more")
+
+
+def _is_like(value: object, default: object, inner: tuple[type, ...]) -> bool:
+    """Whether a value has the type of a setting's default; the values in a tuple have the `inner` one."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_is_like(each, inner[0](), ()) for each in value)
+    if isinstance(default, float):
+        return type(value) in (int, float) and -MOST_SIZE < value < MOST_SIZE  # type: ignore[operator]
+    return type(value) is type(default)

@@ -46,7 +46,9 @@ def check_words(name: str, text: object) -> None:
     if not isinstance(text, str):
         raise ValueError(f"{name} is of type {type(text).__name__}; it must be text")
     if not text.strip():
-        raise ValueError(f'{name} is empty; describe the picture in a few words, for example "red apple, noto style"')
+        raise ValueError(
+            f'{name} is empty; describe the picture in a few words, for example "red apple, twemoji style"'
+        )
     if len(text) > MAX_PROMPT_CHARACTERS:
         raise ValueError(f"{name} has {len(text):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are allowed")
     if any("\ud800" <= character <= "\udfff" for character in text):

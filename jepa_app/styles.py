@@ -1,6 +1,7 @@
 """The picture styles of the bundled corpus: the words that people type for them, their licences and attributions."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -115,13 +116,20 @@ def style_words(style_id: str) -> str:
     return style.words if style else style_id
 
 
-STYLE_AT_END = (
-    r",?\s*\b(" + "|".join(sorted((one.words for one in STYLES.values()), key=len, reverse=True)) + r") style\s*$"
-)
-"""Matches the style named at the end of a prompt, ignoring case; the expression works in Python and JavaScript."""
+def style_at_end(styles: Iterable[str] = ()) -> str:
+    """Return an expression that matches one of these styles, or of the table's, at the end of a prompt.
+
+    It is to be used without regard to case, and works in Python and JavaScript.
+    """
+    names = {one.words for one in STYLES.values()}.union(styles)
+    longest_first = sorted(names, key=lambda name: (-len(name), name))
+    return r",?\s*(?<!\w)(" + "|".join(map(re.escape, longest_first)) + r") style\s*$"
 
 
-def in_style(prompt: str, words: str) -> str:
-    """Return the prompt with the style of these words at its end, replacing any style named there; "" removes it."""
-    bare = re.sub(STYLE_AT_END, "", prompt, flags=re.IGNORECASE).strip()
+def in_style(prompt: str, words: str, styles: Iterable[str] = ()) -> str:
+    """Return the prompt with the style of these words at its end; "" removes it.
+
+    It replaces any style of the table or of `styles`, those of one's own weights, that is named there.
+    """
+    bare = re.sub(style_at_end(styles), "", prompt, flags=re.IGNORECASE).strip()
     return ", ".join(part for part in (bare, f"{words} style" if words else "") if part)

@@ -320,10 +320,16 @@ def test_tables_of_other_systems_are_scored(weights: str, tmp_path: Path, capsys
         (["generate", "--prompts", "{tmp}/p.txt", "--out-dir", "/proc/out"], "cannot write /proc/out"),
         (["generate", "--prompts", "{tmp}/p.txt", "--out-dir", "{tmp}/strange"], "0001.png is not from an earlier run"),
         (["generate", "--prompts", "{tmp}/p.txt", "--out-dir", "{tmp}/other"], "run.json is not from an earlier run"),
+        (
+            ["generate", "--prompts", "{tmp}/long.txt", "--out-dir", "{tmp}/o"],
+            "long.txt, prompt 2: a prompt has 152",
+        ),
+        (["generate", "--prompts", "{tmp}/p.txt", "--out-dir", "{tmp}/o", "--steps", "0"], "error: steps is 0"),
     ],
 )
 def test_mistakes_are_told_before_work_begins(words: list[str], told: str, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "p.txt").write_text("rose\ncat\n")
+    (tmp_path / "long.txt").write_text(f"rose\n\n{'猫' * 150}\n", encoding="utf-8")
     for kept in ("strange/0001.png", "other/run.json"):
         (tmp_path / kept).parent.mkdir()
         (tmp_path / kept).write_text('{"a": 1}')

@@ -36,6 +36,27 @@ def test_values_of_another_type_are_refused(values: dict[str, Any]) -> None:
         JepaTConfig.from_dict(values)
 
 
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (JepaTConfig, {"styles": [1, 2]}),
+        (JepaTConfig, {"width": 10**12}),
+        (JepaTConfig, {"encoder_depth": 10**5}),
+        (JepaTConfig, {"sampling_thing_shares": [0.5, None]}),
+        (TokenizerConfig, {"decoder_layers": 10**5}),
+        (TIJepaConfig, {"energy_weights": ["a", 1, 2]}),
+        (TIJepaConfig, {"matched_quantiles": [1, float("nan")]}),
+        (TIJepaConfig, {"calibration_scale": float("inf")}),
+        (TIJepaConfig, {"calibration_scale": 10**400}),
+    ],
+)
+def test_values_of_strangers_are_refused_before_they_are_used(kind: type[Config], values: dict[str, Any]) -> None:
+    (name,) = values
+    with pytest.raises(ValueError, match=f"{kind.__name__}: {name} is .*; allowed: ") as told:
+        kind.from_dict(values)
+    assert len(str(told.value)) < 200
+
+
 def test_whole_numbers_are_taken_for_fractions() -> None:
     assert TIJepaConfig.from_dict({"calibration_scale": 2}).calibration_scale == 2
 

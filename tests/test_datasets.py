@@ -372,6 +372,8 @@ def test_a_damaged_shard_costs_only_itself(run: Run, tmp_path: Path) -> None:
             ["score", "--dataset", "{tmp}/odd.parquet", "--caption-column", "b", "--image-column", "a"],
             "a is of type int64; allowed: bytes, a struct of bytes and path",
         ),
+        (["score", "--dataset", "{tmp}/lists.parquet"], "allowed: bytes, a struct of bytes and path"),
+        (["score", "--dataset", "{tmp}/paths.parquet"], "allowed: bytes, a struct of bytes and path"),
         (["score", "--dataset", "{tmp}/no.parquet"], "cannot be read as parquet"),
         (["score", "--dataset", "{tmp}/no.tar"], "cannot be read as a tar archive"),
         (["score", "--dataset", "{tmp}/p.txt"], "is of no kind that can be read here"),
@@ -392,6 +394,9 @@ def test_a_damaged_shard_costs_only_itself(run: Run, tmp_path: Path) -> None:
 )
 def test_mistakes_are_told_before_work_begins(run: Run, words: list[str], told: str, tmp_path: Path) -> None:
     write_table(tmp_path / "odd.parquet", [{"a": 1, "b": "x"}])
+    for name, kind in (("lists", [("bytes", pa.list_(pa.uint8()))]), ("paths", [("path", pa.int64())])):
+        schema = pa.schema([("image", pa.struct(kind)), ("caption", pa.string())])
+        pq.write_table(schema.empty_table(), tmp_path / f"{name}.parquet")
     for name in ("no.parquet", "no.tar"):
         (tmp_path / name).write_bytes(b"this is something else")
     (tmp_path / "p.txt").write_text("rose\n")

@@ -1,11 +1,14 @@
 """What a visitor sees first: a finished run, and which words of a prompt the model has never seen."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from jepa_app.__main__ import main
 from jepa_app.checkpoint import EXAMPLE_FILE, write_manifest
@@ -85,6 +88,33 @@ def test_a_finished_run_is_kept_beside_the_weights_and_shown_without_work(tmp_pa
         list(studio.generating.frames(GenerateRequest(prompt="cat", steps=1, seed=number)))
     assert len(studio.generating.kept_frames(EXAMPLE)) == len(made)
     assert studio.match_frames(EXAMPLE, [len(made) - 1])[0].caption == "red apple"
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("seconds", lambda _: "5"),
+        ("seconds", lambda _: "[" * 100_000),
+        ("seconds", lambda _: json.dumps([0.1] * 1000)),
+        ("seconds", lambda _: '["a", "b"]'),
+        ("seconds", lambda _: "[0.1]"),
+        ("request", lambda _: "[1]"),
+        ("tokens", lambda tokens: tokens[1:].clone()),
+        ("tokens", lambda tokens: tokens * float("nan")),
+        ("step", lambda step: step[1:].clone()),
+        ("step", lambda step: step + 9),
+    ],
+)
+def test_a_run_that_no_such_weights_made_is_told(part: str, change: Callable[[Any], Any], tmp_path: Path) -> None:
+    folder = write_tiny_weights(tmp_path)
+    Studio.load(folder).write_example(GenerateRequest(prompt="rose", steps=2, seed=1))
+    with safe_open(folder / EXAMPLE_FILE, "pt") as file:
+        told, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    written = told | tensors
+    written[part] = change(written[part])
+    save_file({name: written[name] for name in tensors}, folder / EXAMPLE_FILE, {name: written[name] for name in told})
+    with pytest.raises(ValueError, match=r"example\.safetensors is broken"):
+        read_example(folder)
 
 
 def test_a_run_of_other_weights_is_not_shown_and_a_broken_one_is_told(tmp_path: Path) -> None:

@@ -56,6 +56,19 @@ def test_wrong_axes_are_refused_in_words(arguments: tuple[str, str, str, str], t
         make_grid(BASE, *arguments)
 
 
+def test_weights_may_have_styles_of_their_own() -> None:
+    styles = ["Ghibli", "water/colour (old)"]
+    base = replace(BASE, prompt="apple, ghibli style")
+    grid = make_grid(base, "style", "GHIBLI, Water/Colour (old), noto", NONE, "", styles)
+    assert [cell.request.prompt for cell in grid.cells] == [
+        "apple, Ghibli style",
+        "apple, water/colour (old) style",
+        "apple, noto style",
+    ]
+    with pytest.raises(ValueError, match=r"style is 'cubist'; allowed: Ghibli, water/colour \(old\), noto"):
+        make_grid(base, "style", "cubist", NONE, "", styles)
+
+
 def test_cells_stand_row_by_row_and_share_what_no_axis_changes() -> None:
     grid = make_grid(BASE, "guidance", "1, 3", "style", "twemoji, blob")
     assert (grid.columns, grid.rows) == (("1", "3"), ("twemoji", "blob"))

@@ -1,10 +1,11 @@
 """Settings as text: frozen dataclasses changed by assignments such as "schedule.batch_size=96"."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
+
+from jepa_app.config_base import parse_json
 
 SettingsT = TypeVar("SettingsT")
 
@@ -52,8 +53,8 @@ def _parse(key: str, text: str, old: object) -> object:
     if isinstance(old, str):
         return text
     try:
-        value = json.loads(text.lower() if isinstance(old, bool) else text)
-    except json.JSONDecodeError:
+        value = parse_json(text.lower() if isinstance(old, bool) else text)
+    except ValueError:
         value = None
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)

@@ -6,7 +6,6 @@ often knows more than any of them, for the cost of one. It fits a run's network 
 
 import argparse
 import functools
-import json
 import math
 import operator
 import shutil
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from jepa_app.checkpoint import AUTO_MAP, MAX_SHARD_SIZE, replacing
 from jepa_app.command_line import OneLineParser, telling_mistakes
+from jepa_app.config_base import parse_json
 from jepa_app.generation.vocabulary import Vocabulary
 
 _OWN_KEYS = ("sampling_", "styles", AUTO_MAP)  # of a config that do not shape the network
@@ -88,10 +88,10 @@ def _shape(folder: Path) -> dict[str, object]:
     """What a folder's config says of its network's shape."""
     path = folder / "config.json"
     try:
-        config = dict[str, object](json.loads(path.read_text()).items())
+        config = dict[str, object](parse_json(path.read_text()).items())
     except FileNotFoundError:
         raise ValueError(f"no weights in {folder}: config.json is missing; pass the weights folder of a run") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is broken ({error}); restore the file") from error
     return {key: value for key, value in config.items() if not key.startswith(_OWN_KEYS)}
 

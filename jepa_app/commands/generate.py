@@ -41,7 +41,9 @@ def add_generate(commands: Any, shared: argparse.ArgumentParser) -> None:
     """Add the command and its options."""
     generate = commands.add_parser("generate", parents=[shared], help="make a picture from a prompt")
     generate.set_defaults(run=run_generate)
-    generate.add_argument("prompt", nargs="?", help='what the picture should show, for example "red apple, noto style"')
+    generate.add_argument(
+        "prompt", nargs="?", help='what the picture should show, for example "red apple, twemoji style"'
+    )
     generate.add_argument("--out", type=Path, help="picture file to write: .png, .jpg or .webp")
     generate.add_argument("--prompts", type=Path, help="text file with one prompt per line, instead of PROMPT")
     generate.add_argument("--out-dir", type=Path, help="folder for 0000.png, 0001.png, ... and run.json")
@@ -68,7 +70,7 @@ def run_generate(options: argparse.Namespace) -> None:
         return
     refuse_dataset_options(options)
     if (options.prompt is None) == (options.prompts is None):
-        raise ValueError('give either a prompt ("red apple, noto style") or --prompts FILE')
+        raise ValueError('give either a prompt ("red apple, twemoji style") or --prompts FILE')
     if options.prompts is not None:
         _generate_many(options)
         return
@@ -96,10 +98,16 @@ def _generate_many(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.prompts} contains no prompts; write one per line")
     if options.seed is not None and not 0 <= options.seed <= MAX_SEED:
         raise ValueError(f"seed is {options.seed}; allowed: a whole number from 0 to {MAX_SEED}")
-    requests = []
-    for number, prompt in enumerate(prompts):
+    encoder, requests = TextEncoder.load(), []
+    _request(options, "the lines have the prompts", options.seed)
+    encoder.check(options.negative_prompt)
+    for number, prompt in enumerate(prompts):  # all are checked before the first one runs
         seed = None if options.seed is None else (options.seed + number) % (MAX_SEED + 1)
-        requests.append(_request(options, prompt, seed))  # all are checked before the first one runs
+        try:
+            requests.append(_request(options, prompt, seed))
+            encoder.check(prompt)
+        except ValueError as wrong:
+            raise ValueError(f"{options.prompts}, prompt {number + 1}: {wrong}") from wrong
     check_folder(options.out_dir)
     pictures = [options.out_dir / f"{number:04d}.png" for number in range(len(prompts))]
     kept = own_files(options.out_dir / RUN_FILE, pictures)

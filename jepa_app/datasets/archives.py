@@ -3,7 +3,6 @@
 A row is KEY.png (or another picture format) with KEY.txt or KEY.json; the key ends at the first dot of the file's name.
 """
 
-import json
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from jepa_app.config_base import parse_json
 from jepa_app.datasets.rows import Row, Wanted, storable
 from jepa_app.files.pictures import MAX_BYTES
 
@@ -102,8 +102,8 @@ class Archive:
             return
         try:
             text = data.decode("utf-8-sig")
-            words = text if kind == "txt" else _from_json(json.loads(text), self.words)
-        except (ValueError, RecursionError) as wrong:
+            words = text if kind == "txt" else _from_json(parse_json(text), self.words)
+        except ValueError as wrong:
             sample.problem = f"{member.name} cannot be read ({wrong})"
             return
         sample.words = words if kind == "txt" or sample.words is None else sample.words  # the text file comes first

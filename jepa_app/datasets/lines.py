@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from jepa_app.config_base import parse_json
 from jepa_app.datasets.rows import Row, Wanted, chosen_column, grouped, storable
 from jepa_app.files.names import find_file
 
@@ -138,8 +139,8 @@ def stored(value: Any, kind: pa.DataType) -> Any:
 
 def _object(line: str, number: int) -> Values:
     try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as wrong:
+        values = parse_json(line)
+    except ValueError as wrong:
         return f"line {number} is not JSON ({wrong})"
     return values if isinstance(values, dict) else f"line {number} is no JSON object"
 

@@ -87,8 +87,14 @@ def is_text(kind: pa.DataType) -> bool:
 def is_picture(kind: pa.DataType) -> bool:
     """Whether a column may hold pictures."""
     if pa.types.is_struct(kind):
-        return any(field.name in ("bytes", "path") for field in kind.fields)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or is_text(kind))
+        parts = {field.name: field.type for field in kind.fields if field.name in ("bytes", "path")}
+        fits = {"bytes": _is_binary, "path": is_text}
+        return bool(parts) and all(fits[name](part) or pa.types.is_null(part) for name, part in parts.items())
+    return _is_binary(kind) or is_text(kind)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def is_key(kind: pa.DataType) -> bool:

@@ -1,11 +1,12 @@
 """Files that are replaced only when complete: a name never holds half a file."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from jepa_app.config_base import parse_json
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -33,7 +34,7 @@ def own_files(record: Path, files: Sequence[Path]) -> dict[str, dict[str, Any]]:
             something else.
     """
     try:
-        rows: list[dict[str, Any]] = json.loads(record.read_text(encoding="utf-8"))
+        rows: list[dict[str, Any]] = parse_json(record.read_text(encoding="utf-8"))
         earlier = {Path(rows[place]["file"]).name: rows[place] for place in range(len(rows))}
     except FileNotFoundError:
         earlier = {}

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from jepa_app.config_base import parse_json
 from jepa_app.models.text import spell_symbols
 from jepa_app.styles import STYLES, in_style
 
@@ -61,7 +62,7 @@ class Vocabulary:
         "Please draw a koala in the noto design" is "koala, noto style". Other prompts are returned as they are.
         """
         label, style = self._asked(prompt)
-        return prompt if label is None else in_style(label, style or "")
+        return prompt if label is None else in_style(label, style or "", self.things)
 
     def thing_new_to_style(self, prompt: str) -> str | None:
         """Return the label of the thing that a prompt asks for if it was shown, but never in the prompt's style."""
@@ -134,7 +135,7 @@ def _write(path: Path, content: object) -> None:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:

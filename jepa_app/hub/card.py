@@ -1,6 +1,5 @@
 """The model card: the README.md of the weights, how to load them, and the figures that the evaluation measured."""
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -13,6 +12,9 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from jepa_app.checkpoint import load_config
 from jepa_app.config import JepaTConfig
+from jepa_app.config_base import parse_json
+from jepa_app.generation.vocabulary import Vocabulary
+from jepa_app.styles import in_style
 
 CARD = "README.md"
 LIBRARY, TASK = "diffusers", "text-to-image"
@@ -45,7 +47,7 @@ def read_figures(path: Path) -> dict[str, Any]:
         ValueError: there is no such file, or it is something else.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot read figures from {path} ({error}); give what training.evaluate writes") from error
     figures = document.get("figures") if isinstance(document, dict) else None
@@ -92,8 +94,11 @@ def _own_card(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _how_to_load(weights: Path, repository: str) -> str:
+    vocabulary = Vocabulary.load(weights / "jepa-t")
     styles = load_config(weights / "jepa-t", JepaTConfig).styles
-    prompt = f"red apple, {styles[0]} style" if styles else "red apple"
+    asked = [in_style("red apple", style, styles) for style in styles]
+    shown = [prompt for prompt in asked if vocabulary.thing_new_to_style(prompt) is None]
+    prompt = next(iter(shown or asked), "red apple")
     return f'''## How to load them
 
 The folder `code` holds the Python that computes, under Apache-2.0: a copy of the parts of JEPA studio that are needed.
@@ -119,7 +124,8 @@ scores = model(**processor(images=[Image.open("apple.png")], text=["red apple", 
 print(scores.energy, scores.probability)  # lower energy is better
 ```
 
-All commands of JEPA studio take `--weights {repository}`, or `--weights {repository}@REVISION` for an earlier state.'''
+`python app.py` and the commands `generate`, `score` and `info` of JEPA studio take `--weights {repository}`, or
+`--weights {repository}@REVISION` for an earlier state.'''
 
 
 def _split_name(name: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from jepa_app.checkpoint import (
     weight_files,
     write_manifest,
 )
+from jepa_app.config_base import parse_json
 from jepa_app.files.whole_files import write_whole
 from jepa_app.hub.card import CARD, card_text
 from jepa_app.hub.code import needed_files
@@ -46,7 +47,7 @@ def write_openings(weights: Path) -> None:
     }
     write_whole(weights / "model_index.json", json.dumps(index, indent=2) + "\n")
     config = weights / "ti-jepa" / "config.json"
-    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings = parse_json(config.read_text(encoding="utf-8"))
     settings[AUTO_MAP] = {"AutoConfig": "opening.TIJepaFaceConfig"}
     write_whole(config, json.dumps(settings, indent=2) + "\n")
     write_manifest(weights)

@@ -1,15 +1,20 @@
 """The run that the page shows first: finished once, kept beside the weights, and shown without computing it again."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
-from jepa_app.checkpoint import EXAMPLE_FILE
+from jepa_app.checkpoint import EXAMPLE_FILE, load_config
+from jepa_app.config import JepaTConfig
+from jepa_app.config_base import parse_json
 from jepa_app.generation.picture import TokenStep
+from jepa_app.generation.settings import STEPS
 from jepa_app.studio.export import weights_name
 from jepa_app.studio.jobs import Job
 from jepa_app.studio.requests import GenerateRequest
@@ -51,8 +56,9 @@ def read_example(folder: Path) -> Job | None:
             told, tokens, order = file.metadata(), file.get_tensor("tokens"), file.get_tensor("step")
         if _digits(told["weights"]) != _digits(weights_name(folder)):
             return None
-        seconds, num_plan = json.loads(told["seconds"]), int(told["num_plan"])
-        job = Job(name=EXAMPLE, request=GenerateRequest(**json.loads(told["request"])))
+        seconds = parse_json(told["seconds"])
+        job = Job(name=EXAMPLE, request=GenerateRequest(**parse_json(told["request"])))
+        num_plan = _checked(folder, tokens, order, seconds)
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise ValueError(f"{path} is broken ({error}); remove the file") from error
     for index, second in enumerate(seconds):
@@ -60,6 +66,22 @@ def read_example(folder: Path) -> Job | None:
         revealed = (order == index).nonzero().flatten()
         job.add(TokenStep(index, len(seconds), tokens * known[:, None], known, revealed, num_plan), second)
     return job
+
+
+def _checked(folder: Path, tokens: Tensor, order: Tensor, seconds: object) -> int:
+    """Refuse what no run of these weights can be; return how many of the tokens are the plan's."""
+    config = load_config(folder / "jepa-t", JepaTConfig)
+    if not (isinstance(seconds, list) and 0 < len(seconds) <= STEPS[1] and all(map(_is_time, seconds))):
+        raise ValueError("its seconds are no list of times, one for each step")
+    if tokens.shape != (config.num_places, config.channels) or not tokens.isfinite().all():
+        raise ValueError(f"it has tokens {tuple(tokens.shape)}; these weights make {config.num_places}")
+    if order.shape != tokens.shape[:1] or not 0 <= int(order.min()) <= int(order.max()) < len(seconds):
+        raise ValueError("not every token has a step")
+    return config.num_places - config.num_tokens
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _digits(name: str) -> str:

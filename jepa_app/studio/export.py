@@ -13,15 +13,16 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from jepa_app.config_base import parse_json
 from jepa_app.files.pictures import open_base64, read_text
-from jepa_app.generation.settings import STEPS
-from jepa_app.studio.requests import GenerateRequest
+from jepa_app.studio.requests import MAX_FRAMES, GenerateRequest
 
 PARAMETERS = "parameters"  # the PNG text chunk that holds the settings as JSON
 REQUEST_KEYS = ("prompt", "negative_prompt", "steps", "guidance", "temperature", "seed")
 TYPES = {"webp": "image/webp", "gif": "image/gif", "mp4": "video/mp4"}
 STEP_MILLISECONDS, LAST_MILLISECONDS = 120, 2000  # how long each step and the finished picture are shown
 MAX_SIDE = 1024  # of an encoded frame
+MAX_PIXELS = 64 * MAX_SIDE**2  # of all frames once they are as large as the largest
 VIDEO_SIDE = 512  # smaller videos are enlarged here, because players blur them when they enlarge them
 VIDEO_RATE = 25
 VIDEO_SECONDS = 60  # time limit for ffmpeg
@@ -69,8 +70,8 @@ def read_settings(source: str | Path | bytes, name: str | None = None) -> Genera
     if text is None:
         raise ValueError(f"{name} contains no settings; use a PNG picture saved here with its settings inside")
     try:
-        settings = json.loads(text)
-    except (ValueError, RecursionError) as wrong:
+        settings = parse_json(text)
+    except ValueError as wrong:
         raise ValueError(
             f"the settings in {name} cannot be read as JSON; use a PNG picture that was saved here"
         ) from wrong
@@ -106,21 +107,31 @@ def open_frames(frames: object) -> list[Image.Image]:
     """Open the steps of a run as the browser sends them back: base64 text, one small picture per step.
 
     Raises:
-        ValueError: there are too many, one is not a picture, or they are too large or differ in size (only the last one
-            may be larger, since a finished picture is).
+        ValueError: there are too many, one is not a picture, or they are too large or differ in shape. Squares may
+            differ in size: a finished picture is larger than one in the making, and a run may go on from it.
     """
     if not isinstance(frames, list) or not all(isinstance(frame, str) for frame in frames):
         raise ValueError("the steps are not a list of base64 texts; send one picture per step as base64")
-    if len(frames) > STEPS[1]:
-        raise ValueError(f"got {len(frames)} steps; at most {STEPS[1]} are allowed")
+    if len(frames) > MAX_FRAMES:
+        raise ValueError(f"got {len(frames)} steps; at most {MAX_FRAMES} are allowed")
     pictures: list[Image.Image] = []
     for number, frame in enumerate(frames, start=1):
         picture = open_base64(frame, f"step {number}", MAX_SIDE)
-        is_last = number == len(frames) and picture.width == picture.height
-        if pictures and picture.size != pictures[0].size and not is_last:
-            raise ValueError(f"step {number} is {picture.width} x {picture.height}; all steps must have the same size")
+        if len(frames) * picture.width * picture.height > MAX_PIXELS:
+            raise ValueError(
+                f"step {number} is {picture.width} x {picture.height}, too large for {len(frames)} steps; "
+                f"at most {MAX_PIXELS // 10**6} million pixels are allowed in all"
+            )
+        if pictures and picture.size != pictures[0].size and not (_is_square(picture) and _is_square(pictures[0])):
+            raise ValueError(
+                f"step {number} is {picture.width} x {picture.height}; all steps must have the same size or be squares"
+            )
         pictures.append(picture)
     return pictures
+
+
+def _is_square(picture: Image.Image) -> bool:
+    return picture.width == picture.height
 
 
 def _enlarged(frame: Image.Image, side: int) -> Image.Image:
@@ -138,14 +149,15 @@ def _animated_picture(frames: Sequence[Image.Image], kind: str) -> bytes:
 def _video(frames: Sequence[Image.Image]) -> bytes:
     """Encode the frames through ffmpeg's standard input and output, without touching the disk."""
     width, height = frames[0].size
-    raw = [frame.convert("RGB").tobytes() for frame in frames]
-    times = [STEP_MILLISECONDS * VIDEO_RATE // 1000] * (len(raw) - 1) + [LAST_MILLISECONDS * VIDEO_RATE // 1000]
     side = max(VIDEO_SIDE, width) // 2 * 2  # the usual codecs need even sides
+    held = (LAST_MILLISECONDS - STEP_MILLISECONDS) / 1000
+    shown = f"scale={side}:-2:flags=bicubic,tpad=stop_mode=clone:stop_duration={held}"
     command = ["ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
-    command += ["-r", str(VIDEO_RATE), "-i", "pipe:0", "-vf", f"scale={side}:-2:flags=bicubic", "-pix_fmt", "yuv420p"]
+    command += ["-r", f"1000/{STEP_MILLISECONDS}", "-i", "pipe:0"]
+    command += ["-vf", shown, "-r", str(VIDEO_RATE), "-pix_fmt", "yuv420p"]
     command += ["-movflags", "frag_keyframe+empty_moov", "-f", "mp4", "pipe:1"]  # a pipe cannot be rewound
     try:
-        data = b"".join(picture * count for picture, count in zip(raw, times, strict=True))
+        data = b"".join(frame.convert("RGB").tobytes() for frame in frames)
         done = subprocess.run(command, input=data, capture_output=True, timeout=VIDEO_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError) as failure:
         told = (getattr(failure, "stderr", None) or b"").decode(errors="replace").strip()

@@ -40,11 +40,14 @@ class Grid:
     cells: tuple[Cell, ...]
 
 
-def make_grid(base: GenerateRequest, x_axis: str, x_values: str, y_axis: str, y_values: str) -> Grid:
+def make_grid(
+    base: GenerateRequest, x_axis: str, x_values: str, y_axis: str, y_values: str, styles: Sequence[str] = ()
+) -> Grid:
     """Build a grid around a request from the typed values of two axes.
 
     There is one prompt per line; other values are separated by commas or newlines, and whole numbers may be ranges
-    ("1-4"). A request without a seed gets one seed for all cells.
+    ("1-4"). A request without a seed gets one seed for all cells. `styles` are those of the weights, which may be other
+    ones than the table's.
 
     Raises:
         ValueError: an axis is unknown, both are the same, a value does not fit, or there are too many cells.
@@ -53,11 +56,11 @@ def make_grid(base: GenerateRequest, x_axis: str, x_values: str, y_axis: str, y_
         raise ValueError(f"both axes change the {x_axis}; choose something else for one of them")
     if base.seed is None:
         base = replace(base, seed=secrets.randbelow(MAX_SEED + 1))
-    columns, rows = axis_values(x_axis, x_values), axis_values(y_axis, y_values)
+    columns, rows = axis_values(x_axis, x_values, styles), axis_values(y_axis, y_values, styles)
     if len(columns) * len(rows) > MAX_CELLS:
         raise ValueError(f"{len(columns)} x {len(rows)} pictures are too many; allowed: at most {MAX_CELLS} in all")
     cells = tuple(
-        Cell(row, column, changed(changed(base, y_axis, y_value), x_axis, x_value))
+        Cell(row, column, changed(changed(base, y_axis, y_value, styles), x_axis, x_value, styles))
         for row, y_value in enumerate(rows)
         for column, x_value in enumerate(columns)
     )
@@ -70,7 +73,7 @@ def make_grid(base: GenerateRequest, x_axis: str, x_values: str, y_axis: str, y_
     )
 
 
-def axis_values(axis: str, text: str) -> list[Any]:
+def axis_values(axis: str, text: str, styles: Sequence[str] = ()) -> list[Any]:
     """Return the values typed for an axis, or a single None for an unused axis.
 
     Raises:
@@ -88,11 +91,11 @@ def axis_values(axis: str, text: str) -> list[Any]:
     if axis == "prompt":
         return words
     if axis == "style":
-        known = [style.words for style in STYLES.values()]
+        known = {name.lower(): name for name in (*styles, *(style.words for style in STYLES.values()))}
         unknown = [word for word in words if word.lower() not in known]
         if unknown:
-            raise ValueError(f"style is {unknown[0]!r}; allowed: {', '.join(known)}")
-        return [word.lower() for word in words]
+            raise ValueError(f"style is {unknown[0]!r}; allowed: {', '.join(known.values())}")
+        return [known[word.lower()] for word in words]
     return [number for word in words for number in _numbers(axis, word)]
 
 
@@ -107,12 +110,12 @@ def _one_a_line(axis: str, text: str) -> str:
     return re.sub(r"[,;]", "\n", text)
 
 
-def changed(request: GenerateRequest, axis: str, value: Any) -> GenerateRequest:
+def changed(request: GenerateRequest, axis: str, value: Any, styles: Sequence[str] = ()) -> GenerateRequest:
     """Return the request with the value of an axis set."""
     if axis == NONE:
         return request
     if axis == "style":
-        return replace(request, prompt=in_style(request.prompt, value))
+        return replace(request, prompt=in_style(request.prompt, value, styles))
     return replace(request, **{axis: value})
 
 

@@ -56,7 +56,7 @@ def build_page(studio: Studio, wrap: Callable[[Any], Any] = lambda work: work) -
                 )
                 player = build_generate_tab(work, facts, studio.defaults)
             with gr.Tab(texts.COMPARE_TAB, id="compare"):
-                build_compare_tab(wrap(studio.generating.together), studio.defaults)
+                build_compare_tab(wrap(studio.generating.together), studio.defaults, facts["styles"])
             with gr.Tab(texts.MATCH_TAB, id="match"):
                 match = build_match_tab(
                     MatchWork(

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from jepa_app.generation.settings import SamplingSettings
-from jepa_app.studio.frames import Frame
+from jepa_app.studio.frames import Frame, Waiting
 from jepa_app.studio.grids import AXES, NONE, Cell, Grid, make_grid
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.ui import texts
@@ -21,11 +21,11 @@ from jepa_app.ui.tools import no_tool
 
 SECONDS_BETWEEN = 0.1  # between deltas; frames that arrive in between are sent together
 
-MakeMany = Callable[[Sequence[GenerateRequest], Hashable], Generator[tuple[int, Frame], None, None]]
+MakeMany = Callable[[Sequence[GenerateRequest], Hashable], Generator[tuple[int, Frame | Waiting], None, None]]
 
 
-def build_compare_tab(make_many: MakeMany, usual: SamplingSettings) -> None:
-    """Lay out the tab and wire it to a callable that makes many pictures together."""
+def build_compare_tab(make_many: MakeMany, usual: SamplingSettings, styles: Sequence[str]) -> None:
+    """Lay out the tab and wire it to a callable that makes many pictures together; `styles` are the weights'."""
     with gr.Row(elem_id="compare-board"):
         with gr.Column(elem_id="compare-inputs"):
             prompt = gr.Textbox(
@@ -67,7 +67,7 @@ def build_compare_tab(make_many: MakeMany, usual: SamplingSettings) -> None:
         """Make a grid over two of prompt, style, seed, steps, guidance and temperature; stream its cells."""
         with shown_to_user():
             base = GenerateRequest(prompt=prompt, steps=steps, guidance=guidance, temperature=temperature, seed=seed)
-            plan = make_grid(base, x_axis, x_values or "", y_axis, y_values or "")
+            plan = make_grid(base, x_axis, x_values or "", y_axis, y_values or "", styles)
             with closing(make_many([cell.request for cell in plan.cells], visitor_of(visitor))) as frames:
                 yield from deltas(plan, frames)
 
@@ -103,7 +103,7 @@ def _axis(label: str, name: str, axis: str, values: str) -> tuple[gr.Dropdown, g
     return choice, text
 
 
-def deltas(grid: Grid, frames: Iterator[tuple[int, Frame]]) -> Iterator[dict[str, Any]]:
+def deltas(grid: Grid, frames: Iterator[tuple[int, Frame | Waiting]]) -> Iterator[dict[str, Any]]:
     """Turn arriving frames into what the browser receives: first the grid, then cells, finally all cells again."""
     plan = {"x": grid.x_axis, "y": grid.y_axis, "columns": list(grid.columns), "rows": list(grid.rows)}
     yield {"grid": plan, "cells": [], "done": False}
@@ -115,8 +115,9 @@ def deltas(grid: Grid, frames: Iterator[tuple[int, Frame]]) -> Iterator[dict[str
         return [_told(grid.cells[number], latest[number]) for number in sorted(numbers)]
 
     for number, frame in frames:
-        latest[number] = frame
-        fresh.add(number)
+        if isinstance(frame, Frame):
+            latest[number] = frame
+            fresh.add(number)
         if time.monotonic() - told >= SECONDS_BETWEEN:
             yield {"grid": plan, "cells": cells(fresh), "done": False}
             fresh.clear()

@@ -9,7 +9,7 @@ import gradio as gr
 
 from jepa_app.generation.settings import GUIDANCE, STEPS, TEMPERATURE, SamplingSettings
 from jepa_app.studio.studio import Unseen
-from jepa_app.styles import STYLE_AT_END
+from jepa_app.styles import style_at_end
 from jepa_app.ui import texts
 from jepa_app.ui.fragment import fragment
 from jepa_app.ui.generate.recall import make_history, make_recall, wire_recall
@@ -19,11 +19,14 @@ from jepa_app.ui.player.player import make_player
 BEST_OF = (4, 9, 16)
 
 # The same as `in_style`, in the browser.
-ADD_STYLE = f"""(style, prompt) => {{
-  const bare = prompt.replace(/{STYLE_AT_END}/i, '').trim();
-  return !style ? bare : bare ? `${{bare}}, ${{style}} style` : `${{style}} style`;
-}}"""
-FIND_STYLE = f"""(prompt) => (prompt.match(/{STYLE_AT_END}/i) ?? ['', ''])[1].toLowerCase()"""
+ADD_STYLE = """(style, prompt) => {
+  const bare = prompt.replace(new RegExp(PATTERN, 'i'), '').trim();
+  return !style ? bare : bare ? `${bare}, ${style} style` : `${style} style`;
+}"""
+FIND_STYLE = """(prompt) => {
+  const found = (prompt.match(new RegExp(PATTERN, 'i')) ?? ['', ''])[1].toLowerCase();
+  return STYLES.find((style) => style.toLowerCase() === found) ?? found;
+}"""
 
 
 def build_generate_tab(work: GenerateWork, facts: Mapping[str, Any], defaults: SamplingSettings) -> gr.HTML:
@@ -43,7 +46,7 @@ def build_generate_tab(work: GenerateWork, facts: Mapping[str, Any], defaults: S
             recall = make_recall(max_steps, work.keep_picture, weights)
         history = make_history()
 
-    _wire_words(prompt, style, examples)
+    _wire_words(prompt, style, facts["styles"], examples)
     _wire_seed(player, controls.seed, dice)
     wire_recall(recall, history, player, controls.all(), negative)
     wire_runs(work, weights, controls, player, run, stop)
@@ -153,10 +156,14 @@ def _settings(
     return controls, dice, negative
 
 
-def _wire_words(prompt: gr.Textbox, style: gr.Radio, examples: list[gr.Button]) -> None:
+def _wire_words(prompt: gr.Textbox, style: gr.Radio, styles: Sequence[str], examples: list[gr.Button]) -> None:
     """Make chips and examples write into the prompt, and the prompt select the chip, entirely in the browser."""
-    style.input(None, [style, prompt], [prompt], js=ADD_STYLE, api_visibility="private")
-    prompt.change(None, [prompt], [style], js=FIND_STYLE, api_visibility="private")
+    pattern = json.dumps(style_at_end(styles))
+    add, find = ADD_STYLE.replace("PATTERN", pattern), FIND_STYLE.replace("PATTERN", pattern)
+    style.input(None, [style, prompt], [prompt], js=add, api_visibility="private")
+    prompt.change(
+        None, [prompt], [style], js=find.replace("STYLES", json.dumps(list(styles))), api_visibility="private"
+    )
     for button, example in zip(examples, texts.EXAMPLES, strict=True):
         button.click(None, outputs=[prompt], js=f"() => {json.dumps(example)}", api_visibility="private")
 

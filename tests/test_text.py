@@ -1,10 +1,15 @@
 """The real text encoder: features of prompts in any script, padding, and limits."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from jepa_app.lesson.words import typed_words
 from jepa_app.models.text import MAX_TOKENS, TextEncoder, TextFeatures, join_features, spell_symbols
 from training.data.captions import Row
 from training.objectives.text_cache import TextCache, long_captions
@@ -115,8 +120,46 @@ def test_over_long_captions_are_named_before_the_training() -> None:
     assert long_captions(rows[:1]) == []
 
 
+class OneAtATime:
+    """A tokenizer that fails for a caller who comes while another is still there."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.unk_token = tokenizer.unk_token
+        self._tokenizer, self._used = tokenizer, threading.Lock()
+
+    def __call__(self, *asked: Any, **how: Any) -> Any:
+        return self._alone(self._tokenizer, *asked, **how)
+
+    def tokenize(self, *asked: Any) -> Any:
+        return self._alone(self._tokenizer.tokenize, *asked)
+
+    def _alone(self, work: Any, *asked: Any, **how: Any) -> Any:
+        assert self._used.acquire(blocking=False), "two callers at once"
+        time.sleep(0.01)
+        done = work(*asked, **how)
+        self._used.release()
+        return done
+
+
+def test_nobody_reads_while_another_pads(text_encoder: TextEncoder) -> None:
+    encoder = TextEncoder(OneAtATime(text_encoder.tokenizer), text_encoder.model)  # type: ignore[arg-type]
+    works = [
+        lambda: encoder.encode(["red apple", "a joyful cat under a tree"]),
+        lambda: encoder.num_pieces("red apple"),
+        lambda: encoder.unread("red apple"),
+        lambda: typed_words(encoder, "red apple"),
+    ]
+    with ThreadPoolExecutor(len(works)) as pool:
+        for done in [pool.submit(work) for work in works * 5]:
+            done.result()
+
+
 def test_an_endless_word_is_one_unknown_word_piece(text_encoder: TextEncoder) -> None:
     assert text_encoder.encode(["x" * 10_000]).mask.sum() == 3
+
+
+def test_there_is_one_encoder_for_a_source_and_a_device(text_encoder: TextEncoder) -> None:
+    assert TextEncoder.load() is TextEncoder.load(None) is TextEncoder.load(device=torch.device("cpu")) is text_encoder
 
 
 def test_no_encoder_at_a_place_is_said(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class JepaTPipeline:
             lay_out_for_few_rows(network)
             keep_numbers_from_company(network)
         vocabulary = Vocabulary.load(folder / "jepa-t")
-        return cls(tokenizer, network, TextEncoder.load(text_encoder), vocabulary).to(device)
+        return cls(tokenizer, network, TextEncoder.load(text_encoder, device), vocabulary).to(device)
 
     def save_pretrained(self, save_directory: Path | str) -> None:
         """Write tokenizer, network and manifest in the layout that `from_pretrained` reads."""

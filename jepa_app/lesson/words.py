@@ -40,11 +40,8 @@ def typed_words(encoder: TextEncoder, prompt: str) -> TypedWords:
     """
     typed = [(word, spelled) for word in prompt.split() if (spelled := spell_symbols(word))]
     begins = [0, *itertools.accumulate(len(spelled) + 1 for _, spelled in typed)]
-    # only the fast tokenizer knows the offsets; the first and last tokens are the encoder's special tokens
-    pieces = encoder.tokenizer(  # type: ignore[operator]
-        " ".join(spelled for _, spelled in typed), return_offsets_mapping=True
-    )
-    read = [bisect.bisect_right(begins, begin) - 1 for begin, _ in pieces["offset_mapping"][1:-1]]
+    pieces = encoder.offsets(" ".join(spelled for _, spelled in typed))
+    read = [bisect.bisect_right(begins, begin) - 1 for begin, _ in pieces]
     seen = sorted(set(read))
     owners = [0, *(1 + seen.index(number) for number in read), 1 + len(seen)]
     words = [Word(text="", kind="start"), *(Word(text=typed[number][0]) for number in seen), Word(text="", kind="end")]

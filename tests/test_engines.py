@@ -15,7 +15,7 @@ from jepa_app.engines import zero_gpu
 from jepa_app.engines.calling import CallingEngine, LostError
 from jepa_app.engines.messages import Received, message
 from jepa_app.engines.port import Engine
-from jepa_app.engines.ray_serve import Replicas, ray_engine
+from jepa_app.engines.ray_serve import Replicas, _in_time, ray_engine
 from jepa_app.engines.thread import ThreadEngine
 from jepa_app.engines.turns import BusyError, Visitor
 from jepa_app.engines.waiting import EngineRequest, Run, begin
@@ -333,3 +333,14 @@ def test_replicas_are_read_from_words() -> None:
     for wrong in ("", "0", "3-2", "x", "1-", "2-y", "-1"):
         with pytest.raises(ValueError, match="--replicas is"):
             Replicas.of(wrong)
+
+
+def test_whatever_keeps_replicas_from_starting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise LookupError("no such deployment")
+
+    with pytest.raises(RuntimeError, match="no such deployment"):
+        _in_time(fail)
+    monkeypatch.setattr("jepa_app.engines.ray_serve.START_SECONDS", 0.01)
+    with pytest.raises(RuntimeError, match=r"have not started within 0\.01 seconds"):
+        _in_time(lambda: time.sleep(0.2))

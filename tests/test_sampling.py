@@ -147,7 +147,7 @@ def redo(
     return steps
 
 
-@BY_BACKBONE
+@BY_KIND
 def test_a_run_goes_on_from_any_step_as_it_would_have(config: JepaTConfig) -> None:
     (whole,) = run(network_of(config))
     for done in (1, 2, 3):

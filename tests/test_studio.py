@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jepa_app.engines.turns import BusyError
+from jepa_app.engines.waiting import Run
 from jepa_app.generation.settings import SamplingSettings
 from jepa_app.limits import MAX_CAPTIONS
 from jepa_app.studio.frames import Frame, Waiting
@@ -487,6 +489,45 @@ def test_resumed_twice_at_once_every_step_comes_once(studio: Studio) -> None:
         assert np.allclose(np.asarray(kept[-1].image, int), np.asarray(whole[-1].image, int), atol=2)
 
 
+def test_a_run_goes_on_if_its_successor_is_refused(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = studio.generating.frames(GenerateRequest(prompt="red apple", steps=16, seed=48))
+    first = next(frames)
+
+    def refuse(*_: object) -> Run:
+        raise BusyError("all places are taken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(studio._engine, "submit", refuse)
+        with pytest.raises(BusyError, match="all places are taken"):
+            list(studio.generating.resume(first.job))
+    run = studio.generating.job(first.job).run
+    assert run is not None
+    assert not run.is_cancelled
+    assert [frame.index for frame in frames] == list(range(1, 16))
+
+
+def test_pictures_together_are_left_to_who_takes_them_over(studio: Studio) -> None:
+    requests = [GenerateRequest(prompt="red apple", steps=8, seed=seed) for seed in (49, 50)]
+    together = studio.generating.together(requests)
+    taken, first = next(together)
+    assert isinstance(first, Frame)
+    rest = list(studio.generating.resume(first.job))
+    left = [(number, frame.index) for number, frame in together if isinstance(frame, Frame)]
+    assert left == [(1 - taken, index) for index in range(8)]
+    assert [frame.index for frame in rest if isinstance(frame, Frame)] == list(range(1, 8))
+    assert [frame.index for frame in studio.generating.kept_frames(first.job)] == list(range(8))
+
+
+def test_only_finished_pictures_are_chosen_from(studio: Studio) -> None:
+    frames = studio.best_of(GenerateRequest(prompt="red apple", steps=8, seed=51), 3)
+    first = next(frame for frame in frames if isinstance(frame, Frame))
+    list(studio.generating.resume(first.job))  # as the page does when it is loaded again
+    *_, choice = frames
+    assert isinstance(choice, Choice)
+    assert sorted(frame.seed for frame in choice.frames) == [52, 53]
+    assert all(frame.index == 7 for frame in choice.frames)
+
+
 def test_a_job_s_name_cannot_be_guessed() -> None:
     names = {Job().name for _ in range(100)}
     assert len(names) == 100
@@ -553,10 +594,13 @@ def test_those_who_wait_are_told_how_many_are_ahead(studio: Studio, monkeypatch:
             thread = threading.Thread(target=lambda run=run: news.append(next(run)))
             thread.start()
             thread.join()
+        many = studio.generating.together([GenerateRequest(prompt="red apple", steps=2, seed=54)], 54)
+        news.append(next(many)[1])  # and while they wait, they can leave
+        many.close()
     finally:
         go.set()
         handle.remove()
-    assert [one.ahead for one in news if isinstance(one, Waiting)] == [0, 0, 1]
+    assert [one.ahead for one in news if isinstance(one, Waiting)] == [0, 0, 1, 2]
     for run in runs:
         *_, last = run
         assert isinstance(last, Frame)

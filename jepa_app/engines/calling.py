@@ -178,9 +178,10 @@ class CallingEngine:
 
     def _admitted(self) -> list[LentRun]:
         room = self.max_active - len(self._active)
-        runs = self.waiting.take(min(room, 1), self._active, max(1, self.max_active // 2))
+        most_each = max(1, self.max_active // 2)
+        runs = self.waiting.take(min(room, 1), self._active, most_each)
         if runs:
-            runs += self.waiting.take_more(runs[0].request.client, min(room, self._together) - 1)
+            runs += self.waiting.take_more(runs[0], min(room, self._together) - 1, self._active, most_each)
         self._active += runs
         return runs
 

@@ -120,7 +120,10 @@ def ray_engine(
 
     def follow() -> None:
         while not ended.wait(SECONDS_BETWEEN_LOOKS):
-            states: Any = serve.status().applications[name].deployments[NAME].replica_states
+            try:
+                states: Any = serve.status().applications[name].deployments[NAME].replica_states
+            except Exception:  # noqa: BLE001  # whatever keeps Ray from answering may be over next time
+                continue
             engine.admit(MAX_ACTIVE * max(wanted.fewest, int(states.get("RUNNING", 0))))
 
     if wanted.fewest < wanted.most:
@@ -188,14 +191,14 @@ def _in_time(work: Callable[[], Any]) -> Any:
     """Return what work returns, unless it takes too long: Ray waits without end for room that others take up.
 
     Raises:
-        RuntimeError: it takes longer than a start may.
+        RuntimeError: it fails, or takes longer than a start may.
     """
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def worked() -> None:
         try:
             done.put(work())
-        except RuntimeError as failure:
+        except Exception as failure:  # noqa: BLE001  # it is raised again by who waits
             done.put(failure)
 
     threading.Thread(target=worked, name="jepa-start", daemon=True).start()
@@ -203,8 +206,8 @@ def _in_time(work: Callable[[], Any]) -> Any:
         result = done.get(timeout=START_SECONDS)
     except queue.Empty:
         raise RuntimeError(f"the replicas have not started within {START_SECONDS:g} seconds") from None
-    if isinstance(result, RuntimeError):
-        raise result
+    if isinstance(result, Exception):
+        raise RuntimeError(str(result)) from result
     return result
 
 

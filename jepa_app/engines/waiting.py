@@ -157,17 +157,19 @@ class WaitingLines(Generic[RunT]):
         taken: list[RunT] = []
         with self.change:
             while len(taken) < room and len(self._lines):
-                runs: list[Run] = [*active, *taken]
-                visitors = [run.request.client for run in runs if isinstance(run.request.client, Visitor)]
-                counts = Counter(map(address_of, visitors))
+                counts = _by_address([*active, *taken])
+                full = [address for address in counts if most_each is not None and counts[address] >= most_each]
                 try:
-                    taken.append(self._lines.pop([address for address in counts if counts[address] == most_each]))
+                    taken.append(self._lines.pop(full))
                 except LookupError:
                     break
         return taken
 
-    def take_more(self, client: Hashable, room: int) -> list[RunT]:
-        """Take up to `room` further runs of a client, in their order."""
+    def take_more(self, run: RunT, room: int, active: Sequence[Run], most_each: int) -> list[RunT]:
+        """Take up to `room` further runs of the client of one that was taken, in their order; as `take`."""
+        client = run.request.client
+        if isinstance(client, Visitor):
+            room = min(room, most_each - _by_address([*active, run])[address_of(client)])
         with self.change:
             return self._lines.pop_of(client, room)
 
@@ -182,3 +184,8 @@ class WaitingLines(Generic[RunT]):
         """Return how many runs will be taken before this one; 0 if it is not waiting."""
         with self.change:
             return self._lines.num_ahead(run)
+
+
+def _by_address(runs: Sequence[Run]) -> Counter[Hashable]:
+    """How many runs each address has; others have no address."""
+    return Counter(address_of(run.request.client) for run in runs if isinstance(run.request.client, Visitor))

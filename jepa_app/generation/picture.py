@@ -145,6 +145,10 @@ class Picture:
                 raise ValueError(f"step {index} is from a run with another seed, number of steps or starting picture")
             begun = torch.cat([begun, block_ids(counts)[: seen - done] + len(begun.unique())])
             done = seen
+            if config.denoising == "diffusion":  # which draws noise at every step: the run goes on behind what it drew
+                for count in counts[:index]:
+                    for _ in range(settings.denoising_steps - 1):
+                        torch.randn(count, config.channels, generator=generator)
         return cls(
             settings=settings,
             generator=generator,

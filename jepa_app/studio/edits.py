@@ -6,9 +6,11 @@ Letters in shapes: T image tokens with those of the plan, C token channels.
 from collections.abc import Sequence
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from jepa_app.generation.picture import TokenStep
+from jepa_app.pixels import to_pixels
 
 
 def on_board(positions: Sequence[int], grid: int) -> tuple[int, ...]:
@@ -50,6 +52,18 @@ def margin(grid: int) -> tuple[int, ...]:
     width = margin_width(grid)
     inside = range(width, grid - width)
     return tuple(place for place in range(grid * grid) if place // grid not in inside or place % grid not in inside)
+
+
+def placed(picture: Image.Image, size: int, grid: int, *, with_room: bool) -> tuple[Tensor, tuple[int, ...]]:
+    """Return the central square of a picture as pixels (3, size, size), and the positions of the room around it.
+
+    With room it is reduced to the middle of a board of grid x grid tokens.
+    """
+    pixels, inner = torch.zeros(3, size, size), (grid - 2 * margin_width(grid)) * size // grid
+    side = inner if with_room else size
+    edge = (size - side) // 2
+    pixels[:, edge : edge + side, edge : edge + side] = to_pixels([picture], side)[0]
+    return pixels, margin(grid) if with_room else ()
 
 
 def without(known: Tensor, redo: Sequence[int], grid: int) -> Tensor:

@@ -1,7 +1,4 @@
-"""Runs in progress: requests become jobs, which the engine works on and which are kept for a while as frames.
-
-Letters in shapes: S picture side in pixels.
-"""
+"""Runs in progress: requests become jobs, which the engine works on and which are kept for a while as frames."""
 
 import itertools
 import time
@@ -9,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Hashable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import torch
 from PIL import Image
@@ -17,12 +14,11 @@ from PIL import Image
 from jepa_app.engines.port import Engine
 from jepa_app.engines.waiting import EngineRequest, Inbox, Run
 from jepa_app.generation.picture import Shown, TokenStep
-from jepa_app.pixels import to_pixels
 from jepa_app.studio.drawing import draw_frame
-from jepa_app.studio.edits import margin, margin_width, whole
+from jepa_app.studio.edits import placed, whole
 from jepa_app.studio.frames import Frame, Waiting
 from jepa_app.studio.jobs import Job, Jobs
-from jepa_app.studio.requests import GenerateRequest, seed_of, settings_of
+from jepa_app.studio.requests import GenerateRequest, settings_of
 
 SECONDS_BETWEEN_NEWS = 1.0  # for visitors whose run is waiting
 SOON, RARELY = 3, 5  # with more runs ahead, every fifth time is enough: news of many cost the time of their pictures
@@ -104,8 +100,11 @@ class Generating:
 
     def together(
         self, requests: Sequence[GenerateRequest], client: Hashable = None
-    ) -> Generator[tuple[int, Frame], None, None]:
+    ) -> Generator[tuple[int, Frame | Waiting], None, None]:
         """Yield (number of the request, frame) in the order in which frames arrive; closing the iterator ends all runs.
+
+        While none arrives, the expected wait of the first run is yielded every second. Frames of a run that somebody
+        else has taken over are left to them.
 
         Raises:
             ValueError: as `frames`; the other runs are then dropped too.
@@ -118,15 +117,24 @@ class Generating:
                 runs[run] = number, job
             left = len(runs)
             while left:
-                run, step = inbox.get()
+                try:
+                    run, step = inbox.get(timeout=SECONDS_BETWEEN_NEWS)
+                except Empty:
+                    yield 0, _wait_of(next(iter(runs)))
+                    continue
                 if isinstance(step, Exception):
                     raise step
                 number, job = runs[run]
                 if step is None:
                     left -= 1
                     continue
-                job.add(step, time.perf_counter() - started)
-                yield number, self.frame(job, len(job.kept) - 1)
+                with job.turn:
+                    if job.run is not run:
+                        continue
+                    job.add(step, time.perf_counter() - started)
+                    index = len(job.kept) - 1
+                    job.turn.notify_all()
+                yield number, self.frame(job, index)
         finally:
             for run in runs:
                 run.cancel()
@@ -138,9 +146,9 @@ class Generating:
             ValueError: the run is no longer kept, or as `submit`.
         """
         job = self._jobs.get(name)
-        if job.request is None or job.is_done:
-            return
-        yield from self.follow(job, self.take_over(job, client), time.perf_counter(), client)
+        run = None if job.request is None else self.take_over(job, client)
+        if run is not None:
+            yield from self.follow(job, run, time.perf_counter(), client)
 
     def kept_frames(self, name: str, steps: Sequence[int] = ()) -> list[Frame]:
         """Return the requested steps that a run has, or all of them if none is named, for a visitor who comes back.
@@ -170,13 +178,7 @@ class Generating:
         Returns:
             The frame, and, with `with_room`, the positions of the free room around the picture in the middle.
         """
-        size = self._pipeline.image_size
-        around = margin(self._pipeline.grid) if with_room else ()
-        pixels = torch.zeros(3, size, size)
-        inner = (self._pipeline.grid - 2 * margin_width(self._pipeline.grid)) * size // self._pipeline.grid
-        side = inner if with_room else size
-        edge = (size - side) // 2
-        pixels[:, edge : edge + side, edge : edge + side] = to_pixels([picture], side)[0]
+        pixels, around = placed(picture, self._pipeline.image_size, self._pipeline.grid, with_room=with_room)
         with torch.inference_mode():
             tokens = self._pipeline.encode(pixels[None])[0].cpu()
         job = self._jobs.keep(Job(), client)
@@ -206,16 +208,10 @@ class Generating:
                 or does not fit, or too many requests are waiting.
         """
         if request.seed is None:
-            request = replace(request, seed=self._seed_for(request))
+            request = replace(request, seed=self._jobs.seed_for(request))
         job, after = self._jobs.begin(request, self._pipeline.grid)
         run = self.enter(job, after, client, inbox)
         return self._jobs.keep(job, client), run
-
-    def _seed_for(self, request: GenerateRequest) -> int:
-        """Return a fresh seed, or, for a run that continues, its own seed."""
-        edit = request.edit
-        before = None if edit is None or edit.redo else self._jobs.get(edit.job).step_at(edit.step).request
-        return seed_of(before or request)
 
     def enter(self, job: Job, after: TokenStep | None, client: Hashable, inbox: Inbox | None = None) -> Run:
         """Hand a job to the engine, to start it or to continue after one of its steps; errors as in `submit`."""
@@ -231,14 +227,19 @@ class Generating:
             shown=job.shown,
             after=after,
         )
-        if job.run is not None:
-            job.run.cancel()  # its follower has left, or watches from now on
-        job.run = self._engine.submit(asked, inbox)
+        before, job.run = job.run, self._engine.submit(asked, inbox)  # a run goes on if its successor is refused
+        if before is not None:
+            before.cancel()  # its follower has left, or watches from now on
         return job.run
 
-    def take_over(self, job: Job, client: Hashable) -> Run:
-        """Continue a job after its last step with a run of one's own; no step is lost or made twice."""
+    def take_over(self, job: Job, client: Hashable, *, if_stalled: bool = False) -> Run | None:
+        """Continue a job after its last step with a run of one's own; no step is lost or made twice.
+
+        None if nothing is left to do: the job is done by now or, with `if_stalled`, somebody makes it.
+        """
         with job.turn:
+            if job.is_done or (if_stalled and not job.is_stalled):
+                return None
             run = self.enter(job, job.last_step, client)
             job.turn.notify_all()
             return run
@@ -256,9 +257,8 @@ class Generating:
             with closing(run.steps(patience=SECONDS_BETWEEN_NEWS)) as steps:
                 for step in steps:
                     if step is None:
-                        ahead = run.num_ahead
-                        if is_waiting and job.run is run and (ahead <= SOON or waits % RARELY == 0):
-                            yield Waiting(ahead=ahead, seconds=run.expected_wait)
+                        if is_waiting and job.run is run and (run.num_ahead <= SOON or waits % RARELY == 0):
+                            yield _wait_of(run)
                         waits += 1
                         continue
                     is_waiting = False
@@ -283,12 +283,17 @@ class Generating:
             while seen < ready:
                 yield self.frame(job, seen)
                 seen += 1
-            if is_stalled:
-                yield from self.follow(job, self.take_over(job, client), time.perf_counter(), client)
+            run = self.take_over(job, client, if_stalled=True) if is_stalled else None
+            if run is not None:
+                yield from self.follow(job, run, time.perf_counter(), client)
                 return
             if not news and job.run is not None:
-                yield Waiting(ahead=job.run.num_ahead, seconds=job.run.expected_wait)
+                yield _wait_of(job.run)
 
     def frame(self, job: Job, index: int) -> Frame:
         """Return one of the frames of a job."""
         return draw_frame(self._pipeline, job, index)
+
+
+def _wait_of(run: Run) -> Waiting:
+    return Waiting(ahead=run.num_ahead, seconds=run.expected_wait)

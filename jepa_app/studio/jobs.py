@@ -10,7 +10,7 @@ from jepa_app.engines.turns import address_of
 from jepa_app.engines.waiting import Run
 from jepa_app.generation.picture import Shown, TokenStep
 from jepa_app.studio.edits import on_board, with_ring, without
-from jepa_app.studio.requests import MAX_FRAMES, GenerateRequest
+from jepa_app.studio.requests import MAX_FRAMES, GenerateRequest, seed_of
 
 KEPT_JOBS = 64
 UNKNOWN = -1
@@ -150,6 +150,16 @@ class Jobs:
         """Return a finished run of exactly this request, if one is kept."""
         with self._lock:
             return next((job for job in self._jobs.values() if job.is_done and job.request == request), None)
+
+    def seed_for(self, request: GenerateRequest) -> int:
+        """Return a fresh seed, or, for a run that continues, its own seed.
+
+        Raises:
+            ValueError: the starting picture is no longer kept.
+        """
+        edit = request.edit
+        before = None if edit is None or edit.redo else self.get(edit.job).step_at(edit.step).request
+        return seed_of(before or request)
 
     def begin(self, request: GenerateRequest, grid: int) -> tuple[Job, TokenStep | None]:
         """Return a job for a request with its seed, and the step after which its picture continues.

@@ -11,8 +11,9 @@ from typing import Any
 
 from PIL import Image
 
-from jepa_app.files.intake import FORMULA, Problem, table_rows
+from jepa_app.files.intake import Problem
 from jepa_app.files.names import find_file
+from jepa_app.files.pair_tables import FORMULA, TableRow, table_rows
 from jepa_app.files.pictures import open_picture
 from jepa_app.pixels import central_square
 from jepa_app.studio.matches import CaptionScore, Matching
@@ -20,8 +21,6 @@ from jepa_app.studio.matches import CaptionScore, Matching
 COLUMNS = ("picture", "caption", "energy", "probability")
 ROWS_AT_ONCE = 512
 OPENED_PICTURES = 4096  # squares kept for later rows: 50 MB
-
-Rows = list[tuple[str, str, str]]  # (where, picture, caption)
 
 
 @dataclass(frozen=True)
@@ -94,21 +93,21 @@ def _opener(folder: Path, side: int) -> Callable[[str], Image.Image]:
     return square
 
 
-def _score(matching: Matching, square: Callable[[str], Image.Image], rows: Rows) -> ScoredRows:
+def _score(matching: Matching, square: Callable[[str], Image.Image], rows: list[TableRow]) -> ScoredRows:
     pictures: dict[str, Image.Image] = {}
     captions: dict[str, int] = {}
     pairs: list[tuple[str, int]] = []
     problems = []
-    for where, name, caption in rows:
+    for where, name, caption, mistake in rows:
         try:
-            if not name or not caption:
-                raise ValueError("it lacks a picture or a caption")
+            if mistake:
+                raise ValueError(f"it {mistake}")
             if caption not in captions:
                 matching.check_caption(caption)
             if name not in pictures:
                 pictures[name] = square(name)
-        except ValueError as mistake:
-            problems.append(Problem(f"{where}, picture {name!r}", str(mistake)))
+        except ValueError as wrong:
+            problems.append(Problem(f"{where}, picture {name!r}", str(wrong)))
             continue
         pairs.append((name, captions.setdefault(caption, len(captions))))
     if not pairs:

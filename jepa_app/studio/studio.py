@@ -23,7 +23,7 @@ from jepa_app.lesson.lesson import Lesson, LessonProgress, explain
 from jepa_app.matching.scoring import Scorer
 from jepa_app.studio.example import read_example, write_example
 from jepa_app.studio.export import PARAMETERS, run_settings
-from jepa_app.studio.frames import Finish, Frame
+from jepa_app.studio.frames import Finish, Frame, Waiting
 from jepa_app.studio.generating import Generating
 from jepa_app.studio.matches import CaptionScore as CaptionScore
 from jepa_app.studio.matches import Matching
@@ -127,8 +127,11 @@ class Studio:
 
     def best_of(
         self, request: GenerateRequest, count: int, client: Hashable = None
-    ) -> Generator[Frame | Choice, None, None]:
+    ) -> Generator[Frame | Waiting | Choice, None, None]:
         """Make pictures from consecutive seeds together; yield the frames of the first, then the choice among all.
+
+        Before the first frame, the expected wait is yielded every second. Pictures that were not finished here, as
+        somebody else has taken them over, are left out of the choice.
 
         Raises:
             ValueError: as `Generating.frames`, or `count` is not a whole number from 2 to 16.
@@ -140,14 +143,17 @@ class Studio:
         last: dict[int, Frame] = {}
         with closing(self.generating.together(requests, client)) as frames:
             for number, frame in frames:
-                last[number] = frame
-                if number == 0:
+                if isinstance(frame, Frame):
+                    last[number] = frame
+                if number == 0 and (isinstance(frame, Frame) or not last):
                     yield frame
-        prompt = request.prompt.strip()
-        energy, probability = self.matching.energies([last[number].image for number in range(count)], [prompt])
-        order = sorted(range(count), key=lambda number: energy[number][0])
+        prompt, done = request.prompt.strip(), [frame for frame in last.values() if frame.index == frame.total - 1]
+        if not done:
+            return
+        energy, probability = self.matching.energies([frame.image for frame in done], [prompt])
+        order = sorted(range(len(done)), key=lambda number: energy[number][0])
         yield Choice(
-            frames=tuple(last[number] for number in order),
+            frames=tuple(done[number] for number in order),
             scores=tuple(
                 CaptionScore(caption=prompt, energy=energy[number][0], probability=probability[number][0])
                 for number in order

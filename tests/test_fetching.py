@@ -47,8 +47,13 @@ class Answers(BaseHTTPRequestHandler):
             self.wfile.write(b"x" * 100)
         elif place == "drip":
             with contextlib.suppress(OSError):  # the other side has left
-                for letter in b"HTTP/1.1 200 OK\r\nServer: " + b"x" * 60:
+                for letter in b"HTTP/1.1 200 OK\r\nServer: " + b"x" * 200:
                     self.wfile.write(bytes([letter]))
+                    time.sleep(0.05)
+        elif place == "soon":
+            with contextlib.suppress(OSError):
+                for _ in range(200):
+                    self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                     time.sleep(0.05)
         else:
             self.send_error(404, "Not Found")
@@ -98,6 +103,7 @@ def test_too_much_and_too_slow_are_refused(site: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(fetching, "SECONDS", 0)
     with pytest.raises(ValueError, match="takes longer than 0 s"):
         fetch(f"{site}/picture")
+    monkeypatch.setattr(fetching, "SECONDS", 30.0)
     monkeypatch.setattr(fetching, "MAX_BYTES", 20)
     with pytest.raises(ValueError, match="is larger than"):
         fetch(f"{site}/picture")
@@ -133,11 +139,14 @@ def test_a_packed_body_is_not_unpacked(site: str) -> None:
         fetch(f"{site}/packed")
 
 
-def test_headers_that_drip_in_have_the_same_deadline(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", ["drip", "soon"])
+def test_headers_that_drip_in_have_the_same_deadline(site: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "SECONDS", 0.2)
+    monkeypatch.setattr(fetching, "_IN_FLIGHT", threading.BoundedSemaphore(1))
     began = time.monotonic()
     with pytest.raises(ValueError, match="takes longer"):
-        fetch(f"{site}/drip")
+        fetch(f"{site}/{place}")
+    assert fetching._IN_FLIGHT.acquire(timeout=2)  # the thread has ended too, not only the wait for it
     assert time.monotonic() - began < 3
 
 

@@ -3,6 +3,7 @@
 import io
 import stat
 import struct
+import unicodedata
 import zipfile
 import zlib
 from pathlib import Path
@@ -266,9 +267,12 @@ def test_long_archives_records_are_read_and_long_lists_refused() -> None:
         whole = data[:end] + record + locator + tail
         if is_read:
             assert [entry.name for entry in archives.read_entries(whole, "all.zip")] == ["a.png"]
-        else:
+            continue
+        small = archives.ZIP64_END + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, 1, 1, size, start)
+        elsewhere = archives.ZIP64_LOCATOR + struct.pack("<IQI", 0, end, 1)
+        for wrong in (whole, data[:end] + small + record + elsewhere + tail):  # Python reads the record before the end
             with pytest.raises(ValueError, match="lists too many files"):
-                list(archives.read_entries(whole, "all.zip"))
+                list(archives.read_entries(wrong, "all.zip"))
 
 
 @pytest.mark.parametrize("header", ["x" * 200_000, '"' + "x" * 200_000, "picture," + "x" * 200_000])
@@ -286,6 +290,23 @@ def test_an_unclosed_quote_is_named(tmp_path: Path) -> None:
         "red\nand blue",
         '5" nail',
     )
+
+
+def test_a_caption_with_an_unquoted_comma_is_not_cut(tmp_path: Path) -> None:
+    table = 'picture,caption\na.png,red, round apple\na.png,"red, round apple",\n'
+    intake = taken([write(tmp_path, "pairs.csv", table), write(tmp_path, "a.png", png())])
+    assert intake.captions[1:] == ("red, round apple",)
+    told = reasons(intake)["pairs.csv row 2"]
+    assert told == "has more cells than the first line; put quotes around text that holds ','"
+
+
+def test_one_name_in_two_forms_is_one_name(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "caf\u00e9.png") for form in ("NFC", "NFD")]
+    files = [write(tmp_path, f"{colour}.png", png(colour))[0] for colour in ("red", "blue")]
+    intake = taken(list(zip(files, names, strict=True)))
+    assert intake.names == (names[0],)
+    assert intake.pictures[0].getpixel((0, 0)) == (255, 0, 0)
+    assert reasons(intake) == {names[0]: "has the same name as an earlier picture; rename one of them"}
 
 
 def test_a_list_of_captions_ends_its_lines_at_newlines_alone(tmp_path: Path) -> None:

@@ -95,8 +95,10 @@ def test_uploads_have_a_number_and_a_size_for_each_address(tmp_path: Path, monke
     monkeypatch.setattr(limiting, "MAX_FILES", 3)
     monkeypatch.setattr(limiting, "MAX_KEPT", 100)
     monkeypatch.setattr(limiting, "MAX_KEPT_IN_ALL", 150)
-    paths = [tmp_path / name for name in "abc"]
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    paths = [tmp_path / name / "file" for name in "abc"]
     for path in paths:
+        path.parent.mkdir()
         path.write_bytes(b"x" * 30)
     uploads = Uploads()
     uploads.add("me", [str(path) for path in paths[:2]])
@@ -104,6 +106,11 @@ def test_uploads_have_a_number_and_a_size_for_each_address(tmp_path: Path, monke
     assert "of files are yours already" in str(uploads.refusal("me", 41))
     assert uploads.refusal("you", 90) is None
     assert "no room for more files" in str(uploads.refusal("you", 91))
+    cut_off = tmp_path / "part"
+    cut_off.write_bytes(b"x" * 20)
+    assert uploads.refusal("you", 70) is None
+    assert "no room for more files" in str(uploads.refusal("you", 71))
+    cut_off.unlink()
     uploads.add("me", [str(paths[2])])
     assert "3 of your files are kept already" in str(uploads.refusal("me", 1))
     paths[0].unlink()

@@ -21,12 +21,14 @@ pytestmark = pytest.mark.filterwarnings("default")  # the server's own libraries
 def test_old_files_and_folders_that_have_long_been_empty_are_removed(tmp_path: Path) -> None:
     for name in ("old", "fresh", "used", "stale"):
         (tmp_path / name).mkdir()
-    for name in ("used/image.png", "stale/image.png", "cut-upload", "file", ".in-use"):
+    for name in ("used/image.png", "stale/image.png", "stale/.in-use", "cut-upload", "file", ".in-use"):
         (tmp_path / name).touch()
-    for name in ("stale/image.png", "old", "used", "cut-upload", ".in-use"):
+    for name in ("stale/image.png", "stale/.in-use", "old", "used", ".in-use"):
         os.utime(tmp_path / name, (0, 0))
-    gone = remove_old(tmp_path, age=60, emptied=60)
-    assert gone == {str(tmp_path / "stale" / "image.png"), str(tmp_path / "cut-upload")}
+    for name in ("used/image.png", "cut-upload"):
+        os.utime(tmp_path / name, (time.time() - 200,) * 2)
+    gone = remove_old(tmp_path, age=300, emptied=60)
+    assert gone == {str(tmp_path / name) for name in ("stale/image.png", "stale/.in-use", "cut-upload")}
     assert {path.name for path in tmp_path.iterdir()} == {"fresh", "used", "stale", "file", ".in-use"}
     assert remove_old(tmp_path / "missing", 60, 60) == set()
 

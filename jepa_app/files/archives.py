@@ -22,6 +22,7 @@ MAX_DIRECTORY = 4 * 2**20  # bytes of the list of entries: about 40,000 names
 END = b"PK\x05\x06"  # signature of the end record, which is 22 bytes long without a comment
 ZIP64_LOCATOR = b"PK\x06\x07"  # starts the 20 bytes before the end record
 ZIP64_END = b"PK\x06\x06"  # starts the record that the locator points to
+ZIP64_END_SIZE = 56
 UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -85,10 +86,12 @@ def _check_directory(data: bytes, name: str) -> None:
     (directory,) = struct.unpack_from("<I", data, end + 12)
     locator = max(0, end - 20)
     if data[locator:end].startswith(ZIP64_LOCATOR):
-        (record,) = struct.unpack_from("<Q", data, locator + 8)
-        if record + 48 > len(data) or not data[record:].startswith(ZIP64_END):
+        (named,) = struct.unpack_from("<Q", data, locator + 8)
+        # Python reads the record before the locator, wherever the locator points; others may read the one it names
+        records = [at for at in {named, locator - ZIP64_END_SIZE} if data.startswith(ZIP64_END, at, len(data) - 44)]
+        if named not in records:
             raise ValueError(f"{name} is not a readable zip archive; pack it again")
-        (directory,) = struct.unpack_from("<Q", data, record + 40)
+        directory = max(struct.unpack_from("<Q", data, record + 40)[0] for record in records)
     if directory > MAX_DIRECTORY:
         raise ValueError(f"{name} lists too many files; pack fewer into one archive")
 

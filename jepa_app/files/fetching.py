@@ -4,7 +4,8 @@ import ipaddress
 import socket
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from queue import Empty, SimpleQueue
 from urllib.parse import urljoin
 
@@ -47,7 +48,7 @@ def fetch(address: str) -> bytes:
     threading.Thread(target=ask, daemon=True).start()
     try:
         found = answer.get(timeout=SECONDS + 1)
-    except Empty:  # the thread ends when the other side falls silent
+    except Empty:  # the thread ends soon after
         raise ValueError(_too_slow(address)) from None
     if isinstance(found, Exception):
         raise found
@@ -60,7 +61,9 @@ def _fetched(address: str, until: float) -> bytes:
             body, address = _ask(httpx.URL(address), until)
             if body is not None:
                 return body
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as failure:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError) as failure:
+        if time.monotonic() > until:  # which closed the connection
+            raise ValueError(_too_slow(address)) from failure
         raise ValueError(f"{address} cannot be read ({failure}); send the picture itself as base64") from failure
     raise ValueError(
         f"{address} redirects too many times; at most {MAX_REDIRECTS} redirects are followed: send the final address"
@@ -75,7 +78,7 @@ def _ask(url: httpx.URL, until: float) -> tuple[bytes | None, str]:
     """Return the body and its address, or None and the address that it redirects to."""
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"{url} is not the address of a picture; allowed: http://... and https://...")
-    with httpx.Client(timeout=SECONDS_OF_SILENCE, trust_env=False) as client:
+    with httpx.Client(timeout=SECONDS_OF_SILENCE, trust_env=False) as client, _closing_at(until, client):
         by_number = client.build_request(
             "GET",
             url.copy_with(host=_public_number(url)),
@@ -100,6 +103,18 @@ def _ask(url: httpx.URL, until: float) -> tuple[bytes | None, str]:
                 if time.monotonic() > until:
                     raise ValueError(_too_slow(url))
             return bytes(body), str(url)
+
+
+@contextmanager
+def _closing_at(until: float, client: httpx.Client) -> Iterator[None]:
+    """Close the client at a time, however it drips: headers may go on for days."""
+    timer = threading.Timer(max(0.0, until - time.monotonic()), client.close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _public_number(url: httpx.URL) -> str:

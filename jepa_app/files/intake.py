@@ -4,28 +4,24 @@ What cannot be read is left out and reported; the rest is used. Pictures are sca
 time, so a thousand photographs take no more memory than a thousand small squares.
 """
 
-import csv
 import io
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TextIO
 
 from PIL import Image
 
 from jepa_app.files.archives import count_entries, read_entries
+from jepa_app.files.pair_tables import table_rows
 from jepa_app.files.pictures import MAX_BYTES, open_picture
 from jepa_app.limits import MAX_TABLE_SIDE
 from jepa_app.pixels import central_square
 
-MAX_HEADER = 10_000  # characters of the first line of a table
 MAX_TABLE_BYTES = 16 * 2**20
 MAX_ROWS = 100_000  # of tables
 MAX_PROBLEMS = 200  # that are named; the rest are only counted
-FORMULA = ("=", "+", "-", "@")
-DELIMITERS = ",;\t"  # in many countries spreadsheets write semicolons
 
 
 @dataclass(frozen=True)
@@ -182,6 +178,7 @@ def _take(found: _Collected, name: str, data: bytes | None, side: int) -> None:
     """Add one file to what was found: a table, a list of captions or a picture."""
     if data is None:
         return
+    name = unicodedata.normalize("NFC", name)  # macOS takes letters with accents apart
     suffix = PurePosixPath(name).suffix.lower()
     try:
         if suffix in (".csv", ".tsv"):
@@ -195,75 +192,17 @@ def _take(found: _Collected, name: str, data: bytes | None, side: int) -> None:
         elif len(found.pictures) == MAX_TABLE_SIDE:
             raise ValueError(f"comes after the first {MAX_TABLE_SIDE:,} pictures; at most that many are scored at once")
         else:
-            found.pictures[unicodedata.normalize("NFC", name)] = central_square(open_picture(data, name), side)
+            found.pictures[name] = central_square(open_picture(data, name), side)
     except ValueError as mistake:
         found.leave_out(name, str(mistake))
 
 
 def _take_table(found: _Collected, name: str, text: str) -> None:
-    for where, picture, caption in table_rows(io.StringIO(text, newline=""), name):
-        if picture and caption:
-            found.add_row(where, str(PurePosixPath(name).parent), picture, caption)
+    for row in table_rows(io.StringIO(text, newline=""), name):
+        if row.mistake:
+            found.leave_out(row.where, row.mistake)
         else:
-            found.leave_out(where, "lacks a picture or a caption")
-
-
-def table_rows(lines: TextIO, name: str) -> Iterator[tuple[str, str, str]]:
-    """Yield ("NAME row 2", picture, caption) for each row of a table with these two columns, in any order.
-
-    Raises:
-        ValueError: a column is missing, or the table is not CSV.
-    """
-    first = lines.readline(MAX_HEADER)
-    delimiter = max(DELIMITERS, key=first.count)
-    columns = [] if len(first) == MAX_HEADER else _columns(first, delimiter)
-    if not {"picture", "caption"} <= set(columns):
-        raise ValueError(f"{name} starts with {first.strip()[:60]!r}; its first line must be 'picture,caption'")
-    places = columns.index("picture"), columns.index("caption")
-    raw = _Remembered(lines)
-    rows = csv.reader(raw, delimiter=delimiter)
-    try:
-        for number, row in enumerate(rows, start=2):
-            if raw.is_unclosed():
-                raise ValueError(f"{name} row {number} has a quote that is not closed; close it or leave it out")
-            raw.forget()
-            if row:
-                picture, caption = (_cell(row, place) for place in places)
-                yield f"{name} row {number}", picture, caption
-    except csv.Error as wrong:
-        raise ValueError(f"{name} is not a readable table ({wrong}); save it as CSV") from wrong
-
-
-class _Remembered:
-    """The lines of a table, of which those of the current row are kept."""
-
-    def __init__(self, lines: Iterator[str] | TextIO) -> None:
-        self._lines, self._row = iter(lines), list[str]()
-
-    def __iter__(self) -> Iterator[str]:
-        for line in self._lines:
-            self._row.append(line)
-            yield line
-
-    def forget(self) -> None:
-        self._row.clear()
-
-    def is_unclosed(self) -> bool:
-        """Whether the row swallowed more lines than its quotes hold."""
-        return len(self._row) > 1 and sum(line.count('"') for line in self._row) % 2 == 1
-
-
-def _columns(first: str, delimiter: str) -> list[str]:
-    try:
-        return [column.strip().lower() for column in next(csv.reader([first], delimiter=delimiter), [])]
-    except csv.Error:
-        return []
-
-
-def _cell(row: list[str], place: int) -> str:
-    """A cell without the apostrophe that our own tables put before text that a spreadsheet would run as a formula."""
-    text = row[place].strip() if place < len(row) else ""
-    return text[1:] if text[:1] == "'" and text[1:2] in FORMULA else text
+            found.add_row(row.where, str(PurePosixPath(name).parent), row.picture, row.caption)
 
 
 def _pair_up(found: _Collected) -> list[tuple[int, int]]:

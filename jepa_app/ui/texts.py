@@ -35,7 +35,7 @@ MATCH_TAB = "Match"
 LEARN_TAB = "Learn"
 
 PROMPT_LABEL = "What should the picture show?"
-PROMPT_PLACEHOLDER = "red apple, noto style"
+PROMPT_PLACEHOLDER = "red apple, twemoji style"
 RUN = "Generate"
 STOP = "Stop"
 STYLE_LABEL = "Style"
@@ -83,13 +83,14 @@ CAPTIONS_PLACEHOLDER = "red apple\ngreen apple\ntomato\nfire engine"
 MATCH_RUN = "Rank the captions"
 MATCH_HELP = (
     "**How to read this.** Inside the network, TI-JEPA predicts the picture from the caption and the caption from "
-    "the picture. The *energy* is the error that remains, minus the error without the other side: **lower is "
-    "better**, and below zero the caption helps to predict the picture. The bar turns it into the *probability* "
-    "that words and picture belong together, measured against captions of other pictures, half of them of the same "
-    "group. A caption that names a colour, a side or a number must also beat its *foils*, the same words with "
-    "another colour, side or number. *Right pairs* are pictures that the model never learned from, with their own "
-    "captions; *wrong pairs* are the same pictures with one another's captions. The model has seen only emoji, so "
-    "do not rely on it for photographs. If a picture is not square, only its central square is used."
+    "the picture. The *energy* is the error that remains, compared with the error without the other side and with the "
+    "errors that other captions and pictures leave: **lower is better**, and below zero the probability is above one "
+    "half. The bar turns it into the *probability* that words and picture belong together, measured against captions "
+    "of other pictures, half of them of the same group. A caption that names a colour, a side or a number must also "
+    "beat its *foils*, the same words with another colour, side or number. *Right pairs* are pictures that the model "
+    "never learned from, with their own captions; *wrong pairs* are the same pictures with one another's captions. The "
+    "model has seen only emoji, so do not rely on it for photographs. If a picture is not square, only its central "
+    "square is used."
 )
 
 MANY_FILES_LABEL = "Pictures, zip archives and tables"
@@ -149,7 +150,7 @@ PLAYER = {
     "fit": "Match with the prompt: {words}, {percent} % (energy {energy}, lower is better)",
     "go_on": "Continue from step {step}",
     "redo": "Redo a part",
-    "paint_help": "Paint over the part to redo with the words in the prompt box. Its border changes too.",
+    "paint_help": "Paint over a part. It is made again with the words in the prompt box, and its border changes too.",
     "paint_keys": "Arrow keys move, Space marks, Enter starts, Escape cancels.",
     "paint_go": "Redo {count} tokens",
     "paint_room": "Leave room around it",
@@ -182,7 +183,7 @@ PLAYER = {
     "queued_for": "Waiting: {ahead} ahead of you, about {seconds} s",
     "coming_back": "The connection was lost; continuing in a moment",
     "welcome_back": "Your last run",
-    "lost": "The server was started again, and your run is lost",
+    "lost": "The server no longer has your run, or cannot be reached",
     "again": "Run it again",
     "alt_begin": "The starting picture",
     "running": "Step {step} of {total}",
@@ -289,8 +290,9 @@ LEARN = {
     "key_pale": "drawn in a later step",
     "counts": "Tiles predicted in each step: few at first, when little is known, and more towards the end.",
     "counts_alt": "Tiles predicted in each step, from the first to the last: {counts}",
-    "symbols_context": "mₛ is the number of tiles still masked after step s of S, and N is the number of all tiles; "
-    "see cosine_schedule in masking.py. The order is a random permutation drawn from the seed.",
+    "symbols_context": "mₛ is the number of tiles still masked after s of the S steps that draw tiles (those of the "
+    "plan do not count), and N is the number of all tiles; see cosine_schedule in masking.py. The order is a random "
+    "permutation drawn from the seed.",
     "title_prediction": "Prediction",
     "short_prediction": "The whole picture the model would paint right now",
     "plain_prediction": "From the context alone, the model can already paint every masked tile. This is the picture "

@@ -10,7 +10,7 @@ MATCH_TAB = "匹配"
 LEARN_TAB = "原理"
 
 PROMPT_LABEL = "想要什么样的图片？（请用英文描述）"
-PROMPT_PLACEHOLDER = "例如：red apple, noto style"
+PROMPT_PLACEHOLDER = "例如：red apple, twemoji style"
 RUN = "生成"
 STOP = "停止"
 STYLE_LABEL = "风格"
@@ -107,8 +107,8 @@ LEARN = {
     "key_pale": "之后的步骤才画出",
     "counts": "每一步预测的方块数：开始时所知甚少，所以少；越往后越多。",
     "counts_alt": "从第一步到最后一步，每步预测的方块数：{counts}",
-    "symbols_context": "mₛ 是 S 步中第 s 步之后仍被遮住的方块数，N 是方块总数：见 masking.py 的 "
-    "cosine_schedule。顺序是由种子抽出的一个随机排列。",
+    "symbols_context": "S 是绘制方块的步数（规划的步不计），mₛ 是其中第 s 步之后仍被遮住的方块数，N 是方块总数："
+    "见 masking.py 的 cosine_schedule。顺序是由种子抽出的一个随机排列。",
     "title_prediction": "预测",
     "short_prediction": "此刻就能画出的整张图片",
     "plain_prediction": "仅凭上下文，模型已能画出每个被遮住的方块：若第 {step} 步就是最后一步，就会得到这张图片。",
@@ -175,7 +175,7 @@ LEARN = {
 
 MATCH_HELP = (
     "**如何解读。** TI-JEPA 在网络内部由描述预测图片，也由图片预测描述。“能量”是预测后剩余的误差，"
-    "减去没有另一方时的误差：**越低越好**，低于零说明描述有助于预测图片。进度条把能量换算成“概率”，"
+    "与没有另一方时的误差、以及其他描述和图片所留的误差相比：**越低越好**，低于零时概率高于一半。进度条把能量换算成“概率”，"
     "即描述与图片相符的可能性，以其他图片的描述作为对照，其中一半属于同一类别。"
     "描述中若有颜色、方位或数量，还须胜过只换了颜色、方位或数量的同一描述。“正确配对”是模型从未学过的图片"
     "与各自的描述，“错误配对”是同一批图片与彼此的描述。模型只见过表情符号，"
@@ -270,7 +270,7 @@ PLAYER = {
     "queued_for": "排队中：前面还有 {ahead} 个，约 {seconds} 秒",
     "coming_back": "连接中断，即将继续",
     "welcome_back": "这是您上次的生成",
-    "lost": "服务器已重新启动，您的生成已丢失",
+    "lost": "服务器已没有您的这次生成，或无法连接",
     "again": "重新生成",
     "alt_begin": "起始图片",
     "running": "第 {step} 步，共 {total} 步",

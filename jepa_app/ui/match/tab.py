@@ -14,6 +14,7 @@ from jepa_app.engines.turns import Turns
 from jepa_app.files.fetching import fetch
 from jepa_app.files.pictures import open_base64, open_picture
 from jepa_app.limits import MAX_CAPTIONS, check_captions, text_lines
+from jepa_app.pixels import central_square
 from jepa_app.studio.studio import CaptionScore
 from jepa_app.ui import texts
 from jepa_app.ui.errors import shown_to_user
@@ -118,6 +119,10 @@ def _wire_one(
         with shown_to_user():
             open_upload(picture)
 
+    def square_of(picture: Upload | None) -> Image.Image:
+        """What the model sees of an upload: while it waits for its turn, nothing larger is held."""
+        return central_square(open_upload(picture), work.many.side)
+
     def ranked(visitor: gr.Request, picture: Image.Image, captions: str | None) -> list[dict[str, Any]]:
         lines = text_lines(captions)
         with turns.taken(visitor_of(visitor)):  # not while a picture is fetched
@@ -126,7 +131,7 @@ def _wire_one(
 
     def rank(visitor: gr.Request, picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
         with shown_to_user():
-            square = open_upload(picture)
+            square = square_of(picture)
             name = kept.add(square)  # the page uses it to ask for an explanation
             return [each | {"picture": name} for each in ranked(visitor, square, captions)]
 
@@ -138,7 +143,7 @@ def _wire_one(
             captions: up to 20 captions, one per line
         """
         with shown_to_user():
-            return ranked(visitor, open_upload(picture), captions)
+            return ranked(visitor, square_of(picture), captions)
 
     @no_tool
     def score_matrix(visitor: gr.Request, pictures: list[Upload] | None, captions: str | None) -> dict[str, Any]:
@@ -147,7 +152,7 @@ def _wire_one(
             lines = text_lines(captions)
             check_captions(lines)
             check_pictures(pictures)
-            squares = [open_upload(picture) for picture in pictures or []]
+            squares = list(map(square_of, pictures or []))
             with turns.taken(visitor_of(visitor)):
                 energy, probability = work.score_pairs(squares, lines)
             return {"captions": lines, "energy": energy, "probability": probability}

@@ -156,7 +156,7 @@ async function rejoin(job, isOn, shownJob = job, told = words(shownJob === job ?
 document.addEventListener('click', (event) => { if (event.target.closest('#stop')) wasStopped = true; }, { capture: true });
 document.addEventListener('jepa:run', (event) => { if (event.detail === 'start') wasStopped = false; });
 
-// The server was started again in the middle of a run, which it then no longer knows.
+// The server no longer knows a run that it was asked for, as it was started again, or it cannot be reached.
 function sayLost(settings) {
   say(words('lost'));
   announce(words('lost'));

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gradio.utils import get_upload_folder
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -49,7 +50,7 @@ class Uploads:
         if mine.size + coming > MAX_KEPT:
             kept = f"{mine.size // MB} of at most {MAX_KEPT // MB} MB"
             return f"{kept} of files are yours already; each is removed an hour after its last use"
-        if sum(each.size for each in self._kept.values()) + coming > MAX_KEPT_IN_ALL:
+        if sum(each.size for each in self._kept.values()) + _on_the_way() + coming > MAX_KEPT_IN_ALL:
             return "there is no room for more files at the moment; try again later"
         return None
 
@@ -65,6 +66,15 @@ class Uploads:
             kept.files = {path: size for path, size in kept.files.items() if Path(path).exists()}
             if not kept.files:
                 del self._kept[address]
+
+
+def _on_the_way() -> int:
+    """The bytes of uploads that are not complete, those that were cut off included: they lie in the folder itself."""
+    size, folder = 0, Path(get_upload_folder())
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with suppress(OSError):  # it is complete and has been moved
+            size += path.stat().st_size if path.is_file() else 0
+    return size
 
 
 class Limits:

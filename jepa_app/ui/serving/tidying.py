@@ -17,6 +17,8 @@ from gradio.utils import get_upload_folder
 from jepa_app.files.reducing import give_memory_back
 from jepa_app.ui.serving.own_folder import LOCK
 
+CUT_OFF = 120  # seconds
+
 
 def tidying(seconds: float, age: float) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     """Return a server lifespan that tidies up every `seconds`: files go when they have not been used for `age`."""
@@ -43,15 +45,16 @@ def tidying(seconds: float, age: float) -> Callable[[Any], AbstractAsyncContextM
 def remove_old(cache: Path, age: float, emptied: float) -> set[str]:
     """Remove files in `cache` that are older than `age` seconds, and folders that have been empty for `emptied`.
 
-    A folder in use is never that old. Returns the paths of the files.
+    A folder in use is never that old. What lies in `cache` itself is on its way here: it goes once nothing was written
+    to it for `CUT_OFF` seconds. Returns the paths of the files.
     """
-    now, gone = time.time(), set[str]()
+    now, on_the_way, gone = time.time(), min(age, CUT_OFF), set[str]()
     for path in sorted(cache.rglob("*"), reverse=True) if cache.is_dir() else ():  # files before their folders
         with suppress(OSError):  # it is not empty, or has been removed already
             since = now - path.stat().st_mtime
             if path.is_dir() and since > emptied:
                 path.rmdir()
-            elif path.is_file() and path.name != LOCK and since > age:
+            elif path.is_file() and path != cache / LOCK and since > (on_the_way if path.parent == cache else age):
                 path.unlink()
                 gone.add(str(path))
     return gone

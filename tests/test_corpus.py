@@ -18,7 +18,7 @@ from PIL import Image
 from jepa_app.styles import STYLES
 from training.corpus import main
 from training.data.batches import CaptionedPictures
-from training.data.folders import open_square
+from training.data.folders import corpus_lines, open_square
 from training.drawings.build import build
 from training.drawings.concepts import Concept, join_by_name, normalised
 from training.drawings.rendering import Drawing, render
@@ -188,6 +188,34 @@ def test_part_of_a_corpus_is_data_to_train_on(corpus: Path, tmp_path: Path, caps
     assert (part / "ATTRIBUTION.txt").read_text() == (corpus / "ATTRIBUTION.txt").read_text()
     assert {path.relative_to(part).as_posix() for path in part.rglob("*.webp")} == {line["file"] for line in expected}
     assert len(CaptionedPictures.load(part, 32, cache_dir=tmp_path).rows) == len(expected)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_no_file_outside_of_the_part_is_written(corpus: Path, tmp_path: Path, *, absolute: bool) -> None:
+    data, out, mine = tmp_path / "in" / "data", tmp_path / "out" / "part", tmp_path / "out" / "mine.txt"
+    shutil.copytree(corpus, data)
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    outside = tmp_path / "in" / "mine.txt"
+    outside.write_text("theirs")
+    rows = lines_of(corpus / "captions.jsonl")
+    rows.append(rows[0] | {"file": str(outside) if absolute else "../mine.txt"})
+    (data / "captions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"mine\.txt, which is outside of .*; drop its line"):
+        select(data, out)
+    assert mine.read_text() == "mine"
+    assert not out.exists()
+
+
+def test_captions_are_taken_over_as_they_are(corpus: Path, tmp_path: Path) -> None:
+    data, rows = tmp_path / "data", lines_of(corpus / "captions.jsonl")
+    shutil.copytree(corpus, data)
+    rows[0]["label"] = "red\u2028apple"
+    rows.append(rows[1] | {"label": "another caption of it"})
+    text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+    (data / "captions.jsonl").write_text(text, encoding="utf-8-sig")
+    assert select(data, tmp_path / "part") == len(rows)
+    assert [json.loads(line) for _, line in corpus_lines(tmp_path / "part" / "captions.jsonl")] == rows
 
 
 def test_part_by_group(corpus: Path, tmp_path: Path) -> None:

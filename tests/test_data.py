@@ -32,6 +32,7 @@ from training.data.captions import (
     with_article,
 )
 from training.data.composition.recolouring import HUES, in_colour
+from training.data.decoded import decode_all
 from training.data.folders import open_square, read_folder
 from training.data.plurals import plural
 from training.data.sentences import SENTENCES, noun_captions, said_of, sentences
@@ -565,6 +566,17 @@ def test_scene_without_a_partner_is_the_plain_picture(tmp_path: Path) -> None:
     assert data.batch(0, 2, 0).captions == ["rose, noto style"] * 2
 
 
+def test_pictures_are_decoded_some_at_a_time_and_keep_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{value}.png" for value in range(0, 250, 50)]
+    for path in paths:
+        Image.new("RGB", (8, 8), (int(path.stem),) * 3).save(path)
+    monkeypatch.setattr("training.data.decoded.AT_ONCE", 2)
+    decode_all(paths, 8, tmp_path / "decoded.npy")
+    assert np.load(tmp_path / "decoded.npy")[:, 0, 0, 0].tolist() == [0, 50, 100, 150, 200]
+
+
 def test_decoded_pictures_are_cached_until_a_picture_changes(tmp_path: Path) -> None:
     folder, cache = tmp_path / "data", tmp_path / "cache"
     folder.mkdir()
@@ -735,6 +747,28 @@ def test_all_mistakes_are_told_with_their_lines(tmp_path: Path) -> None:
         "line 6 names",
     ):
         assert part in str(told.value)
+
+
+def test_a_caption_is_never_cut(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    table = tmp_path / "metadata.csv"
+    table.write_text('file_name,text\na.png,a red\u2028apple\na.png,"a red, round apple",\n', encoding="utf-8")
+    assert [row.label for row in read_folder(tmp_path).rows] == ["a red\u2028apple", "a red, round apple"]
+    table.write_text("file_name,text\na.png,a red apple\na.png,a red, round apple\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 3 has more cells than the first line; put quotes around text .* ','"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("tags", "fruit"), ("tags", 5), ("tags", [1]), ("style", ["noto"]), ("group", {"a": 1}), ("hexcode", 5)],
+)
+def test_what_a_corpus_says_of_a_picture_has_its_type(key: str, value: object, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    line = {"file": "a.png", "label": "red apple", key: value}
+    (tmp_path / "captions.jsonl").write_text(f"\n{json.dumps(line)}\n")
+    with pytest.raises(ValueError, match=rf"line 2: {key} is .*; allowed: (text|a list of words)"):
+        read_folder(tmp_path)
 
 
 def test_captions_in_another_encoding_are_refused_by_name(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from jepa_app.checkpoint import load_config, load_network, load_state, save_network
+from jepa_app.checkpoint import load_config, load_network, load_state, save_network, sha256
 from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.jepa_t import JepaT
@@ -35,6 +36,7 @@ from training.objectives.asking import ask, ask_all_blocks, ask_masked
 from training.objectives.jepa_t import JepaTLoss, JepaTObjective
 from training.objectives.text_cache import TextCache
 from training.objectives.tokenizer import load_tokenizer, signal_to_noise
+from training.optimisation.compiling import compile_blocks
 from training.optimisation.ema import Ema
 from training.optimisation.muon import COEFFICIENTS, Muon, make_optimizers, orthogonalise
 from training.optimisation.schedule import Schedule
@@ -489,6 +491,25 @@ def test_compiled_blocks_train_as_they_are_written(
     assert state_of(tmp_path / "compiled").keys() == state_of(tmp_path / "plain").keys()
 
 
+@pytest.mark.filterwarnings("ignore")  # inside torch
+def test_every_shape_and_the_prediction_head_are_compiled() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def counting(module: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        seen.append(tuple(inputs[0].shape))
+        return module.forward
+
+    network = JepaT(replace(TINY_JEPA_T, encoder_depth=1, predictor_depth=1)).eval()
+    compile_blocks(network, backend=counting)
+    with torch.no_grad():
+        for length in range(1, 21):
+            network.start(TextFeatures(torch.randn(1, length, 384), torch.ones(1, length, dtype=torch.bool)))
+        assert len(seen) >= 20
+        seen.clear()
+        network.d_jepa.prediction_head(torch.randn(1, 3, TINY_JEPA_T.width))
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize("depth", [0, 2])
 def test_batches_made_ahead_come_in_order_and_tell_their_errors(depth: int) -> None:
     def make(number: int) -> int:
@@ -574,6 +595,50 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_gradient_that_is_no_number_does_not_reach_the_weights(
+    data: CaptionedPictures, tokenizer: LinearTokenizer, tmp_path: Path
+) -> None:
+    recipe = recipe_of("jepa_t", 3, tokenizer, tmp_path)
+    recipe = replace(recipe, schedule=replace(recipe.schedule, checkpoint_minutes=0))
+    objective = recipe.build(data)
+    weight = objective.network.null_text
+    steps = itertools.count()
+    weight.register_hook(lambda gradient: gradient * (torch.inf if next(steps) else 1))
+    with pytest.raises(ValueError, match=r"the norm of the gradient is .*; resume from the last checkpoint"):
+        list(train(objective, data, recipe.schedule, tmp_path / "run", resume=False))
+    assert json.loads((tmp_path / "run" / "checkpoint" / "step.json").read_text())["step"] == 1
+    assert weight.isfinite().all()
+    assert all(tensor.isfinite().all() for tensor in state_of(tmp_path / "run").values())
+
+
+def test_a_resumed_run_has_the_settings_that_it_is_given(
+    data: CaptionedPictures, tokenizer: LinearTokenizer, tmp_path: Path
+) -> None:
+    def state_after(weight_decay: float) -> dict[str, torch.Tensor]:
+        out = tmp_path / str(weight_decay)
+        shutil.copytree(tmp_path / "run", out)
+        recipe = recipe_of("jepa_t", 3, tokenizer, tmp_path)
+        recipe = replace(recipe, schedule=replace(recipe.schedule, weight_decay=weight_decay))
+        run(recipe, data, out, resume=True)
+        return state_of(out)
+
+    recipe = recipe_of("jepa_t", 2, tokenizer, tmp_path)
+    run(recipe, data, tmp_path / "run")
+    same, other = state_after(recipe.schedule.weight_decay), state_after(0.9)
+    assert any(not torch.equal(tensor, other[name]) for name, tensor in same.items())
+
+
+@pytest.mark.parametrize("muon", [True, False])
+def test_a_run_is_not_resumed_with_other_optimizers(
+    data: CaptionedPictures, tokenizer: LinearTokenizer, tmp_path: Path, *, muon: bool
+) -> None:
+    recipe = recipe_of("jepa_t", 2, tokenizer, tmp_path)
+    run(replace(recipe, schedule=replace(recipe.schedule, muon=muon)), data, tmp_path / "run")
+    other = replace(recipe, schedule=replace(recipe.schedule, steps=3, muon=not muon))
+    with pytest.raises(ValueError, match=r"checkpoint cannot be loaded .*; resume with the recipe"):
+        run(other, data, tmp_path / "run", resume=True)
+
+
 def test_signal_to_noise() -> None:
     black, grey = torch.full((1, 3, 4, 4), -1.0), torch.full((1, 3, 4, 4), -0.8)
     assert signal_to_noise(black, grey) == pytest.approx(20)  # a tenth of the range everywhere
@@ -610,6 +675,11 @@ def test_from_pictures_to_a_sampled_picture(folder: Path, tiny_weights: Path, tm
         assert grid.size == (6 * 34 - 2, 2 * 34 - 2)
     parts = [f"--jepa-t={tmp_path / 'run' / 'weights'}", f"--tokenizer={tmp_path / 'tokenizer' / 'weights'}"]
     assert bundle([*parts, f"--ti-jepa={tiny_weights / 'ti-jepa'}", f"--out={tmp_path / 'weights'}"]) == 0
+    before = sha256(tmp_path / "weights" / "manifest.json")
+    narrow = replace(TINY_TOKENIZER, channels=TINY_TOKENIZER.channels - 1)
+    save_network(tmp_path / "narrow", make_tokenizer(narrow), narrow)
+    assert bundle([f"--tokenizer={tmp_path / 'narrow'}", f"--out={tmp_path / 'weights'}"]) == 2  # it does not fit
+    assert sha256(tmp_path / "weights" / "manifest.json") == before
     pipeline = JepaTPipeline.from_pretrained(tmp_path / "weights")
     (picture,) = pipeline("red apple, noto style", num_inference_steps=4, generator=seeded()).images
     assert picture.size == (32, 32)

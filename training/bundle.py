@@ -3,10 +3,12 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from jepa_app.checkpoint import PARTS, replacing, verify_manifest
+from jepa_app.checkpoint import PARTS, check_fit, load_config, replacing, verify_manifest
 from jepa_app.command_line import OneLineParser, telling_mistakes
+from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
 from jepa_app.hub.folder import write_openings
 
 
@@ -29,16 +31,23 @@ def bundle(parts: dict[str, Path | None], out: Path) -> None:
     """Replace parts of a weights folder, let other libraries open it, and write the manifest of all parts.
 
     Raises:
-        ValueError: a given folder holds no weights, or a part is neither given nor there already.
+        ValueError: a given folder holds no weights or those of another part, a part is neither given nor there already,
+            or the tokenizer and the generator do not fit together. Nothing is replaced then.
+        OSError: the disk is full or cannot be written; all parts are as they were.
     """
     for part, source in parts.items():
         if source is not None and not (source / "config.json").is_file():
             raise ValueError(f"no weights in {source}: config.json is missing; pass the weights folder of a run")
         if source is None and not (out / part / "config.json").is_file():
             raise ValueError(f"{out} has no {part} yet; pass --{part} DIR")
-    for part, source in parts.items():
-        if source is not None:
-            with replacing(out / part) as partial:
+    found = {part: source or out / part for part, source in parts.items()}
+    tokenizer, generator = load_config(found["tokenizer"], TokenizerConfig), load_config(found["jepa-t"], JepaTConfig)
+    load_config(found["ti-jepa"], TIJepaConfig)
+    check_fit(out, tokenizer, generator)
+    with ExitStack() as stack:  # all are copied before the first is replaced
+        for part, source in parts.items():
+            if source is not None:
+                partial = stack.enter_context(replacing(out / part))
                 for path in source.iterdir():
                     shutil.copy2(path, partial)
     write_openings(out)

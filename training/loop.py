@@ -187,8 +187,10 @@ class _Run:
         return reached
 
     def _load(self, folder: Path) -> None:
+        own = [[dict(group) for group in optimizer.param_groups] for optimizer in self._optimizers]
         try:
             load_accelerator_state(str(folder), [self.objective], self._optimizers, [], [], 0)
+            _take_settings(self._optimizers, own)
         except LOAD_ERRORS as error:
             reason = " ".join(str(error).split())[:300]
             raise ValueError(
@@ -205,6 +207,19 @@ def _optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.Opti
         weight_decay=schedule.weight_decay,
         muon=schedule.muon,
     )
+
+
+def _take_settings(optimizers: list[torch.optim.Optimizer], own: list[list[dict[str, Any]]]) -> None:
+    """Give optimizers, which a checkpoint has brought its settings, those of this run again.
+
+    Raises:
+        ValueError: the checkpoint's optimizers are of another kind.
+    """
+    for optimizer, groups in zip(optimizers, own, strict=True):
+        for loaded, group in zip(optimizer.param_groups, groups, strict=True):
+            if not loaded.keys() >= group.keys():
+                raise ValueError("its optimizers are of another kind")
+            loaded.update({name: value for name, value in group.items() if name != "params"})
 
 
 def _set_rates(optimizers: list[torch.optim.Optimizer], base_rates: list[list[float]], factor: float) -> None:
@@ -226,13 +241,16 @@ def _step(
     accelerator.backward(losses["loss"])
     average_gradients(objective)
     norm = accelerator.clip_grad_norm_(objective.parameters(), clip)
+    figures = {name: float(value.detach()) for name, value in losses.items()}
+    figures = mean_figures(figures | {"gradient_norm": float(norm)})
+    for name, words in (("loss", "loss"), ("gradient_norm", "norm of the gradient")):
+        if not math.isfinite(figures[name]):  # before it can reach the weights, and from them a checkpoint
+            raise JointMistake(
+                f"the {words} is {figures[name]}; resume from the last checkpoint with lower learning rates"
+            )
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad()
-    figures = {name: float(value.detach()) for name, value in losses.items()}
-    figures = mean_figures(figures | {"gradient_norm": float(norm)})
-    if not math.isfinite(figures["loss"]):
-        raise JointMistake(f"the loss is {figures['loss']}; resume from the last checkpoint with lower learning rates")
     return figures
 
 

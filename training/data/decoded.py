@@ -12,6 +12,8 @@ from tqdm import tqdm
 from jepa_app.files.whole_files import writing_whole
 from training.data.folders import open_square
 
+AT_ONCE = 256
+
 
 def default_cache_dir() -> Path:
     """Where decoded pictures are kept: `jepa` in `XDG_CACHE_HOME`, or in `.cache` of the home folder."""
@@ -34,6 +36,8 @@ def decode_all(paths: Sequence[Path], size: int, target: Path) -> None:
     with writing_whole(target) as partial, partial.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), 4, size, size)}
         np.lib.format.write_array_header_1_0(file, header)
-        decoded = pool.map(lambda path: decode(path, size), paths)
-        for picture in tqdm(decoded, total=len(paths), desc="decoding pictures", disable=None):
-            file.write(picture.tobytes())
+        with tqdm(total=len(paths), desc="decoding pictures", disable=None) as bar:
+            for first in range(0, len(paths), AT_ONCE):  # or a slow disk would fill the memory
+                for picture in pool.map(lambda path: decode(path, size), paths[first : first + AT_ONCE]):
+                    file.write(picture.tobytes())
+                    bar.update()

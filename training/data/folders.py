@@ -2,13 +2,13 @@
 
 import hashlib
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from jepa_app.config_base import parse_json
 from jepa_app.files.names import find_file
 from jepa_app.files.pictures import BROKEN_DATA, without_ballast
 from jepa_app.pixels import upright_rgba
@@ -80,26 +80,40 @@ def open_square(path: Path, size: int) -> Image.Image:
     return ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
 
 
-def _corpus_rows(captions: Path) -> tuple[Row, ...]:
-    rows = []
+def corpus_lines(captions: Path) -> list[tuple[int, str]]:
+    """The lines of a captions.jsonl that are not blank, with their numbers from 1.
+
+    Raises:
+        ValueError: the file is not UTF-8 text.
+    """
     try:
         text = captions.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{captions} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
-    for number, line in enumerate(text.split("\n"), start=1):  # U+2028 and the like are part of a caption
-        if not line.strip():
-            continue
+    lines = enumerate(text.split("\n"), start=1)  # U+2028 and the like are part of a caption
+    return [(number, line) for number, line in lines if line.strip()]
+
+
+def _corpus_rows(captions: Path) -> tuple[Row, ...]:
+    rows = []
+    for number, line in corpus_lines(captions):
         try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
+            entry = parse_json(line)
+        except ValueError as error:
             raise ValueError(f"{captions} line {number} is not JSON: {error}") from error
         if not isinstance(entry, dict) or not all(is_text(entry.get(key)) for key in ("file", "label")):
             raise ValueError(f"{captions} line {number} needs a file and a label; got {line[:80]!r}")
+        for key in ("style", "group", "subgroup", "hexcode"):
+            if not isinstance(entry.get(key) or "", str):
+                raise ValueError(f"{captions} line {number}: {key} is {entry[key]!r}; allowed: text")
+        tags = entry.get("tags") or ()
+        if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
+            raise ValueError(f"{captions} line {number}: tags is {tags!r}; allowed: a list of words")
         rows.append(
             Row(
                 file=entry["file"],
                 label=entry["label"],
-                tags=tuple(entry.get("tags") or ()),
+                tags=tuple(tags),
                 style=entry.get("style") or "",
                 group=entry.get("group") or "",
                 subgroup=entry.get("subgroup") or "",

@@ -5,11 +5,12 @@ read. All mistakes are collected and told together.
 """
 
 import csv
-import json
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jepa_app.config_base import parse_json
 from jepa_app.files.names import find_file
 from training.data.captions import Row
 
@@ -94,8 +95,8 @@ def _json_lines(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(text.split("\n"), start=1):  # U+2028 and the like are part of a caption
         if line.strip():
             try:
-                values = json.loads(line)
-            except json.JSONDecodeError as error:
+                values = parse_json(line)
+            except ValueError as error:
                 raise ValueError(f"line {number} is not JSON: {error}") from error
             if not isinstance(values, dict):
                 raise ValueError(
@@ -106,6 +107,11 @@ def _json_lines(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _csv_lines(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    lines = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
+    lines = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)  # U+2028 and the like end no line
     for values in lines:
+        if any(cell.strip() for cell in values.pop(None, ())):
+            raise ValueError(
+                f"line {lines.line_num} has more cells than the first line; "
+                f"put quotes around text that holds {delimiter!r}"
+            )
         yield lines.line_num, {str(name).strip(): value for name, value in values.items()}

@@ -1,12 +1,11 @@
 """A part of a corpus as a folder of its own: some styles, some groups; pictures are linked where possible."""
 
-import json
 import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from training.data.folders import read_folder
+from training.data.folders import corpus_lines, read_folder
 from training.data.selection import is_of
 
 ATTRIBUTION = "ATTRIBUTION.txt"
@@ -22,7 +21,8 @@ def select(
     direction or who is together to another one of the corpus is left out (`is_variant`).
 
     Raises:
-        ValueError: `data` is not a corpus, `out` already exists, or a style or group is not in the corpus.
+        ValueError: `data` is not a corpus or names a picture outside of it, `out` already exists, or a style or group
+            is not in the corpus.
     """
     captions = data / "captions.jsonl"
     if not captions.is_file():
@@ -31,28 +31,32 @@ def select(
         )
     if out.exists():
         raise ValueError(f"{out} already exists; give a new folder")
-    rows = read_folder(data).rows  # every line is sound, and its picture exists
-    lines = [line for line in captions.read_text(encoding="utf-8").splitlines() if line.strip()]
+    folder = read_folder(data)  # every line is sound, and its picture exists
+    rows = folder.rows
     _check("styles", styles, {row.style for row in rows})
     _check("groups", groups, {row.group for row in rows} | {row.subgroup for row in rows})
     labels = {row.label for row in rows}
     chosen = [
-        line
-        for row, line in zip(rows, lines, strict=True)
+        (path, line)
+        for row, path, (_, line) in zip(rows, folder.paths, corpus_lines(captions), strict=True)
         if (not styles or row.style in styles)
         and is_of(row, groups)
         and (variants or not is_variant(row.label, labels))
     ]
     if not chosen:
         raise ValueError(f"{data} has no pictures in both {', '.join(styles)} and {', '.join(groups)}")
+    for path, _ in chosen:
+        if not path.is_relative_to(data) or ".." in path.relative_to(data).parts:
+            raise ValueError(f"{captions} names the picture {path}, which is outside of {data}; drop its line")
     out.mkdir(parents=True)
-    for line in chosen:
-        file = json.loads(line)["file"]
-        (out / file).parent.mkdir(parents=True, exist_ok=True)
-        _link(data / file, out / file)
+    for path, _ in chosen:
+        target = out / path.relative_to(data)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():  # a picture may have several captions
+            _link(path, target)
     if (data / ATTRIBUTION).is_file():
         shutil.copyfile(data / ATTRIBUTION, out / ATTRIBUTION)
-    (out / "captions.jsonl").write_text("".join(f"{line}\n" for line in chosen), encoding="utf-8")
+    (out / "captions.jsonl").write_text("".join(f"{line}\n" for _, line in chosen), encoding="utf-8")
     return len(chosen)
 
 

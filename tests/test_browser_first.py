@@ -26,7 +26,8 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
     planned = {"tokenizer_config": replace(TINY_DECODING, plan=(1,)), "jepa_t_config": replace(TINY_JEPA_T, plan=(1,))}
     folder = write_tiny_weights(tmp_path_factory.mktemp("first"), **planned)
     shown = {"noto": frozenset(["cat"]), "twemoji": frozenset(["apple"])}
-    Vocabulary(words=frozenset(["apple", "red", "cat"]), things=shown).save(folder / "jepa-t")
+    known = Vocabulary(words=frozenset(["apple", "red", "cat"]), things=shown, keywords={"kitty": ("cat",)})
+    known.save(folder / "jepa-t")
     write_manifest(folder)
     Studio.load(folder).write_example(EXAMPLE)
     return Studio.load(folder)
@@ -69,6 +70,8 @@ def test_words_never_seen_are_named_under_the_prompt(open_studio: OpenPage) -> N
     page.wait_for_function("document.querySelector('.unknown-words')?.textContent === ''")
     page.fill("#prompt textarea", "cat, twemoji style")
     page.wait_for_function(TOLD, arg="Never seen in this style: cat. Its shape comes from other styles.")
+    page.fill("#prompt textarea", "a kitty, noto style")
+    page.wait_for_function(TOLD, arg="Read as: cat, noto style")
 
 
 def test_the_background_can_be_left_out(open_studio: OpenPage) -> None:

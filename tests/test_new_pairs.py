@@ -1,6 +1,7 @@
 """Prompts of a known thing: how they are read, who notices that it was never shown in a style, how it is drawn then."""
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +25,13 @@ from jepa_app.generation.settings import SamplingSettings
 from jepa_app.generation.vocabulary import Vocabulary
 from jepa_app.lesson.lesson import Lesson, explain
 from jepa_app.matching.scoring import Scorer
+from jepa_app.models.text import TextEncoder
 from jepa_app.studio.frames import Finish
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio, Unseen
 from tests.conftest import TINY_JEPA_T, TINY_TOKENIZER, write_tiny_weights
 from training.data.captions import CaptionOptions, Row
+from training.data.keywords import keywords_of
 from training.recipe_kinds.generators import vocabulary_of
 from training.studies.mixing.new_pairs import mixed
 
@@ -105,17 +108,92 @@ def test_a_thing_that_is_asked_for_in_a_sentence_is_read_as_its_caption(prompt: 
     assert Vocabulary().caption_of(prompt) == prompt
 
 
-def test_training_keeps_the_things_of_each_style() -> None:
+def test_training_keeps_the_things_of_each_style(text_encoder: TextEncoder) -> None:
     rows = [
         Row(file="1.png", label="Red Apple", style="fluent3d"),
         Row(file="2.png", label="a cat", style="my Pixels"),
         Row(file="3.png", label="a plain thing"),
     ]
-    vocabulary = vocabulary_of(rows, CaptionOptions())
+    vocabulary = vocabulary_of(rows, CaptionOptions(), text_encoder)
     assert dict(vocabulary.things) == {"fluent 3d": {"Red Apple"}, "my Pixels": {"a cat"}}
     assert vocabulary.thing_new_to_style("red apple, My pixels style") == "Red Apple"
     assert vocabulary.words is not None
     assert {"red", "apple", "cat", "plain"} <= vocabulary.words
+
+
+KEYWORDS = Vocabulary(
+    things={
+        "noto": frozenset(["automobile", "taxi", "red heart", "smiling face with hearts", "pizza", "A button"]),
+        "fluent 3d": frozenset(["automobile", "grinning cat", "pizza"]),
+    },
+    keywords={
+        "car": ("automobile", "taxi"),
+        "yellow": ("taxi",),
+        "love": ("red heart", "smiling face with hearts"),
+        "Slice": ("pizza",),
+        "happy": ("grinning cat", "smiling face with hearts"),
+        "pet": ("grinning cat", "a dog that was never shown"),
+        "gone": ("a dog that was never shown",),
+        "cup of tea": ("A button",),
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "caption"),
+    [
+        ("car", "automobile"),
+        ("please draw a CAR in the noto design", "automobile, noto style"),
+        ("a yellow car", "taxi"),
+        ("a slice of pizza, fluent 3d style", "pizza, fluent 3d style"),
+        ("happy cat", "grinning cat"),
+        ("happy love", "smiling face with hearts"),
+        ("pet, noto style", "grinning cat, noto style"),
+        ("the cup of tea", "A button"),
+        ("automobile", None),  # a thing itself
+        ("red car", None),
+        ("car and taxi", None),
+        ("car left of a taxi", None),
+        ("car, taxi", None),
+        ("gone", None),
+        ("of", None),
+        ("noto style", None),
+        ("", None),
+    ],
+)
+def test_a_thing_is_found_by_its_keywords(prompt: str, caption: str | None) -> None:
+    assert KEYWORDS.caption_by_keyword(prompt) == caption
+    assert KEYWORDS.caption_of(prompt) == (caption or prompt)
+    assert replace(KEYWORDS, keywords={}).caption_by_keyword("car") is None
+
+
+def test_a_thing_found_by_its_keyword_may_be_new_to_a_style() -> None:
+    assert KEYWORDS.thing_new_to_style("pet, noto style") == "grinning cat"
+    assert KEYWORDS.thing_new_to_style("love, fluent 3d style") == "red heart"
+    assert KEYWORDS.thing_new_to_style("car, noto style") is None
+
+
+def test_a_keyword_means_the_thing_that_is_most_like_it(text_encoder: TextEncoder) -> None:
+    tags = {
+        "automobile": ["car", "drive"],
+        "police car": ["car", "police"],
+        "racing car": ["car"],
+        "taxi": ["car", "taxi"],
+    }
+    rows = [
+        Row(file=f"{label}, {style}.png", label=label, style=style, tags=tuple(words))
+        for style in ("noto", "twemoji")
+        for label, words in tags.items()
+    ]
+    found = keywords_of(rows, text_encoder)
+    assert {word: set(labels) for word, labels in found.items()} == {
+        "car": set(tags),
+        "drive": {"automobile"},
+        "police": {"police car"},
+    }
+    assert found["car"][0] == "automobile"
+    assert keywords_of([Row(file="a.png", label="a cat")], text_encoder) == {}
+    assert vocabulary_of(rows, CaptionOptions(), text_encoder).caption_of("car, noto style") == "automobile, noto style"
 
 
 def test_what_two_trainings_taught_is_known_to_both() -> None:
@@ -125,17 +203,22 @@ def test_what_two_trainings_taught_is_known_to_both() -> None:
     assert (both.things["noto"], both.things["blob"]) == ({"red apple", "cat", "sun"}, {"cat"})
     assert both.things.keys() == {*SHOWN, "blob"}
     assert (VOCABULARY | Vocabulary()) == VOCABULARY
+    more = Vocabulary(keywords={"car": ("taxi", "bus"), "sun": ("sun",)})
+    assert (KEYWORDS | more).keywords == {**KEYWORDS.keywords, "car": ("automobile", "taxi", "bus"), "sun": ("sun",)}
     assert (replace(other, things={}) | replace(other, words=frozenset(["moon"]))).words == {"sun", "moon"}
 
 
 def test_things_lie_beside_the_weights_and_are_checked(tmp_path: Path) -> None:
     assert Vocabulary.load(tmp_path) == Vocabulary()
-    VOCABULARY.save(tmp_path)
-    assert Vocabulary.load(tmp_path) == VOCABULARY
-    for broken in ("{", "[]", '{"noto": "cat"}', '{"noto": [1]}'):
-        (tmp_path / "things.json").write_text(broken)
-        with pytest.raises(ValueError, match=r"things\.json"):
-            Vocabulary.load(tmp_path)
+    for name, vocabulary in (("things.json", VOCABULARY), ("keywords.json", KEYWORDS)):
+        vocabulary.save(tmp_path)
+        assert Vocabulary.load(tmp_path) == vocabulary
+        whole = (tmp_path / name).read_text()
+        for broken in ("{", "[]", '{"noto": "cat"}', '{"noto": [1]}'):
+            (tmp_path / name).write_text(broken)
+            with pytest.raises(ValueError, match=re.escape(name)):
+                Vocabulary.load(tmp_path)
+        (tmp_path / name).write_text(whole)
 
 
 def test_a_style_that_is_called_like_a_word_of_a_thing_is_not_taken_for_one() -> None:
@@ -147,7 +230,7 @@ def test_a_style_that_is_called_like_a_word_of_a_thing_is_not_taken_for_one() ->
 
 @pytest.mark.parametrize("shares", [(0.5,), (0.5, 3.0), (0.5, float("nan")), (0.5, "a")])
 def test_shares_that_mean_nothing_are_refused(shares: tuple[object, ...]) -> None:
-    with pytest.raises(ValueError, match=r"sampling_thing_shares is .*; allowed: two numbers from -2 to 2"):
+    with pytest.raises(ValueError, match=r"sampling_thing_shares is .*; allowed: "):
         JepaTConfig.from_dict({"sampling_thing_shares": list(shares)})
 
 

@@ -8,6 +8,7 @@ import pytest
 from jepa_app.checkpoint import load_network, save_network, write_manifest
 from jepa_app.config import JepaTConfig
 from jepa_app.models.jepa_t import JepaT
+from jepa_app.models.text import TextEncoder
 from tests.conftest import awake
 from tests.drawn_corpus import write_corpus, write_exact_weights
 from training.data.batches import CaptionedPictures
@@ -28,7 +29,14 @@ def test_training_says_the_captions_and_never_the_sentences() -> None:
     all_said = said_of([APPLE, *rows], CaptionOptions(sentences=1))
     assert len(all_said) > 20  # every template is among them
     said = {name: caption in all_said for name, caption in wordings.SHOWN.items()}
-    assert said == {"canonical": True, "styled": True, "sentence": False, "thing": True, "thing_sentence": False}
+    assert said == {
+        "canonical": True,
+        "styled": True,
+        "sentence": False,
+        "thing": True,
+        "thing_sentence": False,
+        "keyword": False,
+    }
 
 
 @pytest.mark.slow
@@ -41,7 +49,9 @@ def test_every_wording_is_judged_on_both_sides(
     save_network(weights / "jepa-t", network, network.config)
     corpus = write_corpus(tmp_path)
     data = CaptionedPictures.load(corpus, 32, CaptionOptions())
-    vocabulary_of([data.rows[index] for index in data.split.train], data.options).save(weights / "jepa-t")
+    vocabulary_of([data.rows[index] for index in data.split.train], data.options, TextEncoder.load()).save(
+        weights / "jepa-t"
+    )
     write_manifest(weights)
     arguments = [str(weights), "--data", str(corpus), "--out", str(tmp_path / "out"), "--device", "cpu"]
     assert wordings.main([*arguments, "--set", "prompts=12", "--set", "steps=2", "--json"]) == 0

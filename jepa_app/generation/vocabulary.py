@@ -1,6 +1,7 @@
-"""What a generator was trained on: its captions' words, and which things in which styles.
+"""What a generator was trained on: its captions' words, which things in which styles, and keywords of these things.
 
-With it, a prompt's unknown words can be named, and a thing that is new to a style can be drawn another way.
+With it, a prompt's unknown words can be named, a thing is found by its keywords, and one that is new to a style can be
+drawn another way.
 """
 
 import json
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from jepa_app.config_base import parse_json
 from jepa_app.models.text import spell_symbols
@@ -17,6 +18,7 @@ from jepa_app.styles import STYLES, in_style
 
 WORDS_FILE = "words.json"
 THINGS_FILE = "things.json"
+KEYWORDS_FILE = "keywords.json"
 _WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:[’'-][^\W\d_]+)*(?!\w)")
 _ENDINGS = ("", "s", "es", "y", "ies", "ing", "ed", "er", "d", "r")
 
@@ -28,22 +30,28 @@ def words_of(texts: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """The words of the captions, and the things that were shown in each style.
+    """The words of the captions, the things that were shown in each style, and their keywords.
 
     Attributes:
         words: lower case; None if they are not kept with the weights.
         things: for each style, as prompts name it, the labels of the things.
+        keywords: for each keyword, the labels that it may mean, the likeliest first.
     """
 
     words: frozenset[str] | None = None
     things: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __or__(self, other: "Vocabulary") -> "Vocabulary":
         """Return what either of two trainings taught."""
         words = None if self.words is None and other.words is None else (self.words or set()) | (other.words or set())
         styles = {*self.things, *other.things}
         things = {style: self.things.get(style, frozenset()) | other.things.get(style, frozenset()) for style in styles}
-        return Vocabulary(words=None if words is None else frozenset(words), things=things)
+        keywords = {
+            word: tuple(dict.fromkeys([*self.keywords.get(word, ()), *other.keywords.get(word, ())]))
+            for word in {**self.keywords, **other.keywords}
+        }
+        return Vocabulary(words=None if words is None else frozenset(words), things=things, keywords=keywords)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Return the words of a prompt that are in no form among the known ones, in the order in which they stand.
@@ -59,33 +67,77 @@ class Vocabulary:
     def caption_of(self, prompt: str) -> str:
         """Return the caption that training had for what a prompt asks for, where it asks for a thing and nothing else.
 
-        "Please draw a koala in the noto design" is "koala, noto style". Other prompts are returned as they are.
+        "Please draw a koala in the noto design" is "koala, noto style", and "car" is "automobile". Other prompts are
+        returned as they are.
         """
-        label, style = self._asked(prompt)
-        return prompt if label is None else in_style(label, style or "", self.things)
+        asked = self._asked(prompt)
+        return prompt if asked is None else asked.caption(self.things)
+
+    def caption_by_keyword(self, prompt: str) -> str | None:
+        """Return `caption_of` a prompt that names a thing by its keywords; None for any other prompt."""
+        asked = self._asked(prompt)
+        return asked.caption(self.things) if asked is not None and asked.by_keyword else None
 
     def thing_new_to_style(self, prompt: str) -> str | None:
         """Return the label of the thing that a prompt asks for if it was shown, but never in the prompt's style."""
-        label, style = self._asked(prompt)
-        is_new = label is not None and style is not None and _thing(_split(label)) not in self._labels[style]
-        return label if is_new else None
+        asked = self._asked(prompt)
+        if asked is None or asked.style is None:
+            return None
+        return asked.label if _thing(_split(asked.label)) not in self._labels[asked.style] else None
 
-    def _asked(self, prompt: str) -> tuple[str | None, str | None]:
-        """The label and the style that a prompt names with nothing but fillers beside them; no label if it does not."""
+    def _asked(self, prompt: str) -> "_Asked | None":
+        """The thing and the style that a prompt names with nothing but fillers beside them; None if it does not."""
         words = _split(prompt)
-        if label := self._label(words):
-            return label, None  # also where a style is called like a word of it
+        readings: list[tuple[str | None, tuple[str, ...]]] = [(None, words)]  # a style may be called like a thing
         for style in self._labels:
             name = _split(style)
             places = range(len(words) - len(name) + 1)
             at = next((place for place in places if words[place : place + len(name)] == name), None)
             if at is not None:
-                return self._label(words[:at] + words[at + len(name) :]), style
-        return None, None
+                readings.append((style, words[:at] + words[at + len(name) :]))
+                break
+        for by_keyword, find in ((False, self._label), (True, self._meant)):
+            for style_named, rest in readings:
+                if label := find(_thing(rest)):
+                    return _Asked(label, style_named, by_keyword)
+        return None
 
-    def _label(self, words: tuple[str, ...]) -> str | None:
-        thing = _thing(words)
+    def _label(self, thing: tuple[str, ...]) -> str | None:
         return next((shown[thing] for shown in self._labels.values() if thing in shown), None)
+
+    def _meant(self, thing: tuple[str, ...]) -> str | None:
+        """The likeliest of the labels that a keyword may mean, or that share all of several words."""
+        words = tuple(word for word in thing if word not in _LINKS)
+        if found := self._meanings.get(words):
+            return next(iter(found))
+        shared = [self._sharing.get(word, {}) for word in words]
+        common = set[str](shared[0]).intersection(*shared) if len(shared) > 1 else set[str]()
+        return min(common, key=lambda label: (sum(places[label] for places in shared), label), default=None)
+
+    @cached_property
+    def _meanings(self) -> dict[tuple[str, ...], tuple[str, ...]]:
+        """The labels that keywords may mean, the likeliest first, by how keywords are compared."""
+        known = {label for shown in self.things.values() for label in shown}
+        meanings = {
+            tuple(word for word in _thing(_split(keyword)) if word not in _LINKS): tuple(
+                label for label in labels if label in known
+            )
+            for keyword, labels in self.keywords.items()
+        }
+        return {words: labels for words, labels in meanings.items() if words and labels}
+
+    @cached_property
+    def _sharing(self) -> dict[str, dict[str, int]]:
+        """For each word, the labels that have it in them (at place 0) or as a keyword (at their place there)."""
+        sharing: dict[str, dict[str, int]] = {}
+        for words, labels in self._meanings.items():
+            if len(words) == 1:
+                sharing.setdefault(words[0], {}).update({label: place for place, label in enumerate(labels)})
+        for shown in self._labels.values():
+            for words, label in shown.items():
+                for word in words:
+                    sharing.setdefault(word, {})[label] = 0
+        return sharing
 
     @cached_property
     def _labels(self) -> dict[str, dict[tuple[str, ...], str]]:
@@ -99,6 +151,8 @@ class Vocabulary:
             _write(folder / WORDS_FILE, sorted(self.words))
         if self.things:
             _write(folder / THINGS_FILE, {style: sorted(things) for style, things in self.things.items()})
+        if self.keywords:
+            _write(folder / KEYWORDS_FILE, {word: list(self.keywords[word]) for word in sorted(self.keywords)})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -107,15 +161,29 @@ class Vocabulary:
         Raises:
             ValueError: a file is broken.
         """
-        words, things = _read(folder / WORDS_FILE), _read(folder / THINGS_FILE)
+        words, things, keywords = (_read(folder / name) for name in (WORDS_FILE, THINGS_FILE, KEYWORDS_FILE))
         if words is not None and not _is_list_of_words(words):
             raise ValueError(f"{folder / WORDS_FILE} is not a list of words; restore the file")
-        if things is not None and not (isinstance(things, dict) and all(map(_is_list_of_words, things.values()))):
+        if not _maps_to_words(things):
             raise ValueError(f"{folder / THINGS_FILE} does not map styles to lists of things; restore the file")
+        if not _maps_to_words(keywords):
+            raise ValueError(f"{folder / KEYWORDS_FILE} does not map keywords to lists of things; restore the file")
         return cls(
             words=None if words is None else frozenset(words),
             things={style: frozenset(shown) for style, shown in (things or {}).items()},
+            keywords={word: tuple(labels) for word, labels in (keywords or {}).items()},
         )
+
+
+class _Asked(NamedTuple):
+    """What a prompt asks for: a thing by its label, a style if it names one, and whether keywords told the thing."""
+
+    label: str
+    style: str | None
+    by_keyword: bool
+
+    def caption(self, styles: Iterable[str]) -> str:
+        return in_style(self.label, self.style or "", styles)
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -142,6 +210,10 @@ def _read(path: Path) -> Any:
         raise ValueError(f"{path} is broken ({error}); restore the file") from error
 
 
+def _maps_to_words(content: object) -> bool:
+    return content is None or (isinstance(content, dict) and all(map(_is_list_of_words, content.values())))
+
+
 def _is_list_of_words(content: object) -> bool:
     return isinstance(content, list) and all(isinstance(word, str) for word in content)
 
@@ -150,6 +222,7 @@ def _words(text: str) -> list[str]:
     return [word.replace("’", "'").removesuffix("'s") for word in _WORD.findall(text.lower())]
 
 
+_LINKS = frozenset({"a", "an", "of", "the"})  # that may stand between the words of a thing
 # Words that say nothing about what a picture shows.
 _FILLERS = frozenset(
     _words(

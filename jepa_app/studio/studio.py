@@ -51,10 +51,12 @@ class Unseen:
     Attributes:
         words: that the text encoder cannot read or the generator has never seen.
         thing: the thing that it asks for, if that was seen in other styles only; None otherwise.
+        read_as: the caption that it is read as, if keywords told the thing; None otherwise.
     """
 
     words: tuple[str, ...] = ()
     thing: str | None = None
+    read_as: str | None = None
 
 
 class Studio:
@@ -164,9 +166,10 @@ class Studio:
         """Return what is new in a prompt, as far as what the generator has seen is kept with its weights."""
         if not isinstance(prompt, str):
             return Unseen()
-        asked = prompt[:MAX_WORDS]
-        unread, unknown = self._pipeline.text_encoder.unread(asked), self._pipeline.vocabulary.unknown_words(asked)
-        return Unseen(words=tuple(dict.fromkeys([*unread, *unknown])), thing=self._pipeline.thing_alone(asked))
+        asked, vocabulary = prompt[:MAX_WORDS], self._pipeline.vocabulary
+        read_as = vocabulary.caption_by_keyword(asked)
+        new = [] if read_as else [*self._pipeline.text_encoder.unread(asked), *vocabulary.unknown_words(asked)]
+        return Unseen(words=tuple(dict.fromkeys(new)), thing=self._pipeline.thing_alone(asked), read_as=read_as)
 
     def write_example(self, request: GenerateRequest) -> Path:
         """Make a picture and keep its run beside the weights, for the page to show first; return the file.

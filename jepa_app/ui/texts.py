@@ -214,6 +214,7 @@ RECALL = {
 
 UNKNOWN = {
     "unknown": "Never seen in training: {words}",
+    "read_as": "Read as: {caption}",
     "new_pair": "Never seen in this style: {thing}. Its shape comes from other styles.",
 }
 

@@ -301,6 +301,7 @@ RECALL = {
 
 UNKNOWN = {
     "unknown": "训练中从未见过：{words}",
+    "read_as": "理解为：{caption}",
     "new_pair": "从未见过这种风格的“{thing}”，其形状取自其他风格。",
 }
 

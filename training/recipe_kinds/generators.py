@@ -14,6 +14,7 @@ from jepa_app.models.tokenizers.tokenizer import Tokenizer
 from jepa_app.styles import style_words
 from training.data.batches import CaptionedPictures
 from training.data.captions import CaptionOptions, Row
+from training.data.keywords import keywords_of
 from training.data.sentences import said_of
 from training.objectives.jepa_t import JepaTLoss, JepaTObjective
 from training.objectives.rectify import RectifyLoss, RectifyObjective
@@ -48,7 +49,7 @@ class _OnTokens(AnyRecipe, Generic[ObjectiveT]):
         """
         styles = tuple(dict.fromkeys(style_words(row.style) for row in data.rows if row.style))
         text = TextCache(TextEncoder.load(self.text_encoder or None))
-        vocabulary = vocabulary_of([data.rows[index] for index in data.split.train], data.options)
+        vocabulary = vocabulary_of([data.rows[index] for index in data.split.train], data.options, text.encoder)
         return self._objective(load_tokenizer(Path(self.tokenizer)), text, styles, vocabulary)
 
     def _objective(
@@ -57,8 +58,8 @@ class _OnTokens(AnyRecipe, Generic[ObjectiveT]):
         raise NotImplementedError
 
 
-def vocabulary_of(rows: Sequence[Row], options: CaptionOptions) -> Vocabulary:
-    """Return what rows teach: the words of their captions, and their things by style."""
+def vocabulary_of(rows: Sequence[Row], options: CaptionOptions, encoder: TextEncoder) -> Vocabulary:
+    """Return what rows teach: the words of their captions, their things by style, and what their keywords mean."""
     things: dict[str, set[str]] = {}
     for row in rows:
         if row.style:
@@ -66,6 +67,7 @@ def vocabulary_of(rows: Sequence[Row], options: CaptionOptions) -> Vocabulary:
     return Vocabulary(
         words=frozenset(words_of(said_of(rows, options))),
         things={style: frozenset(shown) for style, shown in things.items()},
+        keywords=keywords_of([row for row in rows if row.style], encoder),
     )
 
 

@@ -1,17 +1,19 @@
 """How freely can a picture be asked for? `python -m training.studies.wordings WEIGHTS --data DIR --out DIR`.
 
 The same things are asked for in several wordings: by the canonical caption, by the thing alone, in a caption that
-training draws now and then, and in sentences that no caption of the training has. All wordings share rows and seeds.
+training draws now and then, in sentences that no caption of the training has, and by one of the thing's keywords, which
+other things may have too. All wordings share rows and seeds.
 The network reads them itself, unless the studio's reading (`Vocabulary.caption_of`) is asked for.
 """
 
+import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.vocabulary import Vocabulary
-from jepa_app.styles import style_words
+from jepa_app.styles import in_style, style_words
 from training.data.captions import Row, canonical_caption, with_article
 from training.judging.report import SUBSETS, save_evidence
 from training.judging.trials import TrialSettings
@@ -39,12 +41,19 @@ def _in_style(row: Row, words: str) -> str:
     return f"{words} in the {style_words(row.style)} design" if row.style else words
 
 
+def _keyword(row: Row) -> str:
+    """One of the keywords of a row that are not its label; its label if it has none."""
+    others = sorted({tag for tag in row.tags if tag.lower() != row.label.lower()})
+    return random.Random(row.file).choice(others or [row.label])
+
+
 WORDINGS: Mapping[str, Callable[[Row], str]] = {
     "canonical": canonical_caption,
     "styled": lambda row: f"{style_words(row.style)} emoji of {with_article(row.label)}".strip(),
     "sentence": lambda row: _in_style(row, f"please draw a picture of {with_article(row.label)}"),
     "thing": lambda row: row.label,
     "thing_sentence": lambda row: f"could you show me {with_article(row.label)}",
+    "keyword": lambda row: in_style(_keyword(row), style_words(row.style) if row.style else ""),
 }
 """Ways to ask for what a row shows; the first two are captions of the training, the sentences are not."""
 
@@ -54,6 +63,7 @@ SHOWN = {
     "sentence": "please draw a picture of a red apple in the twemoji design",
     "thing": "red apple",
     "thing_sentence": "could you show me a red apple",
+    "keyword": "fruit, twemoji style",
 }
 
 

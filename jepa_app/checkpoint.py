@@ -120,7 +120,14 @@ def load_network(folder: Path, config_class: type[ConfigT], build: Callable[[Con
     Raises:
         ValueError: as `load_config` and `load_state`.
     """
-    network = build(load_config(folder, config_class))
+    config = load_config(folder, config_class)
+    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    if config.least_parameters() > held:  # before the memory is filled with them
+        raise ValueError(
+            f"the weights in {folder} cannot be loaded (its config describes {config.least_parameters():,} parameters "
+            f"and more, its files hold {held:,} bytes); restore the folder"
+        )
+    network = build(config)
     load_state(folder, network)
     return network
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, Self, get_args
 
-MOST, MOST_LAYERS = 2**16, 256  # of whole numbers and of layers: more would fill the memory before it is refused
+MOST, MOST_LAYERS, MOST_PIXELS = 2**16, 256, 1024  # of whole numbers, layers, and pixels along a side
 MOST_SIZE = 1e30  # of other numbers
 
 
@@ -45,6 +45,7 @@ class Config:
                     f"{cls.__name__}: {field.name} is {value!r:.80}; allowed: {kind}, such as {field.default!r}"
                 )
             most = MOST_LAYERS if field.name.endswith(("depth", "layers")) else MOST
+            most = MOST_PIXELS if field.name.endswith("size") else most
             if isinstance(value, int) and value > most:
                 raise ValueError(f"{cls.__name__}: {field.name} is {value}; allowed: up to {most:,}")
         return cls(**values)
@@ -52,6 +53,15 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as a dictionary that JSON can hold."""
         return asdict(self)
+
+    def least_parameters(self) -> int:
+        """Return a number of parameters that the network has at least: a square for each layer's width."""
+        own = {name: value for name, value in asdict(self).items() if name != "text_width"}  # the text encoder's
+        return sum(
+            depth * own.get(name.removesuffix("depth") + "width", own.get("width", 0)) ** 2
+            for name, depth in own.items()
+            if name.endswith("depth")
+        )
 
     def _require(self, condition: bool, message: str) -> None:
         if not condition:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from jepa_app.checkpoint import (
     MANIFEST,
     load_config,
+    load_network,
     load_state,
     replacing,
     resolve_weights,
@@ -26,6 +27,23 @@ from tests.conftest import TINY_JEPA_T, awake
 from tests.limits import largest_file
 
 TENSORS = "model.safetensors"
+
+
+@pytest.mark.parametrize("wrong", [{"width": 2**15}, {"encoder_depth": 200, "width": 2**10}, {"denoiser_width": 2**14}])
+def test_a_config_that_describes_more_than_its_files_hold_is_refused_at_once(
+    wrong: dict[str, int], tmp_path: Path
+) -> None:
+    folder = tmp_path / "jepa-t"
+    save_network(folder, JepaT(TINY_JEPA_T), TINY_JEPA_T)
+    assert load_network(folder, JepaTConfig, JepaT).config == TINY_JEPA_T
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(described | wrong))
+
+    def build(_: JepaTConfig) -> JepaT:
+        pytest.fail("it would have filled the memory")
+
+    with pytest.raises(ValueError, match=r"cannot be loaded .its config describes [\d,]+ parameters and more, "):
+        load_network(folder, JepaTConfig, build)
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ def test_values_of_another_type_are_refused(values: dict[str, Any]) -> None:
     [
         (JepaTConfig, {"styles": [1, 2]}),
         (JepaTConfig, {"width": 10**12}),
+        (TIJepaConfig, {"image_size": 2**16}),
         (JepaTConfig, {"encoder_depth": 10**5}),
         (JepaTConfig, {"sampling_thing_shares": [0.5, None]}),
         (TokenizerConfig, {"decoder_layers": 10**5}),

@@ -148,6 +148,9 @@ KEYWORDS = Vocabulary(
         ("a slice of pizza, fluent 3d style", "pizza, fluent 3d style"),
         ("happy cat", "grinning cat"),
         ("happy love", "smiling face with hearts"),
+        ("yellow pizza", None),  # a thing and something else
+        ("happy automobile", None),
+        ("love of pizza", None),
         ("pet, noto style", "grinning cat, noto style"),
         ("the cup of tea", "A button"),
         ("automobile", None),  # a thing itself
@@ -193,6 +196,11 @@ def test_a_keyword_means_the_thing_that_is_most_like_it(text_encoder: TextEncode
     }
     assert found["car"][0] == "automobile"
     assert keywords_of([Row(file="a.png", label="a cat")], text_encoder) == {}
+    waters = ["water pistol", "water wave", "droplet", "non-potable water", "snowman without snow", "snowflake"]
+    wet = [Row(file=f"{label}.png", label=label, tags=("water", "snow")) for label in waters]
+    assert keywords_of(wet, text_encoder)["water"][0] == "non-potable water"
+    assert keywords_of(wet, text_encoder)["snow"][0] == "snowflake"
+    assert keywords_of([Row(file="a.png", label="swan", tags=("ugly", "bird"))], text_encoder) == {"bird": ("swan",)}
     assert vocabulary_of(rows, CaptionOptions(), text_encoder).caption_of("car, noto style") == "automobile, noto style"
 
 

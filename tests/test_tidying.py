@@ -26,8 +26,8 @@ def test_old_files_and_folders_that_have_long_been_empty_are_removed(tmp_path: P
     for name in ("stale/image.png", "stale/.in-use", "old", "used", ".in-use"):
         os.utime(tmp_path / name, (0, 0))
     for name in ("used/image.png", "cut-upload"):
-        os.utime(tmp_path / name, (time.time() - 200,) * 2)
-    gone = remove_old(tmp_path, age=300, emptied=60)
+        os.utime(tmp_path / name, (time.time() - 1000,) * 2)
+    gone = remove_old(tmp_path, age=3000, emptied=60)
     assert gone == {str(tmp_path / name) for name in ("stale/image.png", "stale/.in-use", "cut-upload")}
     assert {path.name for path in tmp_path.iterdir()} == {"fresh", "used", "stale", "file", ".in-use"}
     assert remove_old(tmp_path / "missing", 60, 60) == set()

@@ -4,12 +4,18 @@ import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from jepa_app.checkpoint import PARTS, check_fit, load_config, replacing, verify_manifest
 from jepa_app.command_line import OneLineParser, telling_mistakes
 from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
+from jepa_app.generation.vocabulary import Vocabulary
 from jepa_app.hub.folder import write_openings
+from jepa_app.models.text import TextEncoder
+from training.data.folders import read_folder
+from training.data.keywords import keywords_of
+from training.data.split import split_rows
 
 
 @telling_mistakes
@@ -22,18 +28,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for part in PARTS:
         parser.add_argument(f"--{part}", type=Path, metavar="DIR", help=f"new weights for {part}")
     parser.add_argument("--out", type=Path, default=Path("weights"), help="weights folder; its other parts are kept")
+    parser.add_argument(
+        "--keywords", type=Path, metavar="DATA", help="a folder of captioned pictures, whose keywords name its things"
+    )
     options = vars(parser.parse_args(arguments))
-    bundle({part: options[part.replace("-", "_")] for part in PARTS}, options["out"])
+    bundle({part: options[part.replace("-", "_")] for part in PARTS}, options["out"], options["keywords"])
     return 0
 
 
-def bundle(parts: dict[str, Path | None], out: Path) -> None:
+def bundle(parts: dict[str, Path | None], out: Path, data: Path | None = None) -> None:
     """Replace parts of a weights folder, let other libraries open it, and write the manifest of all parts.
+
+    With a folder of captioned pictures, the generator's keywords are those of its training pictures; a training keeps
+    them too.
 
     Raises:
         ValueError: a given folder holds no weights or those of another part, a part is neither given nor there already,
             or the tokenizer and the generator do not fit together. Nothing is replaced then.
-        OSError: the disk is full or cannot be written; all parts are as they were.
+        OSError: the disk is full or cannot be written; while parts are copied, all are as they were.
     """
     for part, source in parts.items():
         if source is not None and not (source / "config.json").is_file():
@@ -50,6 +62,11 @@ def bundle(parts: dict[str, Path | None], out: Path) -> None:
                 partial = stack.enter_context(replacing(out / part))
                 for path in source.iterdir():
                     shutil.copy2(path, partial)
+    if data is not None:
+        rows = read_folder(data).rows
+        shown = [rows[index] for index in split_rows(rows).train]
+        keywords = keywords_of([row for row in shown if row.style], TextEncoder.load())
+        replace(Vocabulary.load(out / "jepa-t"), keywords=keywords).save(out / "jepa-t")
     write_openings(out)
     verify_manifest(out)
 

@@ -88,8 +88,8 @@ def train(
     one validates and writes; all stop after the same step if one of them is `stopping`.
 
     Raises:
-        ValueError: there is a checkpoint without `resume`, or `resume` without a checkpoint; the loss is not finite;
-            the batch cannot be divided among the processes.
+        ValueError: there is a checkpoint without `resume`, or `resume` without a checkpoint; the loss or its gradient
+            is not finite; the batch cannot be divided among the processes.
     """
     run = _Run(objective, data, schedule)
     reached = run.load(out, resume)

@@ -82,7 +82,7 @@ class Painting:
     def __init__(self, task: PaintTask, pipeline: JepaTPipeline) -> None:
         self._task, self._pipeline = task, pipeline
         negative = task.request.negative_prompt.strip()
-        self._negative = pipeline.encode_prompts([negative]) if negative else None
+        self._negative = pipeline.encode_prompts([negative], by_keywords=False) if negative else None
 
     def prepare(self, row: Row) -> None:
         """Nothing can be done without the network."""

@@ -50,11 +50,11 @@ class Prompts:
         thing = self._pipeline.thing_alone(request.prompt)
         asked = {"prompt": request.prompt, "negative": request.negative_prompt, "thing": thing}
         with self._lock:
-            return {
-                name: (text, self._texts.get(text, partial(self._pipeline.encode_prompts, [text])))
-                for name, text in asked.items()
-                if text
-            }
+            return {name: self._encoded(text, by_keywords=name != "negative") for name, text in asked.items() if text}
+
+    def _encoded(self, text: str, *, by_keywords: bool) -> tuple[str, TextFeatures]:
+        key = text if by_keywords else self._pipeline.vocabulary.caption_of(text, by_keywords=False)
+        return key, self._texts.get(key, partial(self._pipeline.encode_prompts, [text], by_keywords=by_keywords))
 
 
 def features_of(texts: Texts) -> dict[str, TextFeatures]:

@@ -4,9 +4,9 @@ import ipaddress
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
+from typing import Any, Self
 from urllib.parse import urljoin
 
 import httpx
@@ -61,8 +61,8 @@ def _fetched(address: str, until: float) -> bytes:
             body, address = _ask(httpx.URL(address), until)
             if body is not None:
                 return body
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError) as failure:
-        if time.monotonic() > until:  # which closed the connection
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as failure:
+        if time.monotonic() > until:  # which ended the connection
             raise ValueError(_too_slow(address)) from failure
         raise ValueError(f"{address} cannot be read ({failure}); send the picture itself as base64") from failure
     raise ValueError(
@@ -78,12 +78,13 @@ def _ask(url: httpx.URL, until: float) -> tuple[bytes | None, str]:
     """Return the body and its address, or None and the address that it redirects to."""
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"{url} is not the address of a picture; allowed: http://... and https://...")
-    with httpx.Client(timeout=SECONDS_OF_SILENCE, trust_env=False) as client, _closing_at(until, client):
+    with httpx.Client(timeout=SECONDS_OF_SILENCE, trust_env=False) as client, _Deadline(until) as deadline:
         by_number = client.build_request(
             "GET",
             url.copy_with(host=_public_number(url)),
             headers={"Host": url.netloc.decode("ascii"), "User-Agent": "jepa-studio", "Accept-Encoding": "identity"},
-            extensions={"sni_hostname": url.host},  # the certificate belongs to the name, not to the IP address
+            # the certificate belongs to the name, not to the IP address
+            extensions={"sni_hostname": url.host, "trace": deadline.trace},
         )
         with closing(client.send(by_number, stream=True)) as answer:
             if answer.has_redirect_location:
@@ -105,16 +106,36 @@ def _ask(url: httpx.URL, until: float) -> tuple[bytes | None, str]:
             return bytes(body), str(url)
 
 
-@contextmanager
-def _closing_at(until: float, client: httpx.Client) -> Iterator[None]:
-    """Close the client at a time, however it drips: headers may go on for days."""
-    timer = threading.Timer(max(0.0, until - time.monotonic()), client.close)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+class _Deadline:
+    """Ends a connection at a time, however slowly it drips: headers may go on for days.
+
+    It is shut down, which wakes its reader; closing it here could give its number to another connection meanwhile.
+    """
+
+    def __init__(self, until: float) -> None:
+        self._until = until
+        self._connection: socket.socket | None = None
+        self._timer = threading.Timer(max(0.0, until - time.monotonic()), self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Note the connection once httpcore has made it."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._connection = info["return_value"].get_extra_info("socket")
+            if time.monotonic() > self._until:
+                self._end()
+
+    def _end(self) -> None:
+        if self._connection is not None:
+            with suppress(OSError):  # it has ended by itself
+                socket.socket.shutdown(self._connection, socket.SHUT_RDWR)  # TLS would say goodbye first
 
 
 def _public_number(url: httpx.URL) -> str:

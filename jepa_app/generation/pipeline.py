@@ -138,16 +138,17 @@ class JepaTPipeline:
         """Tokens along one side of a picture."""
         return self.image_tokenizer.config.grid
 
-    def encode_prompts(self, prompts: Sequence[str]) -> TextFeatures:
+    def encode_prompts(self, prompts: Sequence[str], *, by_keywords: bool = True) -> TextFeatures:
         """Return the features of prompts, read by `Vocabulary.caption_of`, (B, T, W) on the network's device.
+
+        Negative prompts are not read `by_keywords`: they often name a quality, and "ugly" does not mean a swan there.
 
         Raises:
             ValueError: a prompt is empty or too long.
         """
         check_prompts(prompts)
-        return self.text_encoder.encode([self.vocabulary.caption_of(one) for one in prompts]).to(
-            self.device, self.dtype
-        )
+        read = [self.vocabulary.caption_of(one, by_keywords=by_keywords) for one in prompts]
+        return self.text_encoder.encode(read).to(self.device, self.dtype)
 
     def thing_alone(self, prompt: str) -> str | None:
         """Return the thing of a prompt if it was never shown in the prompt's style and these weights mix it in."""
@@ -192,7 +193,8 @@ class JepaTPipeline:
             **{name: value for name, value in asked.items() if value is not None},
         )
         text = self.encode_prompts(prompts)
-        negative = self.encode_prompts([negative_prompt]) if negative_prompt and negative_prompt.strip() else None
+        away = negative_prompt if negative_prompt and negative_prompt.strip() else None
+        negative = None if away is None else self.encode_prompts([away], by_keywords=False)
         things = [self.thing_features(one) for one in prompts]
         for steps in sample(self.network, self.denoising, text, negative, settings, generators, things):
             tokens, known, revealed = (

@@ -64,14 +64,15 @@ class Vocabulary:
         asked = dict.fromkeys(_words(spell_symbols(prompt)))
         return [word for word in asked if word not in _FILLERS | styles and not _forms(word) & self.words]
 
-    def caption_of(self, prompt: str) -> str:
+    def caption_of(self, prompt: str, *, by_keywords: bool = True) -> str:
         """Return the caption that training had for what a prompt asks for, where it asks for a thing and nothing else.
 
         "Please draw a koala in the noto design" is "koala, noto style", and "car" is "automobile". Other prompts are
         returned as they are.
         """
         asked = self._asked(prompt)
-        return prompt if asked is None else asked.caption(self.things)
+        is_read = asked is not None and (by_keywords or not asked.by_keyword)
+        return asked.caption(self.things) if asked is not None and is_read else prompt
 
     def caption_by_keyword(self, prompt: str) -> str | None:
         """Return `caption_of` a prompt that names a thing by its keywords; None for any other prompt."""
@@ -112,6 +113,9 @@ class Vocabulary:
             return next(iter(found))
         shared = [self._sharing.get(word, {}) for word in words]
         common = set[str](shared[0]).intersection(*shared) if len(shared) > 1 else set[str]()
+        parts = [words[a:b] for a in range(len(words)) for b in range(a + 1, len(words) + 1)]
+        if named := {label for part in parts if (label := self._label(part))}:
+            common &= named  # a thing and something else: "small sun" is not the sun behind a small cloud
         return min(common, key=lambda label: (sum(places[label] for places in shared), label), default=None)
 
     @cached_property

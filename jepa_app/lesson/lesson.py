@@ -103,7 +103,7 @@ def explain(
         )
     words = Words(
         text=pipeline.encode_prompts([prompt]),
-        negative=pipeline.encode_prompts([negative_prompt]) if negative_prompt else None,
+        negative=pipeline.encode_prompts([negative_prompt], by_keywords=False) if negative_prompt else None,
         thing=pipeline.thing_features(prompt),
     )
     typed = typed_words(pipeline.text_encoder, pipeline.vocabulary.caption_of(prompt))

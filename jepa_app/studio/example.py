@@ -59,7 +59,7 @@ def read_example(folder: Path) -> Job | None:
         seconds = parse_json(told["seconds"])
         job = Job(name=EXAMPLE, request=GenerateRequest(**parse_json(told["request"])))
         num_plan = _checked(folder, tokens, order, seconds)
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
         raise ValueError(f"{path} is broken ({error}); remove the file") from error
     for index, second in enumerate(seconds):
         known = order <= index

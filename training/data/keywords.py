@@ -10,13 +10,18 @@ from jepa_app.models.text import TextEncoder
 from training.data.captions import Row
 
 TEXTS_AT_ONCE = 64
+LEAST_LIKENESS = 0.45  # cosine of the text features of a keyword and of what it means
+QUALITY = 4.0  # more than any two scores differ by
+_BEFORE_MORE = ("with", "without", "of", "at", "in", "on", "behind", "showing", "over", "and")
 
 
 def keywords_of(rows: Sequence[Row], encoder: TextEncoder) -> dict[str, tuple[str, ...]]:
     """Return the keywords of rows that are no labels themselves, each with the labels that have it.
 
     The likeliest comes first: the one whose text feature is nearest to the keyword's and to the mean of all that have
-    it. So "heart" means the red heart rather than the beating one.
+    it, so that "heart" means the red heart rather than the beating one; and those of which the keyword only says a
+    quality come last, so that "water" does not mean the water pistol. A keyword that is unlike what it would mean is
+    left out ("ugly", which the swan has).
     """
     meant: dict[str, dict[str, None]] = {}
     labels = dict.fromkeys(row.label for row in rows)
@@ -32,8 +37,21 @@ def keywords_of(rows: Sequence[Row], encoder: TextEncoder) -> dict[str, tuple[st
     for (tag, found), feature in zip(meant.items(), of_tags, strict=True):
         own = of_labels[[places[label] for label in found]]  # (labels, W)
         scores = own @ (feature + normalize(own.mean(dim=0), dim=0))
-        ordered[tag] = tuple(list(found)[place] for place in scores.argsort(descending=True, stable=True).tolist())
+        scores -= torch.tensor([QUALITY * _is_quality(tag, label) for label in found])
+        order = scores.argsort(descending=True, stable=True).tolist()
+        if float(own[order[0]] @ feature) >= LEAST_LIKENESS:
+            ordered[tag] = tuple(list(found)[place] for place in order)
     return ordered
+
+
+def _is_quality(keyword: str, label: str) -> bool:
+    """Whether a label has the keyword in it, but not as what is seen: "water pistol", "snowman without snow"."""
+    asked, words = keyword.lower().split(), label.lower().replace("-", " ").split()
+    place = next((place for place in range(len(words)) if words[place : place + len(asked)] == asked), None)
+    if place is None:
+        return False
+    after = words[place + len(asked) : place + len(asked) + 1]
+    return "without" in words[:place] or (bool(after) and after[0] not in _BEFORE_MORE)
 
 
 def _features(texts: Sequence[str], encoder: TextEncoder) -> Tensor:

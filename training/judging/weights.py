@@ -101,6 +101,9 @@ def suited(settings: SettingsT, weights: Path | str) -> SettingsT:
 def load_generators(weights: Path, device: str) -> Iterator[PicturePipeline]:
     """Yield the generator that a weights folder holds, if there is one.
 
+    It reads no keywords: a thing that it was never shown would be measured as another one that has its name as a
+    keyword.
+
     Raises:
         ValueError: its weights are broken, or there are several, whose figures would share names.
     """
@@ -108,7 +111,10 @@ def load_generators(weights: Path, device: str) -> Iterator[PicturePipeline]:
     if len(found) > 1:
         raise ValueError(f"{weights} holds {' and '.join(found)}; allowed: one of them, since each is measured alone")
     for part in found:
-        yield GENERATORS[part](weights, device)
+        pipeline = GENERATORS[part](weights, device)
+        if isinstance(pipeline, JepaTPipeline):
+            pipeline.vocabulary = replace(pipeline.vocabulary, keywords={})
+        yield pipeline
 
 
 def load_matchers(weights: Path, device: str) -> Iterator[Matcher]:

@@ -17,6 +17,7 @@ from jepa_app.styles import in_style, style_words
 from training.data.captions import Row, canonical_caption, with_article
 from training.judging.report import SUBSETS, save_evidence
 from training.judging.trials import TrialSettings
+from training.judging.weights import measured_weights
 from training.studies.study import (
     Answer,
     Question,
@@ -75,8 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(question: Question[Settings]) -> Answer:
     trials, settings = question.trials, question.settings
-    if not settings.read and isinstance(trials.pipeline, JepaTPipeline):
-        trials.pipeline.vocabulary = Vocabulary()
+    if isinstance(trials.pipeline, JepaTPipeline):
+        part = measured_weights(question.options.weights) / "jepa-t"
+        trials.pipeline.vocabulary = Vocabulary.load(part) if settings.read else Vocabulary()
     found = measured_sides(trials.data)
     rows: dict[tuple[str, ...], dict[str, float]] = {}
     figures: dict[str, float] = {}

@@ -51,7 +51,7 @@ class GenerateWork:
 
     watch: Callable[[GenerateRequest, Hashable], Generator[Frame | Waiting, None, None]]
     resume: Callable[[str, Hashable], Generator[Frame | Waiting, None, None]]
-    best_of: Callable[[GenerateRequest, int, Hashable], Generator[Frame | Choice, None, None]]
+    best_of: Callable[[GenerateRequest, int, Hashable], Generator[Frame | Waiting | Choice, None, None]]
     image: Callable[[GenerateRequest, Finish, Hashable], Image.Image]
     keep_picture: KeepPicture
     kept: KeptRuns

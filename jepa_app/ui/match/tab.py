@@ -131,9 +131,8 @@ def _wire_one(
 
     def rank(visitor: gr.Request, picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
         with shown_to_user():
-            square = square_of(picture)
-            name = kept.add(square)  # the page uses it to ask for an explanation
-            return [each | {"picture": name} for each in ranked(visitor, square, captions)]
+            name = kept.add(open_upload(picture))  # the page uses it to ask for an explanation
+            return [each | {"picture": name} for each in ranked(visitor, kept.find(name).seen, captions)]
 
     def score(visitor: gr.Request, picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
         """Score how well captions fit a picture, best first: a low energy and a high probability mean a good match.

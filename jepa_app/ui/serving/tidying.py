@@ -17,7 +17,7 @@ from gradio.utils import get_upload_folder
 from jepa_app.files.reducing import give_memory_back
 from jepa_app.ui.serving.own_folder import LOCK
 
-CUT_OFF = 120  # seconds
+CUT_OFF = 900  # seconds; files of a long upload are complete one after another and wait for the last
 
 
 def tidying(seconds: float, age: float) -> Callable[[Any], AbstractAsyncContextManager[None]]:

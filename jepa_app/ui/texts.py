@@ -11,7 +11,7 @@ TITLE = "JEPA studio"
 EXAMPLES = (
     "red apple, twemoji style",
     "grinning face, noto style",
-    "evergreen tree, openmoji style",
+    "waving hand, openmoji style",
     "automobile, fluent 3d style",
     "red heart, fluent flat style",
     "tulip, twemoji style",

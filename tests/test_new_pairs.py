@@ -170,6 +170,53 @@ def test_a_thing_is_found_by_its_keywords(prompt: str, caption: str | None) -> N
     assert replace(KEYWORDS, keywords={}).caption_by_keyword("car") is None
 
 
+def test_a_thing_alone_is_drawn_in_a_style_that_it_was_shown_in() -> None:
+    seen = {seed: KEYWORDS.in_a_style("please draw a pizza", seed) for seed in range(20)}
+    assert set(seen.values()) == {"pizza, noto style", "pizza, fluent 3d style"}
+    assert {KEYWORDS.in_a_style("a pizza", seed) for seed in (3, 3, 3)} == {seen[3]}
+    assert {KEYWORDS.in_a_style("taxi", seed) for seed in range(9)} == {"taxi, noto style"}
+    for prompt in (
+        "pizza, noto style",
+        "taxi, fluent 3d style",
+        "a pizza left of a taxi",
+        "red pizza",
+        "",
+        "noto style",
+    ):
+        assert KEYWORDS.in_a_style(prompt, 1) == prompt
+
+
+def test_without_a_style_all_draw_the_picture_of_the_style_that_the_seed_gives(
+    pipeline: JepaTPipeline, weights: Path
+) -> None:
+    seed = next(seed for seed in range(99) if VOCABULARY.in_a_style("red apple", seed) != "red apple, noto style")
+    styled = VOCABULARY.in_a_style("red apple", seed)
+    pictures = [
+        pipeline(prompt, num_inference_steps=2, generator=torch.Generator().manual_seed(seed), output_type="pt").images
+        for prompt in (styled, "a red apple", "red apple, noto style")
+    ]
+    assert torch.equal(pictures[0], pictures[1])
+    assert not torch.equal(pictures[0], pictures[2])
+    engine = ThreadEngine(pipeline)
+    try:
+        settings = replace(pipeline.defaults, steps=2)
+        asked = [EngineRequest(prompt=prompt, settings=settings, seed=seed) for prompt in (styled, "a red apple")]
+        ends = [list(engine.submit(request))[-1].tokens for request in asked]
+        assert torch.equal(*ends)
+    finally:
+        engine.close()
+    *_, lesson = explain(pipeline, "a red apple", settings=settings, seed=seed)
+    assert isinstance(lesson, Lesson)
+    assert [word.text for word in lesson.words if word.kind == "word"] == styled.split()
+    task = PaintTask(
+        weights=str(weights), request=GenerateRequest(prompt="each has its own", steps=2), finish=Finish()
+    ).load("cpu")
+    made = [task.work([PromptRow(keys=(0,), words=words)], [None], [seed])[0] for words in (styled, "a red apple")]
+    assert made[0]["image"] != made[1]["image"]  # which hold their prompts
+    opened = [Image.open(io.BytesIO(one["image"])).tobytes() for one in made]
+    assert opened[0] == opened[1]
+
+
 def test_a_thing_found_by_its_keyword_may_be_new_to_a_style() -> None:
     assert KEYWORDS.thing_new_to_style("pet, noto style") == "grinning cat"
     assert KEYWORDS.thing_new_to_style("love, fluent 3d style") == "red heart"
@@ -293,7 +340,7 @@ def test_new_pairs_are_drawn_as_the_sum_of_what_each_text_predicts(
 
 
 def test_other_prompts_are_drawn_as_before_also_beside_new_pairs(pipeline: JepaTPipeline, weights: Path) -> None:
-    prompts = [OLD, NEW, "cat", "dog, noto style"]
+    prompts = [OLD, NEW, "an angry cat", "dog, noto style"]
     together, without = drawn(pipeline, prompts), drawn(plain(weights), prompts)
     for row in (0, 2, 3):
         torch.testing.assert_close(together[row], without[row], atol=1e-3, rtol=0)

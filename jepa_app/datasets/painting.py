@@ -113,10 +113,11 @@ class Painting:
     @torch.inference_mode()
     def _made(self, requests: Sequence[GenerateRequest]) -> list[Result]:
         pipeline = self._pipeline
-        text = pipeline.encode_prompts([request.prompt for request in requests])
+        prompts = [pipeline.vocabulary.in_a_style(request.prompt, request.seed or 0) for request in requests]
+        text = pipeline.encode_prompts(prompts)
         generators = [torch.Generator().manual_seed(request.seed or 0) for request in requests]
         settings = settings_of(requests[0])
-        things = [pipeline.thing_features(request.prompt) for request in requests]
+        things = [pipeline.thing_features(prompt) for prompt in prompts]
         *_, last = sample(pipeline.network, pipeline.denoising, text, self._negative, settings, generators, things)
         tokens = torch.stack([step.tokens for step in last]).float()  # (B, T, C)
         return [self._finished(request, one) for request, one in zip(requests, tokens, strict=True)]

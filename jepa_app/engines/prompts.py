@@ -47,8 +47,9 @@ class Prompts:
         Raises:
             ValueError: a prompt is empty or too long.
         """
-        thing = self._pipeline.thing_alone(request.prompt)
-        asked = {"prompt": request.prompt, "negative": request.negative_prompt, "thing": thing}
+        prompt = self._pipeline.vocabulary.in_a_style(request.prompt, request.seed)
+        thing = self._pipeline.thing_alone(prompt)
+        asked = {"prompt": prompt, "negative": request.negative_prompt, "thing": thing}
         with self._lock:
             return {name: self._encoded(text, by_keywords=name != "negative") for name, text in asked.items() if text}
 

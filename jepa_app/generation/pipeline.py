@@ -183,15 +183,15 @@ class JepaTPipeline:
         Raises:
             ValueError: a prompt is empty or too long, a number is out of range, or generators do not match prompts.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        generators = one_each(generator, len(prompts))
+        asked_for = [prompt] if isinstance(prompt, str) else list(prompt)
+        check_prompts(asked_for)
+        generators = one_each(generator, len(asked_for))
+        seeds = [one.initial_seed() for one in generators]
+        prompts = [self.vocabulary.in_a_style(one, seed) for one, seed in zip(asked_for, seeds, strict=True)]
         asked: dict[str, Any] = {"steps": num_inference_steps, "guidance": guidance_scale, "temperature": temperature}
-        settings = replace(
-            self.defaults,
-            guidance_schedule=guidance_schedule,
-            denoising_steps=denoising_steps,
-            **{name: value for name, value in asked.items() if value is not None},
-        )
+        asked = {name: value for name, value in asked.items() if value is not None}
+        asked |= {"guidance_schedule": guidance_schedule, "denoising_steps": denoising_steps}
+        settings = replace(self.defaults, **asked)
         text = self.encode_prompts(prompts)
         away = negative_prompt if negative_prompt and negative_prompt.strip() else None
         negative = None if away is None else self.encode_prompts([away], by_keywords=False)

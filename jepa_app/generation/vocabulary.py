@@ -5,6 +5,7 @@ drawn another way.
 """
 
 import json
+import random
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -78,6 +79,18 @@ class Vocabulary:
         """Return `caption_of` a prompt that names a thing by its keywords; None for any other prompt."""
         asked = self._asked(prompt)
         return asked.caption(self.things) if asked is not None and asked.by_keyword else None
+
+    def in_a_style(self, prompt: str, seed: int) -> str:
+        """Return a prompt of a thing alone in one of the styles in which it was shown, drawn by the seed.
+
+        Asked for without a style, a network draws a mixture of all of them. Other prompts are returned as they are.
+        """
+        asked = self._asked(prompt)
+        if asked is None or asked.style is not None:
+            return prompt
+        thing = _thing(_split(asked.label))
+        styles = sorted(style for style, shown in self._labels.items() if thing in shown)
+        return asked._replace(style=random.Random(f"{seed}|{asked.label}").choice(styles)).caption(self.things)
 
     def thing_new_to_style(self, prompt: str) -> str | None:
         """Return the label of the thing that a prompt asks for if it was shown, but never in the prompt's style."""

@@ -101,12 +101,13 @@ def explain(
         raise ValueError(
             "these weights have fuse_after_predictor off, but a lesson needs it; use weights that have it on"
         )
+    read = pipeline.vocabulary.in_a_style(prompt, seed)
     words = Words(
-        text=pipeline.encode_prompts([prompt]),
+        text=pipeline.encode_prompts([read]),
         negative=pipeline.encode_prompts([negative_prompt], by_keywords=False) if negative_prompt else None,
-        thing=pipeline.thing_features(prompt),
+        thing=pipeline.thing_features(read),
     )
-    typed = typed_words(pipeline.text_encoder, pipeline.vocabulary.caption_of(prompt))
+    typed = typed_words(pipeline.text_encoder, pipeline.vocabulary.caption_of(read))
     writing = _Writing(pipeline, words, typed, settings, seed)
     for part in (writing.run_it, writing.run_it_plainly, writing.finish_every_step, writing.look_at_every_step):
         yield from part()

@@ -137,7 +137,7 @@ def test_a_page_says_that_its_run_was_lost_with_the_server(
     with running(tiny_weights, tmp_path, port=port):
         with suppress(Error):  # Gradio reloads it itself as soon as it hears of another server, and ends this reload
             page.reload()
-        wait_for_status(page, "The server was started again, and your run is lost")
+        wait_for_status(page, "The server no longer has your run, or cannot be reached")
         wait_for_value(page, "#prompt textarea", "something that was typed since")
         wait_for_value(page, "#guidance input[type=number]", "7")
         page.click(".again")

@@ -72,8 +72,9 @@ class Vocabulary:
         returned as they are.
         """
         asked = self._asked(prompt)
-        is_read = asked is not None and (by_keywords or not asked.by_keyword)
-        return asked.caption(self.things) if asked is not None and is_read else prompt
+        if asked is None or (asked.by_keyword and not by_keywords):
+            return prompt
+        return asked.caption(self.things)
 
     def caption_by_keyword(self, prompt: str) -> str | None:
         """Return `caption_of` a prompt that names a thing by its keywords; None for any other prompt."""
@@ -121,9 +122,9 @@ class Vocabulary:
 
     def _meant(self, thing: tuple[str, ...]) -> str | None:
         """The likeliest of the labels that a keyword may mean, or that share all of several words."""
-        words = tuple(word for word in thing if word not in _LINKS)
+        words = _unlinked(thing)
         if found := self._meanings.get(words):
-            return next(iter(found))
+            return found[0]
         shared = [self._sharing.get(word, {}) for word in words]
         common = set[str](shared[0]).intersection(*shared) if len(shared) > 1 else set[str]()
         parts = [words[a:b] for a in range(len(words)) for b in range(a + 1, len(words) + 1)]
@@ -136,9 +137,7 @@ class Vocabulary:
         """The labels that keywords may mean, the likeliest first, by how keywords are compared."""
         known = {label for shown in self.things.values() for label in shown}
         meanings = {
-            tuple(word for word in _thing(_split(keyword)) if word not in _LINKS): tuple(
-                label for label in labels if label in known
-            )
+            _unlinked(_thing(_split(keyword))): tuple(label for label in labels if label in known)
             for keyword, labels in self.keywords.items()
         }
         return {words: labels for words, labels in meanings.items() if words and labels}
@@ -212,6 +211,10 @@ def _thing(words: tuple[str, ...]) -> tuple[str, ...]:
     """Words without the fillers and commas at their ends; all of them if there is nothing else."""
     saying = [place for place, word in enumerate(words) if word != "," and word not in _FILLERS]
     return words[saying[0] : saying[-1] + 1] if saying else words
+
+
+def _unlinked(thing: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word for word in thing if word not in _LINKS)
 
 
 def _write(path: Path, content: object) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from jepa_app.studio.studio import Studio, Unseen
 from tests.conftest import TINY_JEPA_T, TINY_TOKENIZER, write_tiny_weights
 from training.data.captions import CaptionOptions, Row
 from training.data.keywords import keywords_of
+from training.judging.weights import load_generators
 from training.recipe_kinds.generators import vocabulary_of
 from training.studies.mixing.new_pairs import mixed
 
@@ -247,8 +249,78 @@ def test_a_keyword_means_the_thing_that_is_most_like_it(text_encoder: TextEncode
     wet = [Row(file=f"{label}.png", label=label, tags=("water", "snow")) for label in waters]
     assert keywords_of(wet, text_encoder)["water"][0] == "non-potable water"
     assert keywords_of(wet, text_encoder)["snow"][0] == "snowflake"
+    trees = [Row(file=f"{label}.png", label=label, tags=("palm",)) for label in ("coconut", "palm tree")]
+    assert keywords_of(trees, text_encoder)["palm"][0] == "palm tree"
     assert keywords_of([Row(file="a.png", label="swan", tags=("ugly", "bird"))], text_encoder) == {"bird": ("swan",)}
     assert vocabulary_of(rows, CaptionOptions(), text_encoder).caption_of("car, noto style") == "automobile, noto style"
+
+
+@pytest.fixture(scope="module")
+def alike(text_encoder: TextEncoder, tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
+    """A vocabulary that also reads words of a like meaning."""
+    shown = frozenset(["motorcycle", "fire engine", "headphone", "dragon", "cat", "sun", "potato", "red apple"])
+    folder = tmp_path_factory.mktemp("alike")
+    Vocabulary(things={"noto": shown, "fluent 3d": frozenset(["cat"])}, keywords={"kitty": ("cat",)}).save(folder)
+    return Vocabulary.load(folder, text_encoder)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "caption"),
+    [
+        ("motorbike", "motorcycle"),
+        ("please draw a Motorbike in the noto design", "motorcycle, noto style"),
+        ("fire truck, noto style", "fire engine, noto style"),
+        ("a purple dragon", "dragon"),
+        ("headphones", "headphone"),
+        ("kitty", "cat"),
+        ("cat", None),
+        ("carrot", None),  # is like a potato, but not enough
+        ("quantum physics", None),
+        ("a motorbike and a fire truck", None),
+        ("motorbike left of the sun", None),
+        ("a motorbike on a blue background", None),
+        ("two dragons", None),
+        ("3 dragons", None),
+        ("dragons, suns", None),
+        ("motorbike, twemoji style", None),
+        ("noto style", None),
+        ("", None),
+        ("purple " * 12 + "dragon", None),
+    ],
+)
+def test_a_thing_is_found_by_words_that_mean_nearly_the_same(
+    alike: Vocabulary, prompt: str, caption: str | None
+) -> None:
+    assert alike.caption_by_keyword(prompt) == caption
+    assert alike.caption_of(prompt) == (caption or prompt)
+    assert alike.caption_of(prompt, by_keywords=False) == prompt
+    assert replace(alike, nearest=None).caption_of("motorbike") == "motorbike"
+
+
+def test_things_by_the_ten_thousands_are_not_compared_by_meaning(
+    tmp_path: Path, text_encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jepa_app.generation.vocabulary.MOST_THINGS", 2)
+    for number, nearest in ((2, "motorcycle"), (3, "motorbike")):
+        things = frozenset(["motorcycle", "sun", "moon"][:number])
+        Vocabulary(things={"noto": things}).save(tmp_path)
+        assert Vocabulary.load(tmp_path, text_encoder).caption_of("motorbike") == nearest
+    assert Vocabulary.load(tmp_path / "nothing", text_encoder) == Vocabulary()
+
+
+def test_a_word_of_like_meaning_is_drawn_as_the_thing_and_measured_as_it_is(weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    shutil.copytree(weights, folder)
+    Vocabulary(things={"noto": frozenset(["motorcycle"])}).save(folder / "jepa-t")
+    write_manifest(folder)
+    pipeline = JepaTPipeline.from_pretrained(folder)
+    read, typed = (pipeline.encode_prompts([words]).tokens for words in ("motorcycle", "motorbike"))
+    assert torch.equal(read, typed)
+    negative = pipeline.encode_prompts(["motorbike"], by_keywords=False).tokens
+    assert not torch.equal(read, negative)
+    measured = next(iter(load_generators(folder, "cpu")))
+    assert isinstance(measured, JepaTPipeline)
+    assert torch.equal(measured.encode_prompts(["motorbike"]).tokens, negative)
 
 
 def test_what_two_trainings_taught_is_known_to_both() -> None:
@@ -340,7 +412,7 @@ def test_new_pairs_are_drawn_as_the_sum_of_what_each_text_predicts(
 
 
 def test_other_prompts_are_drawn_as_before_also_beside_new_pairs(pipeline: JepaTPipeline, weights: Path) -> None:
-    prompts = [OLD, NEW, "an angry cat", "dog, noto style"]
+    prompts = [OLD, NEW, "an old submarine", "dog, noto style"]
     together, without = drawn(pipeline, prompts), drawn(plain(weights), prompts)
     for row in (0, 2, 3):
         torch.testing.assert_close(together[row], without[row], atol=1e-3, rtol=0)

@@ -80,8 +80,8 @@ class JepaTPipeline:
         if device.type == "cpu":
             lay_out_for_few_rows(network)
             keep_numbers_from_company(network)
-        vocabulary = Vocabulary.load(folder / "jepa-t")
-        return cls(tokenizer, network, TextEncoder.load(text_encoder, device), vocabulary).to(device)
+        encoder = TextEncoder.load(text_encoder, device)
+        return cls(tokenizer, network, encoder, Vocabulary.load(folder / "jepa-t", encoder)).to(device)
 
     def save_pretrained(self, save_directory: Path | str) -> None:
         """Write tokenizer, network and manifest in the layout that `from_pretrained` reads."""

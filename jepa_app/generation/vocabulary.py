@@ -1,25 +1,28 @@
 """What a generator was trained on: its captions' words, which things in which styles, and keywords of these things.
 
-With it, a prompt's unknown words can be named, a thing is found by its keywords, and one that is new to a style can be
-drawn another way.
+With it, a prompt's unknown words can be named, a thing is found by its keywords or by words that mean nearly the same,
+and one that is new to a style can be drawn another way.
 """
 
 import json
 import random
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from jepa_app.config_base import parse_json
-from jepa_app.models.text import spell_symbols
+from jepa_app.generation.likeness import NearestThing
+from jepa_app.models.text import TextEncoder, spell_symbols
 from jepa_app.styles import STYLES, in_style
 
 WORDS_FILE = "words.json"
 THINGS_FILE = "things.json"
 KEYWORDS_FILE = "keywords.json"
+MOST_THINGS = 10_000  # that words are compared with by meaning: each takes a millisecond or two to encode, once
+MOST_WORDS = 12  # of a prompt that is compared with things by meaning
 _WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:[’'-][^\W\d_]+)*(?!\w)")
 _ENDINGS = ("", "s", "es", "y", "ies", "ing", "ed", "er", "d", "r")
 
@@ -37,11 +40,13 @@ class Vocabulary:
         words: lower case; None if they are not kept with the weights.
         things: for each style, as prompts name it, the labels of the things.
         keywords: for each keyword, the labels that it may mean, the likeliest first.
+        nearest: returns the label that words mean most nearly, if any is near (`likeness.NearestThing`); not saved.
     """
 
     words: frozenset[str] | None = None
     things: Mapping[str, frozenset[str]] = field(default_factory=dict)
     keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    nearest: Callable[[str], str | None] | None = field(default=None, compare=False)
 
     def __or__(self, other: "Vocabulary") -> "Vocabulary":
         """Return what either of two trainings taught."""
@@ -69,7 +74,7 @@ class Vocabulary:
         """Return the caption that training had for what a prompt asks for, where it asks for a thing and nothing else.
 
         "Please draw a koala in the noto design" is "koala, noto style", and "car" is "automobile". Other prompts are
-        returned as they are.
+        returned as they are, and without `by_keywords` also those that do not say the thing's own name.
         """
         asked = self._asked(prompt)
         if asked is None or (asked.by_keyword and not by_keywords):
@@ -77,7 +82,7 @@ class Vocabulary:
         return asked.caption(self.things)
 
     def caption_by_keyword(self, prompt: str) -> str | None:
-        """Return `caption_of` a prompt that names a thing by its keywords; None for any other prompt."""
+        """Return `caption_of` a prompt that names a thing by other words than its own; None for any other prompt."""
         asked = self._asked(prompt)
         return asked.caption(self.things) if asked is not None and asked.by_keyword else None
 
@@ -101,7 +106,7 @@ class Vocabulary:
         return asked.label if _thing(_split(asked.label)) not in self._labels[asked.style] else None
 
     def _asked(self, prompt: str) -> "_Asked | None":
-        """The thing and the style that a prompt names with nothing but fillers beside them; None if it does not."""
+        """The thing and the style that a prompt asks for with nothing but fillers beside them; None if it does not."""
         words = _split(prompt)
         readings: list[tuple[str | None, tuple[str, ...]]] = [(None, words)]  # a style may be called like a thing
         for style in self._labels:
@@ -115,7 +120,8 @@ class Vocabulary:
             for style_named, rest in readings:
                 if label := find(_thing(rest)):
                     return _Asked(label, style_named, by_keyword)
-        return None
+        style_named, rest = readings[-1]
+        return _Asked(label, style_named, True) if (label := self._like(_thing(rest))) else None
 
     def _label(self, thing: tuple[str, ...]) -> str | None:
         return next((shown[thing] for shown in self._labels.values() if thing in shown), None)
@@ -131,6 +137,13 @@ class Vocabulary:
         if named := {label for part in parts if (label := self._label(part))}:
             common &= named  # a thing and something else: "small sun" is not the sun behind a small cloud
         return min(common, key=lambda label: (sum(places[label] for places in shared), label), default=None)
+
+    def _like(self, thing: tuple[str, ...]) -> str | None:
+        """The label of the thing that other words mean, unless they tell of more than a thing."""
+        composing = any(word in _COMPOSING or word.isdecimal() for word in thing)
+        if self.nearest is None or composing or len(thing) > MOST_WORDS:
+            return None
+        return self.nearest(" ".join(thing))
 
     @cached_property
     def _meanings(self) -> dict[tuple[str, ...], tuple[str, ...]]:
@@ -171,8 +184,8 @@ class Vocabulary:
             _write(folder / KEYWORDS_FILE, {word: list(self.keywords[word]) for word in sorted(self.keywords)})
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what lies beside the weights of a generator.
+    def load(cls, folder: Path, encoder: TextEncoder | None = None) -> Self:
+        """Read what lies beside the weights of a generator; with a text encoder, words of a like meaning are read too.
 
         Raises:
             ValueError: a file is broken.
@@ -184,15 +197,17 @@ class Vocabulary:
             raise ValueError(f"{folder / THINGS_FILE} does not map styles to lists of things; restore the file")
         if not _maps_to_words(keywords):
             raise ValueError(f"{folder / KEYWORDS_FILE} does not map keywords to lists of things; restore the file")
+        labels = {label for shown in (things or {}).values() for label in shown}
         return cls(
             words=None if words is None else frozenset(words),
             things={style: frozenset(shown) for style, shown in (things or {}).items()},
-            keywords={word: tuple(labels) for word, labels in (keywords or {}).items()},
+            keywords={word: tuple(meant) for word, meant in (keywords or {}).items()},
+            nearest=NearestThing(labels, encoder) if encoder and 0 < len(labels) <= MOST_THINGS else None,
         )
 
 
 class _Asked(NamedTuple):
-    """What a prompt asks for: a thing by its label, a style if it names one, and whether keywords told the thing."""
+    """What a prompt asks for: a thing by its label, a style if it names one, and whether other words told the thing."""
 
     label: str
     style: str | None
@@ -243,6 +258,13 @@ def _words(text: str) -> list[str]:
 
 
 _LINKS = frozenset({"a", "an", "of", "the"})  # that may stand between the words of a thing
+# Words of scenes, counts and backgrounds, which are pictures of their own.
+_COMPOSING = {","} | frozenset(
+    _words(
+        "above and background behind below beside between left next no not over right under without two three four "
+        "five six seven eight nine ten"
+    )
+)
 # Words that say nothing about what a picture shows.
 _FILLERS = frozenset(
     _words(

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 from torch.nn.functional import normalize
 
+from jepa_app.generation.likeness import sentence_features
 from jepa_app.models.text import TextEncoder
 from training.data.captions import Row
 
-TEXTS_AT_ONCE = 64
 LEAST_LIKENESS = 0.45  # cosine of the text features of a keyword and of what it means
-QUALITY = 4.0  # more than any two scores differ by
+QUALITY = 0.3  # by how much less likely a keyword names what it is a quality of
 _BEFORE_MORE = ("with", "without", "of", "at", "in", "on", "behind", "showing", "over", "and")
 
 
@@ -19,9 +18,9 @@ def keywords_of(rows: Sequence[Row], encoder: TextEncoder) -> dict[str, tuple[st
     """Return the keywords of rows that are no labels themselves, each with the labels that have it.
 
     The likeliest comes first: the one whose text feature is nearest to the keyword's and to the mean of all that have
-    it, so that "heart" means the red heart rather than the beating one; and those of which the keyword only says a
-    quality come last, so that "water" does not mean the water pistol. A keyword that is unlike what it would mean is
-    left out ("ugly", which the swan has).
+    it, so that "heart" means the red heart rather than the beating one. Those of which the keyword only says a quality
+    are less likely, so that "water" does not mean the water pistol, though "palm" means the palm tree. A keyword that
+    is unlike what it would mean is left out ("ugly", which the swan has).
     """
     meant: dict[str, dict[str, None]] = {}
     labels = dict.fromkeys(row.label for row in rows)
@@ -32,7 +31,7 @@ def keywords_of(rows: Sequence[Row], encoder: TextEncoder) -> dict[str, tuple[st
     if not meant:
         return {}
     places = {label: place for place, label in enumerate(labels)}
-    of_labels, of_tags = _features(list(labels), encoder), _features(list(meant), encoder)
+    of_labels, of_tags = sentence_features(list(labels), encoder), sentence_features(list(meant), encoder)
     ordered = {}
     for (tag, found), feature in zip(meant.items(), of_tags, strict=True):
         own = of_labels[[places[label] for label in found]]  # (labels, W)
@@ -52,9 +51,3 @@ def _is_quality(keyword: str, label: str) -> bool:
         return False
     after = words[place + len(asked) : place + len(asked) + 1]
     return "without" in words[:place] or (bool(after) and after[0] not in _BEFORE_MORE)
-
-
-def _features(texts: Sequence[str], encoder: TextEncoder) -> Tensor:
-    """Sentence features of texts (B, W), each of length one; what is too long is cut."""
-    parts = [texts[first : first + TEXTS_AT_ONCE] for first in range(0, len(texts), TEXTS_AT_ONCE)]
-    return normalize(torch.cat([encoder.encode(part, cuts=True).pooled().cpu() for part in parts]), dim=1)

@@ -101,8 +101,8 @@ def suited(settings: SettingsT, weights: Path | str) -> SettingsT:
 def load_generators(weights: Path, device: str) -> Iterator[PicturePipeline]:
     """Yield the generator that a weights folder holds, if there is one.
 
-    It reads no keywords: a thing that it was never shown would be measured as another one that has its name as a
-    keyword.
+    It reads no keywords and no words of a like meaning: a thing that it was never shown would be measured as another
+    one.
 
     Raises:
         ValueError: its weights are broken, or there are several, whose figures would share names.
@@ -113,7 +113,7 @@ def load_generators(weights: Path, device: str) -> Iterator[PicturePipeline]:
     for part in found:
         pipeline = GENERATORS[part](weights, device)
         if isinstance(pipeline, JepaTPipeline):
-            pipeline.vocabulary = replace(pipeline.vocabulary, keywords={})
+            pipeline.vocabulary = replace(pipeline.vocabulary, keywords={}, nearest=None)
         yield pipeline
 
 

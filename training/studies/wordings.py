@@ -78,7 +78,9 @@ def _answer(question: Question[Settings]) -> Answer:
     trials, settings = question.trials, question.settings
     if isinstance(trials.pipeline, JepaTPipeline):
         part = measured_weights(question.options.weights) / "jepa-t"
-        trials.pipeline.vocabulary = Vocabulary.load(part) if settings.read else Vocabulary()
+        trials.pipeline.vocabulary = (
+            Vocabulary.load(part, trials.pipeline.text_encoder) if settings.read else Vocabulary()
+        )
     found = measured_sides(trials.data)
     rows: dict[tuple[str, ...], dict[str, float]] = {}
     figures: dict[str, float] = {}

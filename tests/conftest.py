@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
     from jepa_app.studio.studio import Studio
-    from tests.browser import OpenPage
-    from tests.studio_server import Gate
+    from tests.support.browser import OpenPage
+    from tests.support.studio_server import Gate
 
 keep_numbers_from_threads()  # before the first product, as the program does
 TINY_TOKENIZER = TokenizerConfig(image_size=32, patch_size=8, channels=12)
@@ -112,7 +112,7 @@ def text_encoder() -> TextEncoder:
 @pytest.fixture(scope="module")
 def studio(tiny_weights: Path) -> "Studio":
     """The tiny networks, loaded."""
-    from tests.studio_server import loaded
+    from tests.support.studio_server import loaded
 
     return loaded(tiny_weights)
 
@@ -120,7 +120,7 @@ def studio(tiny_weights: Path) -> "Studio":
 @pytest.fixture(scope="module")
 def server(studio: "Studio") -> Iterator["tuple[str, Gate]"]:
     """The page, served: its address and the gate of its generations."""
-    from tests.studio_server import served
+    from tests.support.studio_server import served
 
     with served(studio) as address_and_gate:
         yield address_and_gate
@@ -135,7 +135,7 @@ def gate(server: "tuple[str, Gate]") -> "Gate":
 @pytest.fixture(scope="module")
 def browser(server: "tuple[str, Gate]") -> Iterator["Browser"]:  # after the server, which needs a thread without a loop
     """A running Chromium."""
-    from tests.browser import chromium, find_chromium
+    from tests.support.browser import chromium, find_chromium
 
     path = find_chromium()
     if path is None and os.environ.get("CI_REQUIRE_BROWSER") == "1":
@@ -152,7 +152,7 @@ def open_studio(browser: "Browser", server: "tuple[str, Gate]") -> Iterator["Ope
 
     What a broken connection makes Gradio itself log can be forgiven, by parts of the messages.
     """
-    from tests.browser import open_page
+    from tests.support.browser import open_page
 
     pages: list[Page] = []
     errors: list[str] = []

@@ -13,8 +13,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from jepa_app.studio.studio import DEFAULT_WEIGHTS, Studio
-from tests.browser import chromium, find_chromium, generate, open_page, wait_for_match
-from tests.studio_server import served
+from tests.support.browser import chromium, find_chromium, generate, open_page, wait_for_match
+from tests.support.studio_server import served
 
 PROMPT, SEED, STEPS = "red apple, twemoji style", 1, 16
 CAPTIONS = ("red apple, twemoji style", "green apple", "red heart", "tomato", "fire engine", "sleeping cat")

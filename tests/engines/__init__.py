@@ -1,0 +1,1 @@
+"""Many pictures at once, in every home of the engine."""

@@ -1,0 +1,1 @@
+"""What is read, written, fetched and pushed."""

@@ -1,0 +1,1 @@
+"""The project itself: its documents, floors, installation and benchmarks."""

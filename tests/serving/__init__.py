@@ -1,0 +1,1 @@
+"""The studio as a process, for browsers, programs and agents."""

@@ -1,0 +1,1 @@
+"""What the page asks for, without a page."""

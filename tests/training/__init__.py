@@ -1,0 +1,1 @@
+"""The trainer, from corpora to weights."""

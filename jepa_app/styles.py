@@ -1,8 +1,13 @@
-"""The picture styles of the bundled corpus: the words that people type for them, their licences and attributions."""
+"""The picture styles of the bundled corpus: the words that people type for them, their licences and attributions.
+
+Also the colours that captions name.
+"""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+COLOURS = ("red", "orange", "yellow", "green", "turquoise", "blue", "purple", "pink", "brown", "black", "white", "grey")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,14 +47,15 @@ class Prompts:
         Raises:
             ValueError: a prompt is empty or too long.
         """
-        prompt = self._pipeline.vocabulary.in_a_style(request.prompt, request.seed)
+        seed = request.seed if request.style_seed is None else request.style_seed
+        prompt = self._pipeline.vocabulary.in_a_style(request.prompt, seed)
         thing = self._pipeline.thing_alone(prompt)
         asked = {"prompt": prompt, "negative": request.negative_prompt, "thing": thing}
         with self._lock:
             return {name: self._encoded(text, by_keywords=name != "negative") for name, text in asked.items() if text}
 
     def _encoded(self, text: str, *, by_keywords: bool) -> tuple[str, TextFeatures]:
-        key = text if by_keywords else self._pipeline.vocabulary.caption_of(text, by_keywords=False)
+        key = self._pipeline.vocabulary.caption_of(text, by_keywords=by_keywords)
         return key, self._texts.get(key, partial(self._pipeline.encode_prompts, [text], by_keywords=by_keywords))
 
 

@@ -28,13 +28,14 @@ class EngineRequest:
     """A request for one picture. Requests from one `client` wait for one another; different clients take turns.
 
     `shown` holds the tokens of a starting picture. With `after`, a step of such a run, the picture continues exactly as
-    that run would have.
+    that run would have. `style_seed` draws the style of a prompt without one; None means that `seed` does.
     """
 
     prompt: str
     negative_prompt: str | None = None
     settings: SamplingSettings
     seed: int
+    style_seed: int | None = None
     client: Hashable = None
     shown: Shown | None = None
     after: TokenStep | None = None

@@ -6,7 +6,6 @@ and one that is new to a style can be drawn another way.
 
 import json
 import random
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,16 @@ from typing import Any, NamedTuple, Self
 
 from jepa_app.config_base import parse_json
 from jepa_app.generation.likeness import NearestThing
+from jepa_app.generation.wording import (
+    COLOUR_WORDS,
+    COMPOSING,
+    FILLERS,
+    forms,
+    split_prompt,
+    thing_in,
+    unlinked,
+    words_in,
+)
 from jepa_app.models.text import TextEncoder, spell_symbols
 from jepa_app.styles import STYLES, in_style
 
@@ -23,13 +32,6 @@ THINGS_FILE = "things.json"
 KEYWORDS_FILE = "keywords.json"
 MOST_THINGS = 10_000  # that words are compared with by meaning: each takes a millisecond or two to encode, once
 MOST_WORDS = 12  # of a prompt that is compared with things by meaning
-_WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:[’'-][^\W\d_]+)*(?!\w)")
-_ENDINGS = ("", "s", "es", "y", "ies", "ing", "ed", "er", "d", "r")
-
-
-def words_of(texts: Iterable[str]) -> list[str]:
-    """Return the words of texts, lower case, each once, in alphabetical order."""
-    return sorted({word for text in texts for word in _words(text)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class Vocabulary:
 
     Attributes:
         words: lower case; None if they are not kept with the weights.
-        things: for each style, as prompts name it, the labels of the things.
+        things: for each style, as prompts name it, the labels of the things; under "" captions without a style.
         keywords: for each keyword, the labels that it may mean, the likeliest first.
         nearest: returns the label that words mean most nearly, if any is near (`likeness.NearestThing`); not saved.
     """
@@ -66,9 +68,10 @@ class Vocabulary:
         """
         if self.words is None:
             return []
-        styles = {part for style in STYLES.values() for part in style.words.split()}
-        asked = dict.fromkeys(_words(spell_symbols(prompt)))
-        return [word for word in asked if word not in _FILLERS | styles and not _forms(word) & self.words]
+        names = self.things or [style.words for style in STYLES.values()]
+        styles = {part for name in names for part in name.split()}
+        asked = dict.fromkeys(words_in(spell_symbols(prompt)))
+        return [word for word in asked if word not in FILLERS | styles and not forms(word) & self.words]
 
     def caption_of(self, prompt: str, *, by_keywords: bool = True) -> str:
         """Return the caption that training had for what a prompt asks for, where it asks for a thing and nothing else.
@@ -79,38 +82,42 @@ class Vocabulary:
         asked = self._asked(prompt)
         if asked is None or (asked.by_keyword and not by_keywords):
             return prompt
-        return asked.caption(self.things)
+        return asked.caption(self._labels)
 
     def caption_by_keyword(self, prompt: str) -> str | None:
         """Return `caption_of` a prompt that names a thing by other words than its own; None for any other prompt."""
         asked = self._asked(prompt)
-        return asked.caption(self.things) if asked is not None and asked.by_keyword else None
+        return asked.caption(self._labels) if asked is not None and asked.by_keyword else None
 
     def in_a_style(self, prompt: str, seed: int) -> str:
         """Return a prompt of a thing alone in one of the styles in which it was shown, drawn by the seed.
 
-        Asked for without a style, a network draws a mixture of all of them. Other prompts are returned as they are.
+        Asked for without a style, a network draws a mixture of all of them. One seed draws the same style for all
+        things that were shown in it. Other prompts are returned as they are.
         """
         asked = self._asked(prompt)
         if asked is None or asked.style is not None:
             return prompt
-        thing = _thing(_split(asked.label))
-        styles = sorted(style for style, shown in self._labels.items() if thing in shown)
-        return asked._replace(style=random.Random(f"{seed}|{asked.label}").choice(styles)).caption(self.things)
+        thing = thing_in(split_prompt(asked.label))
+        styles = [style for style, shown in self._labels.items() if thing in shown]
+        drawn = min(styles, key=lambda style: random.Random(f"{seed}|{style}").random())
+        return asked._replace(style=drawn).caption(self._labels)
 
     def thing_new_to_style(self, prompt: str) -> str | None:
         """Return the label of the thing that a prompt asks for if it was shown, but never in the prompt's style."""
         asked = self._asked(prompt)
         if asked is None or asked.style is None:
             return None
-        return asked.label if _thing(_split(asked.label)) not in self._labels[asked.style] else None
+        return asked.label if thing_in(split_prompt(asked.label)) not in self._labels[asked.style] else None
 
     def _asked(self, prompt: str) -> "_Asked | None":
         """The thing and the style that a prompt asks for with nothing but fillers beside them; None if it does not."""
-        words = _split(prompt)
+        words = split_prompt(prompt)
+        if words in self._plain:
+            return None
         readings: list[tuple[str | None, tuple[str, ...]]] = [(None, words)]  # a style may be called like a thing
         for style in self._labels:
-            name = _split(style)
+            name = split_prompt(style)
             places = range(len(words) - len(name) + 1)
             at = next((place for place in places if words[place : place + len(name)] == name), None)
             if at is not None:
@@ -118,17 +125,17 @@ class Vocabulary:
                 break
         for by_keyword, find in ((False, self._label), (True, self._meant)):
             for style_named, rest in readings:
-                if label := find(_thing(rest)):
+                if label := find(thing_in(rest)):
                     return _Asked(label, style_named, by_keyword)
         style_named, rest = readings[-1]
-        return _Asked(label, style_named, True) if (label := self._like(_thing(rest))) else None
+        return _Asked(label, style_named, True) if (label := self._like(thing_in(rest))) else None
 
     def _label(self, thing: tuple[str, ...]) -> str | None:
         return next((shown[thing] for shown in self._labels.values() if thing in shown), None)
 
     def _meant(self, thing: tuple[str, ...]) -> str | None:
         """The likeliest of the labels that a keyword may mean, or that share all of several words."""
-        words = _unlinked(thing)
+        words = unlinked(thing)
         if found := self._meanings.get(words):
             return found[0]
         shared = [self._sharing.get(word, {}) for word in words]
@@ -139,18 +146,32 @@ class Vocabulary:
         return min(common, key=lambda label: (sum(places[label] for places in shared), label), default=None)
 
     def _like(self, thing: tuple[str, ...]) -> str | None:
-        """The label of the thing that other words mean, unless they tell of more than a thing."""
-        composing = any(word in _COMPOSING or word.isdecimal() for word in thing)
-        if self.nearest is None or composing or len(thing) > MOST_WORDS:
+        """The label of the thing that other words mean, unless they tell of more than a thing or of another colour."""
+        if self.nearest is None or len(thing) > MOST_WORDS or not self._tells_of_one(thing):
             return None
-        return self.nearest(" ".join(thing))
+        label = self.nearest(" ".join(thing))
+        said, found = (COLOUR_WORDS.intersection(words) for words in (thing, split_prompt(label or "")))
+        return label if not said or found <= said else None
+
+    def _tells_of_one(self, thing: tuple[str, ...]) -> bool:
+        """Whether words name at most one thing, and neither a number nor where things stand."""
+        if any(word in COMPOSING or word.isdecimal() for word in thing):
+            return False
+        named: list[range] = []
+        for length in range(len(thing), 0, -1):
+            for first in range(len(thing) - length + 1):
+                place = range(first, first + length)
+                inside = any(place[0] in longer and place[-1] in longer for longer in named)
+                if not inside and self._label(thing[first : first + length]):
+                    named.append(place)
+        return len(named) < 2
 
     @cached_property
     def _meanings(self) -> dict[tuple[str, ...], tuple[str, ...]]:
         """The labels that keywords may mean, the likeliest first, by how keywords are compared."""
-        known = {label for shown in self.things.values() for label in shown}
+        known = {label for shown in self._labels.values() for label in shown.values()}
         meanings = {
-            _unlinked(_thing(_split(keyword))): tuple(label for label in labels if label in known)
+            unlinked(thing_in(split_prompt(keyword))): tuple(label for label in labels if label in known)
             for keyword, labels in self.keywords.items()
         }
         return {words: labels for words, labels in meanings.items() if words and labels}
@@ -171,8 +192,15 @@ class Vocabulary:
     @cached_property
     def _labels(self) -> dict[str, dict[tuple[str, ...], str]]:
         """For each style, the longest first, the labels by how they are compared."""
-        longest_first = sorted(self.things, key=len, reverse=True)
-        return {style: {_thing(_split(label)): label for label in self.things[style]} for style in longest_first}
+        longest_first = sorted(filter(None, self.things), key=len, reverse=True)
+        return {
+            style: {thing_in(split_prompt(label)): label for label in self.things[style]} for style in longest_first
+        }
+
+    @cached_property
+    def _plain(self) -> frozenset[tuple[str, ...]]:
+        """The captions without a style, by how prompts are compared with them."""
+        return frozenset(split_prompt(caption) for caption in self.things.get("", ()))
 
     def save(self, folder: Path) -> None:
         """Write what is known beside the weights of a generator."""
@@ -197,7 +225,7 @@ class Vocabulary:
             raise ValueError(f"{folder / THINGS_FILE} does not map styles to lists of things; restore the file")
         if not _maps_to_words(keywords):
             raise ValueError(f"{folder / KEYWORDS_FILE} does not map keywords to lists of things; restore the file")
-        labels = {label for shown in (things or {}).values() for label in shown}
+        labels = {label for style, shown in (things or {}).items() if style for label in shown}
         return cls(
             words=None if words is None else frozenset(words),
             things={style: frozenset(shown) for style, shown in (things or {}).items()},
@@ -215,21 +243,6 @@ class _Asked(NamedTuple):
 
     def caption(self, styles: Iterable[str]) -> str:
         return in_style(self.label, self.style or "", styles)
-
-
-def _split(text: str) -> tuple[str, ...]:
-    """The words and commas of a text: symbols by their names, without regard to case and to the form of apostrophes."""
-    return tuple(spell_symbols(text).casefold().replace("’", "'").replace(",", " , ").split())
-
-
-def _thing(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Words without the fillers and commas at their ends; all of them if there is nothing else."""
-    saying = [place for place, word in enumerate(words) if word != "," and word not in _FILLERS]
-    return words[saying[0] : saying[-1] + 1] if saying else words
-
-
-def _unlinked(thing: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(word for word in thing if word not in _LINKS)
 
 
 def _write(path: Path, content: object) -> None:
@@ -251,34 +264,3 @@ def _maps_to_words(content: object) -> bool:
 
 def _is_list_of_words(content: object) -> bool:
     return isinstance(content, list) and all(isinstance(word, str) for word in content)
-
-
-def _words(text: str) -> list[str]:
-    return [word.replace("’", "'").removesuffix("'s") for word in _WORD.findall(text.lower())]
-
-
-_LINKS = frozenset({"a", "an", "of", "the"})  # that may stand between the words of a thing
-# Words of scenes, counts and backgrounds, which are pictures of their own.
-_COMPOSING = {","} | frozenset(
-    _words(
-        "above and background behind below beside between left next no not over right under without two three four "
-        "five six seven eight nine ten"
-    )
-)
-# Words that say nothing about what a picture shows.
-_FILLERS = frozenset(
-    _words(
-        "a an and are as at by can could do for from have i in is it its let like of on or our some the this that "
-        "these those to us want we with would you your design draw drawing drawn emoji give icon image look looks make "
-        "me my need paint painting photo picture please see show style"
-    )
-)
-
-
-def _forms(word: str) -> set[str]:
-    """A word, its parts if it is joined by hyphens, and what it may be with another ending."""
-    stems = {word} | {
-        word[: -len(ending)] for ending in _ENDINGS[1:] if word.endswith(ending) and len(word) > len(ending) + 2
-    }
-    doubled = {stem[:-1] for stem in stems if len(stem) > 3 and stem[-1] == stem[-2]}  # "running", "run"
-    return {stem + ending for stem in stems | doubled for ending in (*_ENDINGS, "e")}

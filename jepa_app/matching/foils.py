@@ -9,10 +9,11 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
 
+from jepa_app.styles import COLOURS
+
 Difference = Literal["colour", "side", "number"]
 DIFFERENCES: tuple[Difference, ...] = get_args(Difference)
 
-COLOURS = ("red", "orange", "yellow", "green", "turquoise", "blue", "purple", "pink", "brown", "black", "white", "grey")
 _SIDES = {
     "left of": "right of",
     "right of": "left of",

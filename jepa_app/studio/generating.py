@@ -223,6 +223,7 @@ class Generating:
             negative_prompt=request.negative_prompt.strip() or None,
             settings=settings_of(request),
             seed=request.seed,
+            style_seed=job.style_seed,
             client=client,
             shown=job.shown,
             after=after,

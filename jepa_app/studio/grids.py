@@ -5,7 +5,7 @@ All cells share the seed unless an axis changes it, so order and noise are the s
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,7 +60,7 @@ def make_grid(
     if len(columns) * len(rows) > MAX_CELLS:
         raise ValueError(f"{len(columns)} x {len(rows)} pictures are too many; allowed: at most {MAX_CELLS} in all")
     cells = tuple(
-        Cell(row, column, changed(changed(base, y_axis, y_value, styles), x_axis, x_value, styles))
+        Cell(row, column, _cell_request(base, {x_axis: x_value, y_axis: y_value}, styles))
         for row, y_value in enumerate(rows)
         for column, x_value in enumerate(columns)
     )
@@ -108,6 +108,13 @@ def _one_a_line(axis: str, text: str) -> str:
     ):
         return DECIMAL_COMMA.sub(".", text.replace(";", "\n"))
     return re.sub(r"[,;]", "\n", text)
+
+
+def _cell_request(base: GenerateRequest, values: Mapping[str, Any], styles: Sequence[str]) -> GenerateRequest:
+    """The request with the values of both axes: a style is added to the prompt, so the prompt is set first."""
+    for axis in sorted(values, key=lambda axis: axis != "prompt"):
+        base = changed(base, axis, values[axis], styles)
+    return base
 
 
 def changed(request: GenerateRequest, axis: str, value: Any, styles: Sequence[str] = ()) -> GenerateRequest:

@@ -39,6 +39,7 @@ class Job:
 
     Attributes:
         request: the request, with the seed used; None for an uploaded picture.
+        style_seed: what draws the style of prompts without one: the seed of the run that it began with.
         shown: the starting picture of its own schedule; None for an empty picture.
         offset: the index of the frame of its own schedule's first step.
         kept: the steps so far, one per frame.
@@ -50,6 +51,7 @@ class Job:
 
     name: str = field(default_factory=lambda: secrets.token_hex(16))  # whoever knows it may see and continue the run
     request: GenerateRequest | None = None
+    style_seed: int | None = None
     shown: Shown | None = None
     offset: int = 0
     kept: list[KeptStep] = field(default_factory=list)
@@ -173,19 +175,21 @@ class Jobs:
         """
         edit = request.edit
         if edit is None:
-            return Job(request=request), None
+            return Job(request=request, style_seed=request.seed), None
         source = self.get(edit.job)
         last = source.step_at(edit.step)
+        style_seed = request.seed if source.style_seed is None else source.style_seed
         before = source.kept[: edit.step + 1]
         if len(before) + request.steps > MAX_FRAMES:
             raise ValueError(f"the run would have {len(before) + request.steps} steps; allowed: at most {MAX_FRAMES}")
         if not edit.redo and edit.step >= source.offset and _same_schedule(request, last.request):
-            job = Job(request=request, shown=source.shown, offset=source.offset, kept=before, total=source.total)
-            return job, last.step
+            again = {"shown": source.shown, "offset": source.offset, "kept": before, "total": source.total}
+            return Job(request=request, style_seed=style_seed, **again), last.step
         redo = with_ring(edit.redo, grid) if edit.ring else on_board(edit.redo, grid)
         shown = Shown(last.step.tokens, without(last.step.known, redo, grid))
         total = len(before) + request.steps  # until the schedule is made
-        return Job(request=request, shown=shown, offset=len(before), kept=before, total=total), None
+        rest = Job(request=request, style_seed=style_seed, shown=shown, offset=len(before), kept=before, total=total)
+        return rest, None
 
 
 def _same_schedule(request: GenerateRequest, before: GenerateRequest | None) -> bool:

@@ -17,6 +17,7 @@ from jepa_app.checkpoint import write_manifest
 from jepa_app.config import JepaTConfig
 from jepa_app.datasets.painting import PaintTask
 from jepa_app.datasets.rows import Row as PromptRow
+from jepa_app.engines.prompts import Prompts, features_of
 from jepa_app.engines.thread import ThreadEngine
 from jepa_app.engines.waiting import EngineRequest
 from jepa_app.generation.picture import Picture, Shown, TokenStep
@@ -28,7 +29,7 @@ from jepa_app.lesson.lesson import Lesson, explain
 from jepa_app.matching.scoring import Scorer
 from jepa_app.models.text import TextEncoder
 from jepa_app.studio.frames import Finish
-from jepa_app.studio.requests import GenerateRequest
+from jepa_app.studio.requests import Edit, GenerateRequest
 from jepa_app.studio.studio import Studio, Unseen
 from tests.conftest import TINY_JEPA_T, TINY_TOKENIZER, write_tiny_weights
 from training.data.captions import CaptionOptions, Row
@@ -75,6 +76,7 @@ SETTINGS = SamplingSettings(steps=STEPS, denoising_steps=2)
         ("twelve o'clock, noto style", "twelve o’clock"),
         ("button (blood type), noto style", "A button (blood type)"),
         ("cherries,notO style", "cherries"),
+        ("a cat, fluent 3d style.", "cat"),
         ("cherries, notı style", None),
         ("cat, FLUENT 3D STYLİ", None),
         ("noto style", None),
@@ -117,7 +119,7 @@ def test_training_keeps_the_things_of_each_style(text_encoder: TextEncoder) -> N
         Row(file="3.png", label="a plain thing"),
     ]
     vocabulary = vocabulary_of(rows, CaptionOptions(), text_encoder)
-    assert dict(vocabulary.things) == {"fluent 3d": {"Red Apple"}, "my Pixels": {"a cat"}}
+    assert dict(vocabulary.things) == {"fluent 3d": {"Red Apple"}, "my Pixels": {"a cat"}, "": {"a plain thing"}}
     assert vocabulary.thing_new_to_style("red apple, My pixels style") == "Red Apple"
     assert vocabulary.words is not None
     assert {"red", "apple", "cat", "plain"} <= vocabulary.words
@@ -177,6 +179,8 @@ def test_a_thing_alone_is_drawn_in_a_style_that_it_was_shown_in() -> None:
     assert set(seen.values()) == {"pizza, noto style", "pizza, fluent 3d style"}
     assert {KEYWORDS.in_a_style("a pizza", seed) for seed in (3, 3, 3)} == {seen[3]}
     assert {KEYWORDS.in_a_style("taxi", seed) for seed in range(9)} == {"taxi, noto style"}
+    for seed in range(20):  # of things that were shown in both
+        assert KEYWORDS.in_a_style("car", seed) == seen[seed].replace("pizza", "automobile")
     for prompt in (
         "pizza, noto style",
         "taxi, fluent 3d style",
@@ -258,7 +262,8 @@ def test_a_keyword_means_the_thing_that_is_most_like_it(text_encoder: TextEncode
 @pytest.fixture(scope="module")
 def alike(text_encoder: TextEncoder, tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
     """A vocabulary that also reads words of a like meaning."""
-    shown = frozenset(["motorcycle", "fire engine", "headphone", "dragon", "cat", "sun", "potato", "red apple"])
+    names = "motorcycle,fire engine,headphone,dragon,cat,dog,sun,potato,red apple,green apple,black cat,pineapple"
+    shown = frozenset(names.split(","))
     folder = tmp_path_factory.mktemp("alike")
     Vocabulary(things={"noto": shown, "fluent 3d": frozenset(["cat"])}, keywords={"kitty": ("cat",)}).save(folder)
     return Vocabulary.load(folder, text_encoder)
@@ -280,6 +285,15 @@ def alike(text_encoder: TextEncoder, tmp_path_factory: pytest.TempPathFactory) -
         ("motorbike left of the sun", None),
         ("a motorbike on a blue background", None),
         ("two dragons", None),
+        ("a dozen red apples", None),
+        ("cat & dog", None),
+        ("cat with dog", None),
+        ("dog cat", None),
+        ("dragon with pineapple", None),
+        ("white cat", None),  # not the black one
+        ("blue apple", None),
+        ("dark green apple", "green apple"),
+        ("a motorbike!", "motorcycle"),
         ("3 dragons", None),
         ("dragons, suns", None),
         ("motorbike, twemoji style", None),
@@ -306,6 +320,17 @@ def test_things_by_the_ten_thousands_are_not_compared_by_meaning(
         Vocabulary(things={"noto": things}).save(tmp_path)
         assert Vocabulary.load(tmp_path, text_encoder).caption_of("motorbike") == nearest
     assert Vocabulary.load(tmp_path / "nothing", text_encoder) == Vocabulary()
+
+
+def test_one_s_own_captions_are_read_as_they_are(text_encoder: TextEncoder) -> None:
+    rows = [Row(file="1.png", label="a red car"), Row(file="2.png", label="a cat")]
+    own = vocabulary_of(rows, CaptionOptions(), text_encoder)
+    known = own | KEYWORDS
+    for prompt in ("a cat", "A Red Car.", "a red car"):
+        assert known.caption_of(prompt) == known.in_a_style(prompt, 1) == prompt
+        assert known.thing_new_to_style(prompt) is None
+    assert known.caption_of("car, noto style") == "automobile, noto style"
+    assert known.caption_of("a pizza") == "pizza"
 
 
 def test_a_word_of_like_meaning_is_drawn_as_the_thing_and_measured_as_it_is(weights: Path, tmp_path: Path) -> None:
@@ -545,6 +570,46 @@ def test_shares_of_zero_and_networks_without_a_plan_mix_nothing(pipeline: JepaTP
         other = plain(weights)
         other.vocabulary, other.network.config = VOCABULARY, config
         assert other.thing_alone(NEW) is None
+
+
+def test_a_redone_part_keeps_the_style_that_the_first_seed_drew(weights: Path) -> None:
+    pipeline = JepaTPipeline.from_pretrained(weights)
+    pipeline.vocabulary = VOCABULARY
+    engine = ThreadEngine(pipeline)
+    studio = Studio(engine, Scorer.from_pretrained(weights), weights)
+    asked: list[EngineRequest] = []
+    submit = engine.submit
+    engine.submit = lambda request, inbox=None: asked.append(request) or submit(request, inbox)  # type: ignore
+    try:
+        request = GenerateRequest(prompt="a red apple", steps=STEPS, seed=5)
+        *_, last = studio.generating.frames(request)
+        for edit in (Edit(job=last.job, step=3, redo=(1, 2)), Edit(job=last.job, step=3)):
+            *_, after = studio.generating.frames(replace(request, seed=None, edit=edit))
+            *_, _ = studio.generating.frames(replace(request, seed=None, edit=replace(edit, job=after.job)))
+    finally:
+        studio.close()
+    assert [one.style_seed for one in asked] == [5] * 5
+    assert len({one.seed for one in asked}) > 1
+
+
+def test_a_prompt_and_a_negative_prompt_of_the_same_words_are_read_each_in_its_way(weights: Path) -> None:
+    pipeline = JepaTPipeline.from_pretrained(weights)
+    pipeline.vocabulary = KEYWORDS
+    words = "car, noto style"
+    both = EngineRequest(prompt=words, negative_prompt=words, settings=SETTINGS, seed=1)
+    for first in (both, replace(both, prompt="pizza"), replace(both, negative_prompt=None)):
+        prompts = Prompts(pipeline)
+        prompts.of(first)
+        texts = features_of(prompts.of(both))
+        assert torch.equal(texts["prompt"].tokens, pipeline.encode_prompts([words]).tokens)
+        assert torch.equal(texts["negative"].tokens, pipeline.encode_prompts([words], by_keywords=False).tokens)
+
+
+def test_styles_that_were_never_shown_are_told() -> None:
+    known = replace(VOCABULARY, words=frozenset(["cat"]))
+    assert known.unknown_words("cat, fluent 3d style") == []
+    assert known.unknown_words("cat, blob style") == ["blob"]
+    assert replace(known, things={}).unknown_words("cat, blob style") == []
 
 
 def test_the_studio_tells_what_is_new(weights: Path) -> None:

@@ -14,7 +14,8 @@ from jepa_app.__main__ import main
 from jepa_app.checkpoint import EXAMPLE_FILE, write_manifest
 from jepa_app.files.pictures import open_picture
 from jepa_app.generation.pipeline import JepaTPipeline
-from jepa_app.generation.vocabulary import Vocabulary, words_of
+from jepa_app.generation.vocabulary import Vocabulary
+from jepa_app.generation.wording import words_of
 from jepa_app.matching.scoring import Scorer
 from jepa_app.studio.example import EXAMPLE, read_example
 from jepa_app.studio.export import weights_name

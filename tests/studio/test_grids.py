@@ -56,6 +56,16 @@ def test_wrong_axes_are_refused_in_words(arguments: tuple[str, str, str, str], t
         make_grid(BASE, *arguments)
 
 
+def test_prompts_and_styles_cross_whichever_is_the_column() -> None:
+    asked = {("koala", "noto"), ("koala", "twemoji"), ("dog", "noto"), ("dog", "twemoji")}
+    expected = {f"{thing}, {style} style" for thing, style in asked}
+    prompts, styles = ("prompt", "koala\ndog"), ("style", "noto, twemoji")
+    wide, high = make_grid(BASE, *prompts, *styles), make_grid(BASE, *styles, *prompts)
+    assert {cell.request.prompt for cell in wide.cells} == {cell.request.prompt for cell in high.cells} == expected
+    for cell in wide.cells:
+        assert cell.request.prompt == f"{wide.columns[cell.column]}, {wide.rows[cell.row]} style"
+
+
 def test_weights_may_have_styles_of_their_own() -> None:
     styles = ["Ghibli", "water/colour (old)"]
     base = replace(BASE, prompt="apple, ghibli style")

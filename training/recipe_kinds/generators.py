@@ -7,7 +7,8 @@ from typing import Generic, TypeVar
 
 from jepa_app.checkpoint import load_config, load_network, load_state
 from jepa_app.config import JepaTConfig, TokenizerConfig
-from jepa_app.generation.vocabulary import Vocabulary, words_of
+from jepa_app.generation.vocabulary import Vocabulary
+from jepa_app.generation.wording import words_of
 from jepa_app.models.jepa_t import JepaT
 from jepa_app.models.text import TextEncoder
 from jepa_app.models.tokenizers.tokenizer import Tokenizer
@@ -62,8 +63,7 @@ def vocabulary_of(rows: Sequence[Row], options: CaptionOptions, encoder: TextEnc
     """Return what rows teach: the words of their captions, their things by style, and what their keywords mean."""
     things: dict[str, set[str]] = {}
     for row in rows:
-        if row.style:
-            things.setdefault(style_words(row.style), set()).add(row.label)
+        things.setdefault(style_words(row.style) if row.style else "", set()).add(row.label)
     return Vocabulary(
         words=frozenset(words_of(said_of(rows, options))),
         things={style: frozenset(shown) for style, shown in things.items()},

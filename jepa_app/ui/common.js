@@ -14,8 +14,16 @@ function node(tag, name, text) {
 // How well a picture fits, in words.
 const verdict = (probability) => words(props.verdicts.find(([threshold]) => probability >= threshold)[1]);
 
+// What is said to who waits in line; learning how long takes a while.
+function waitingWords({ ahead, seconds = null }) {
+  if (!ahead) return words('waiting');
+  return seconds === null ? words('queued', { ahead }) : words('queued_for', { ahead, seconds: Math.max(1, Math.round(seconds)) });
+}
+
 // A probability as a whole percentage that never claims certainty.
 const probable = (probability) => probability >= 0.995 ? '>99' : probability < 0.005 ? '<1' : String(Math.round(probability * 100));
+
+const isReload = performance.getEntriesByType('navigation')[0]?.type === 'reload';
 
 // The browser's storage may be full or switched off. A choice then lasts for this visit only.
 const stored = (key) => { try { return localStorage.getItem(key); } catch { return null; } };

@@ -9,6 +9,11 @@ _SET_STOP = "() => ({ __type__: 'update', interactive: %s })"
 RUNNING, READY = _SET_STOP % "true", _SET_STOP % "false"  # they enable and disable a Stop button along with its stream
 
 
+def ready_and_telling(event: str) -> str:
+    """Return a script that disables a Stop button and tells the page, by an event, that its stream is over."""
+    return f"() => {{ document.dispatchEvent(new CustomEvent('{event}')); return ({READY})(); }}"
+
+
 def at_end(stream: Dependency, js: str, outputs: Sequence[Block] | None = None) -> None:
     """Run a script in the browser when a stream has ended: finished, stopped or failed."""
     for ended in (stream.then, stream.failure):  # a stop triggers "then", an error does not

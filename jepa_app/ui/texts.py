@@ -134,6 +134,12 @@ FITS = {
     "does_not_fit": "does not fit",
 }
 
+WAITING = {
+    "waiting": "Waiting for the model",
+    "queued": "Waiting: {ahead} ahead of you",
+    "queued_for": "Waiting: {ahead} ahead of you, about {seconds} s",
+}
+
 PLAYER = {
     "player": "Player: Space plays, arrow keys step, M changes the view",
     "invitation_title": "Your picture appears here",
@@ -178,9 +184,7 @@ PLAYER = {
     "exporting": "Writing the file",
     "exported": "Saved as {name}",
     "unreachable": "The server cannot be reached; try again in a moment",
-    "waiting": "Waiting for the model",
-    "queued": "Waiting: {ahead} ahead of you",
-    "queued_for": "Waiting: {ahead} ahead of you, about {seconds} s",
+    **WAITING,
     "coming_back": "The connection was lost; continuing in a moment",
     "welcome_back": "Your last run",
     "lost": "The server no longer has your run, or cannot be reached",
@@ -232,6 +236,8 @@ COMPARE = AXES | {
     "as_csv": "Download as CSV",
     "making": "Making {count} pictures",
     "finished": "{count} pictures are finished",
+    "stopped": "Stopped with {count} of {all} pictures finished",
+    **WAITING,
     "axis_value": "{axis} {value}",
     "alt": 'Picture of "{prompt}", {changes}, step {step} of {total}',
     "comma": ", ",
@@ -246,7 +252,7 @@ LEARN = {
     "progress_1": "Drawing it again without guidance",
     "progress_2": "Predicting the finished picture at each step",
     "progress_3": "Reading each tile's expectations and attention",
-    "waiting": "Waiting for the model",
+    **WAITING,
     "progress": "Progress of the lesson",
     "progress_alt": "The picture so far",
     "ready": "The walkthrough is ready: {total} steps, {all} tiles",

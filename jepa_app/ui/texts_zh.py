@@ -55,6 +55,12 @@ MATCH_PICTURE_LABEL = "图片"
 CAPTIONS_LABEL = "描述，每行一条（最多 20 条，英文）"
 CAPTIONS_PLACEHOLDER = "例如：\nred apple\ngreen apple\ntomato"
 MATCH_RUN = "为描述排序"
+WAITING = {
+    "waiting": "正在等待模型",
+    "queued": "排队中：前面还有 {ahead} 个",
+    "queued_for": "排队中：前面还有 {ahead} 个，约 {seconds} 秒",
+}
+
 LEARN = {
     "outline": "将会看到什么",
     "outline_title": "拆开一次真实的生成",
@@ -64,7 +70,7 @@ LEARN = {
     "progress_1": "正在不用引导再画一遍",
     "progress_2": "正在询问每一步若就此结束会得到什么",
     "progress_3": "正在读取每个方块的预期和关注",
-    "waiting": "正在等待模型",
+    **WAITING,
     "progress": "讲解的进度",
     "progress_alt": "目前的图片",
     "ready": "讲解已就绪：{total} 步，{all} 个方块",
@@ -265,9 +271,7 @@ PLAYER = {
     "exporting": "正在写入文件",
     "exported": "已保存为 {name}",
     "unreachable": "无法连接服务器，请稍后再试",
-    "waiting": "正在等待模型",
-    "queued": "排队中：前面还有 {ahead} 个",
-    "queued_for": "排队中：前面还有 {ahead} 个，约 {seconds} 秒",
+    **WAITING,
     "coming_back": "连接中断，即将继续",
     "welcome_back": "这是您上次的生成",
     "lost": "服务器已没有您的这次生成，或无法连接",
@@ -318,6 +322,8 @@ COMPARE = AXES | {
     "as_csv": "下载为 CSV",
     "making": "正在生成 {count} 张图片",
     "finished": "{count} 张图片已完成",
+    "stopped": "已停止：{all} 张图片中已完成 {count} 张",
+    **WAITING,
     "axis_value": "{axis} {value}",
     "alt": "“{prompt}”的图片，{changes}，第 {step} 步，共 {total} 步",
     "comma": "，",

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
+from jepa_app.ui.compare import tab
 from tests.support.browser import OpenPage, sideways_scroll
+from tests.support.studio_server import PATIENCE, Gate
 
 # "default": the server's own libraries warn in this process
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -69,3 +71,25 @@ def test_formulas_do_not_reach_a_spreadsheet(open_studio: OpenPage) -> None:
         page.click(".grid-csv")
     (row,) = csv.DictReader(io.StringIO(Path(table.value.path()).read_text()))
     assert (row["prompt"], row["column"]) == ("'=1+1", "'=1+1")
+
+
+def test_a_stopped_grid_says_so_and_can_be_taken_along(
+    open_studio: OpenPage, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tab, "SECONDS_BETWEEN", 0)
+    page = open_compare(open_studio)
+    page.fill("#x-values textarea", "red apple\nblue heart")
+    page.fill("#y-values textarea", "1, 4")
+    gate.hold(6)
+    page.click("#make-grid")
+    assert gate.held.wait(PATIENCE)
+    page.wait_for_selector(".grid-table img")
+    assert page.inner_text(".grid-status") == "Making 4 pictures"
+    page.click("#stop-grid")
+    page.wait_for_function("document.querySelector('.grid-status').textContent.startsWith('Stopped with ')")
+    gate.released.set()
+    assert gate.ended.wait(PATIENCE)
+    assert page.inner_text(".grid-status") == "Stopped with 0 of 4 pictures finished"
+    assert page.is_visible(".grid-csv")
+    make_grid(page, "rose", "2")
+    assert page.inner_text(".grid-status") == "1 pictures are finished"

@@ -165,6 +165,22 @@ def test_the_link_of_a_run_leads_back_to_it(open_studio: OpenPage) -> None:
     assert shown_picture(again).tobytes() == first
 
 
+def test_a_reload_after_a_copied_link_brings_back_the_run_and_not_the_link(open_studio: OpenPage) -> None:
+    page = open_studio()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    generate(page, "red apple", steps=5)
+    page.click(".copy-link")
+    wait_for_note(page, "A link with these settings has been copied")
+    generate(page, "blue car", steps=5)
+    last = shown_picture(page).tobytes()
+    reload(page)
+    wait_for_status(page, "Your last run")
+    wait_for_value(page, FIELDS["prompt"], "blue car")
+    assert shown_picture(page).tobytes() == last
+    page.goto(page.url)  # opened anew, the link has priority again
+    wait_for_value(page, FIELDS["prompt"], "red apple")
+
+
 def test_without_a_clipboard_the_address_holds_the_link(open_studio: OpenPage) -> None:
     page = open_studio()
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")

@@ -212,6 +212,48 @@ def test_the_best_of_several_is_shown_with_the_others(open_studio: OpenPage, wid
     assert page.is_hidden(".candidates")
 
 
+def test_a_candidate_that_is_no_longer_kept_is_told(open_studio: OpenPage, studio: Studio) -> None:
+    page = open_studio()
+    page.get_by_role("radio", name="4", exact=True).check(force=True)
+    generate(page, "red apple", steps=4)
+    shown = page.inner_text(".seed")
+    kept = dict(studio.generating._jobs._jobs)
+    studio.generating._jobs._jobs.clear()
+    try:
+        page.locator(".candidates button").nth(2).click()
+        page.wait_for_function("document.querySelector('.status')?.textContent.includes('is no longer kept')")
+    finally:
+        studio.generating._jobs._jobs.update(kept)
+    assert page.inner_text(".seed") == shown
+    page.locator(".candidates button").nth(2).click()
+    page.wait_for_function("document.querySelectorAll('.candidates button')[2].getAttribute('aria-pressed') === 'true'")
+
+
+def test_what_is_taken_from_the_player_is_the_step_that_it_shows(open_studio: OpenPage) -> None:
+    page = open_studio()
+    page.fill("#seed input", "77")
+    generate(page, "red apple", steps=4)
+    page.focus(".player")
+    press(page, "Home")
+    at_first = pixels(page)
+    page.fill("#prompt textarea", "blue car")
+    page.click("#dice")
+    page.click(".go-on")
+    wait_for_status(page, "Finished")
+    at_last = pixels(page)
+    page.focus(".player")
+    press(page, "Home")
+    assert page.inner_text(".prompt-shown") == "red apple"
+    page.click(".reuse")
+    wait_for_value(page, "#seed input", page.inner_text(".seed"))
+    page.click(".to-match")
+    page.wait_for_selector("#match-picture img")
+    wait_for_value(page, "#captions textarea", "red apple")
+    address = page.get_attribute("#match-picture img", "src")
+    sent = np.asarray(Image.open(io.BytesIO(page.request.get(str(address)).body())).convert("RGB"), int)
+    assert np.abs(sent - at_first).mean() < np.abs(sent - at_last).mean() / 4
+
+
 def test_a_reloaded_page_comes_back_to_its_run(open_studio: OpenPage) -> None:
     page = open_studio()
     page.fill("#seed input", "77")

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from jepa_app.studio.frames import Waiting
 from jepa_app.studio.grids import MAX_CELLS, NONE, axis_values, make_grid
 from jepa_app.studio.requests import GenerateRequest
 from jepa_app.studio.studio import Studio
 from jepa_app.styles import in_style
+from jepa_app.ui.compare import tab
 from tests.support.studio_server import loaded
 
 BASE = GenerateRequest(prompt="red apple, noto style", steps=3, seed=5)
@@ -129,3 +131,15 @@ def test_a_wrong_request_among_many_drops_all(tiny_weights: Path) -> None:
         list(studio.generating.together([BASE, GenerateRequest(prompt="rose", steps=40)]))
     assert len(list(studio.generating.together([BASE]))) == 3
     assert list(studio.generating.together([])) == []
+
+
+def test_a_pause_in_the_middle_does_not_begin_the_grid_anew(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tab, "SECONDS_BETWEEN", 0)
+    *_, last = studio.generating.frames(replace(BASE, steps=1))
+    grid = make_grid(BASE, "seed", "1, 2", NONE, "")
+    told = list(tab.deltas(grid, iter([(0, last), (0, Waiting(ahead=3, seconds=None)), (1, last)])))
+    assert len({delta["run"] for delta in told}) == 1
+    assert told[0]["run"] != next(tab.deltas(grid, iter([])))["run"]
+    assert [[cell["column"] for cell in delta["cells"]] for delta in told] == [[], [0], [], [1], [0, 1]]
+    assert [delta.get("waiting") for delta in told] == [None, None, {"ahead": 3, "seconds": None}, None, None]
+    assert [delta["done"] for delta in told] == [False] * 4 + [True]

@@ -3,7 +3,7 @@ const root = element.querySelector('.grid-of-pictures');
 const table = root.querySelector('.grid-table');
 const status = root.querySelector('.grid-status');
 const FIELDS = ['row', 'column', 'prompt', 'seed', 'steps', 'guidance', 'temperature', 'seconds'];
-let plan = null, cells = [];
+let plan = null, run = null, cells = [];
 
 function begin(grid) {
   plan = grid;
@@ -21,7 +21,14 @@ function begin(grid) {
   root.querySelector('.grid-empty').hidden = true;
   root.querySelector('.grid-actions').hidden = true;
   root.dataset.state = 'running';
-  status.textContent = words('making', { count: grid.rows.length * grid.columns.length });
+}
+
+const size = () => plan.rows.length * plan.columns.length;
+
+function end(state, told) {
+  root.dataset.state = state;
+  root.querySelector('.grid-actions').hidden = !cells.flat().some(Boolean);
+  status.textContent = told;
 }
 
 function changes(cell) {
@@ -94,11 +101,16 @@ root.querySelector('.grid-csv').addEventListener('click', () => save(new Blob([c
 watch('value', () => {
   const delta = props.value;
   if (!delta?.grid) return;
-  if (!delta.cells.length && !delta.done || !plan) begin(delta.grid);
+  if (delta.run !== run) begin(delta.grid);
+  run = delta.run;
   delta.cells.forEach(fill);
-  if (delta.done) {
-    root.dataset.state = 'done';
-    root.querySelector('.grid-actions').hidden = false;
-    status.textContent = words('finished', { count: delta.cells.length });
-  }
+  const isMaking = cells.flat().some(Boolean);
+  if (delta.done) end('done', words('finished', { count: delta.cells.length }));
+  else status.textContent = delta.waiting && !isMaking ? waitingWords(delta.waiting) : words('making', { count: size() });
+});
+
+document.addEventListener('jepa:grid-end', () => { // also stopped, or ended by an error that is shown elsewhere
+  if (root.dataset.state !== 'running') return;
+  const whole = cells.flat().filter((cell) => cell && cell.i === cell.n - 1);
+  end('stopped', words('stopped', { count: whole.length, all: size() }));
 });

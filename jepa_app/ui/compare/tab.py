@@ -1,5 +1,6 @@
 """The Compare tab: a grid of pictures, with one value per row and column, which fills while they are made."""
 
+import secrets
 import time
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -16,10 +17,11 @@ from jepa_app.ui.encoding import png
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
 from jepa_app.ui.serving.visitors import visitor_of
-from jepa_app.ui.streams import READY, RUNNING, at_end
+from jepa_app.ui.streams import RUNNING, at_end, ready_and_telling
 from jepa_app.ui.tools import no_tool
 
 SECONDS_BETWEEN = 0.1  # between deltas; frames that arrive in between are sent together
+TELL_GRID = ready_and_telling("jepa:grid-end")
 
 MakeMany = Callable[[Sequence[GenerateRequest], Hashable], Generator[tuple[int, Frame | Waiting], None, None]]
 
@@ -83,8 +85,8 @@ def build_compare_tab(make_many: MakeMany, usual: SamplingSettings, styles: Sequ
         api_name="grid",
         concurrency_limit=None,  # the engine admits requests, makes them wait or refuses them
     )
-    at_end(running, READY, [stop])
-    stop.click(None, cancels=[running], api_visibility="private")
+    at_end(running, TELL_GRID, [stop])
+    stop.click(None, outputs=[stop], cancels=[running], js=TELL_GRID, api_visibility="private")
 
 
 def _axis(label: str, name: str, axis: str, values: str) -> tuple[gr.Dropdown, gr.Textbox]:
@@ -106,7 +108,8 @@ def _axis(label: str, name: str, axis: str, values: str) -> tuple[gr.Dropdown, g
 def deltas(grid: Grid, frames: Iterator[tuple[int, Frame | Waiting]]) -> Iterator[dict[str, Any]]:
     """Turn arriving frames into what the browser receives: first the grid, then cells, finally all cells again."""
     plan = {"x": grid.x_axis, "y": grid.y_axis, "columns": list(grid.columns), "rows": list(grid.rows)}
-    yield {"grid": plan, "cells": [], "done": False}
+    always = {"grid": plan, "run": secrets.token_hex(4)}
+    yield {**always, "cells": [], "done": False}
     latest: dict[int, Frame] = {}
     fresh: set[int] = set()
     told = time.monotonic()
@@ -115,14 +118,17 @@ def deltas(grid: Grid, frames: Iterator[tuple[int, Frame | Waiting]]) -> Iterato
         return [_told(grid.cells[number], latest[number]) for number in sorted(numbers)]
 
     for number, frame in frames:
+        waiting: dict[str, Any] = {}
         if isinstance(frame, Frame):
             latest[number] = frame
             fresh.add(number)
+        else:
+            waiting = {"waiting": {"ahead": frame.ahead, "seconds": frame.seconds}}
         if time.monotonic() - told >= SECONDS_BETWEEN:
-            yield {"grid": plan, "cells": cells(fresh), "done": False}
+            yield {**always, **waiting, "cells": cells(fresh), "done": False}
             fresh.clear()
             told = time.monotonic()
-    yield {"grid": plan, "cells": cells(latest), "done": True}
+    yield {**always, "cells": cells(latest), "done": True}
 
 
 def _told(cell: Cell, frame: Frame) -> dict[str, Any]:

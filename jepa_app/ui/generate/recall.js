@@ -105,12 +105,13 @@ document.addEventListener('jepa:link', async (event) => { // the tab answers wit
   }
 });
 
-const isLink = KEYS.some((key) => new URLSearchParams(location.search).has(key));
-const typed = isLink ? null : typedBefore();
+const inAddress = new URLSearchParams(location.search), before = typedBefore();
+const isLink = KEYS.some((key) => inAddress.has(key)) && (!before || before.prompt === inAddress.get('prompt'));
+const typed = isLink ? null : before;
 
 // What was typed before the page was loaded again, by the visitor or because the server was started again.
 function typedBefore() {
-  if (performance.getEntriesByType('navigation')[0]?.type !== 'reload') return null;
+  if (!isReload) return null;
   try {
     const kept = JSON.parse(sessionStorage.getItem(TYPED_KEY) ?? 'null');
     return kept?.prompt ? kept : null;
@@ -136,7 +137,7 @@ async function checked(asked) { // settings that the server allows, filled in wh
 async function openLink() {
   if (typed) checked(typed);
   if (!isLink) return;
-  const answer = await checked(Object.fromEntries(new URLSearchParams(location.search)));
+  const answer = await checked(Object.fromEntries(inAddress));
   if (answer.error) { tell(answer.error); return; }
   const names = answer.ignored.join(', ');
   tell(names ? words('link_partly', { names }) : words('link_opened'));

@@ -241,6 +241,8 @@ watch('value', () => {
     begin(told.lesson);
     turn('ready');
     part('aloud').textContent = words('ready', { total, all: count });
+  } else if (told?.waiting && root.dataset.state === 'making') {
+    part('making-phase').textContent = waitingWords(told.waiting);
   } else if (told?.progress && root.dataset.state === 'making') {
     tellProgress(told.progress);
   }

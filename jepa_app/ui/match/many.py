@@ -21,7 +21,7 @@ from jepa_app.ui.encoding import jpeg
 from jepa_app.ui.errors import shown_to_user
 from jepa_app.ui.fragment import fragment
 from jepa_app.ui.serving.visitors import visitor_of
-from jepa_app.ui.streams import READY, RUNNING, at_end
+from jepa_app.ui.streams import RUNNING, at_end, ready_and_telling
 from jepa_app.ui.tools import no_tool
 from jepa_app.ui.uploads import uploaded
 
@@ -31,7 +31,7 @@ THUMB_SIDE = 48
 MAX_FILES = 2 * MAX_TABLE_SIDE  # in one call: pictures and what tells of them
 QUICK_FROM, QUICK_BEST = 2_000, 20  # pairs that take about a second in full; captions a quick look keeps per row
 # Tells the table that the run is over, even if it was stopped or failed.
-TELL_TABLE = "() => { document.dispatchEvent(new CustomEvent('jepa:table-end')); return " + READY[6:] + "; }"
+TELL_TABLE = ready_and_telling("jepa:table-end")
 
 Upload = dict[str, Any]  # Gradio's FileData: path, url, orig_name, ...
 ScoreTable = Callable[[Sequence[Image.Image], Sequence[str], int | None], Generator[TableRows, None, None]]

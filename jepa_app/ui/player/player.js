@@ -111,6 +111,12 @@ function show(step) {
   if (view === 'predicted') predict(shown);
 }
 
+function handOver(event) { // the step that is shown, which need not be the latest
+  const { source, delta } = momentOf(shown);
+  props.value = { ...delta, frame: source.slice(source.indexOf(',') + 1), shown: true };
+  trigger(event);
+}
+
 function scrub(step) { // a move by the user; the stream and the replay call `show` directly
   if (latest < 0 || timeline.disabled) return;
   pause();
@@ -175,8 +181,8 @@ play.addEventListener('click', toggle);
 speed.addEventListener('change', () => { if (timer) replay(); });
 timeline.addEventListener('input', () => scrub(Number(timeline.value) - 1));
 for (const button of views) button.addEventListener('click', () => setView(button.dataset.view));
-part('reuse').addEventListener('click', () => trigger('reuse'));
-part('to-match').addEventListener('click', () => trigger('match'));
+part('reuse').addEventListener('click', () => handOver('reuse'));
+part('to-match').addEventListener('click', () => handOver('match'));
 
 const KEYS = {
   ArrowLeft: () => scrub(shown - 1),
@@ -199,8 +205,8 @@ root.addEventListener('keydown', (event) => {
 
 watch('value', () => {
   const delta = props.value;
-  if (delta?.waiting) { sayWaiting(delta.waiting); return; }
-  if (!delta?.job || !delta.frame || delta.edit) return;
+  if (delta?.waiting) { say(waitingWords(delta.waiting)); return; }
+  if (!delta?.job || !delta.frame || delta.edit || delta.shown) return;
   if (delta.choice) drawChoice(delta.choice);
   if (delta.job !== run?.job) begin(delta);
   const wasRunning = isRunning();

@@ -23,12 +23,6 @@ function remember() { // for this tab only, so that two tabs do not take each ot
   } catch { /* the browser's storage is off */ }
 }
 
-function sayWaiting({ ahead, seconds }) {
-  if (!ahead) say(words('waiting'));
-  else if (seconds === null) say(words('queued', { ahead }));
-  else say(words('queued_for', { ahead, seconds: Math.max(1, Math.round(seconds)) }));
-}
-
 // After every step: fetch missing steps and the energies of new ones.
 function lookAround() {
   if (run.still) return;
@@ -113,10 +107,17 @@ function drawChoice(pictures) {
     image.alt = '';
     image.src = 'data:image/png;base64,' + one.frame;
     button.append(image);
-    button.addEventListener('click', () => { if (!isRunning() && one.job !== run.job) rejoin(one.job, false, run.job, ''); });
+    button.addEventListener('click', () => { if (!isRunning() && one.job !== run.job) bring(one.job); });
     return button;
   }));
   pressCandidate();
+}
+
+async function bring(job) { // the server keeps the latest runs alone
+  const answer = await rejoin(job, false, run.job, '');
+  if (!answer?.error) return;
+  say(answer.error);
+  announce(answer.error);
 }
 
 function pressCandidate() {
@@ -136,10 +137,13 @@ function comeBack() {
   else setTimeout(again, RETRY_MS);
 }
 
-// Fetches the steps that the server has of a run. If isOn, the server then makes the remaining ones.
+// Fetches the steps that the server has of a run. If isOn, the server then makes the remaining ones. Returns whether they
+// are shown, or { error }.
 async function rejoin(job, isOn, shownJob = job, told = words(shownJob === job ? 'welcome_back' : 'from_history')) {
   const answer = await answerOf(server.missing, { job, steps: [] });
-  if (answer.error || !answer.deltas.length || isRunning() || (run && run.job !== shownJob)) return false;
+  if (isRunning() || (run && run.job !== shownJob)) return false;
+  if (answer.error) return answer;
+  if (!answer.deltas.length) return false;
   for (const delta of answer.deltas) {
     if (delta.job !== run?.job) begin(delta);
     accept(delta);
@@ -170,16 +174,17 @@ document.addEventListener('jepa:run', (event) => { if (event.detail === 'start')
 function showExample() {
   if (!props.example) return;
   rejoin(props.example, false, undefined, words('example')).then((isShown) => {
-    if (isShown && !matchMedia('(prefers-reduced-motion: reduce)').matches) { show(0); replay(); }
+    if (isShown === true && !matchMedia('(prefers-reduced-motion: reduce)').matches) { show(0); replay(); }
   });
 }
 
 (function afterReload() {
   let kept = null;
   try { kept = JSON.parse(sessionStorage.getItem(RUN_KEY) ?? 'null'); } catch { /* the browser kept nothing */ }
-  if (new URLSearchParams(location.search).has('prompt')) return; // a link has priority
+  if (new URLSearchParams(location.search).has('prompt') && !isReload) return; // a link that is opened has priority
   if (typeof kept?.job !== 'string') { showExample(); return; }
-  rejoin(kept.job, kept.isOn === true).then((isBack) => {
+  rejoin(kept.job, kept.isOn === true).then((answer) => {
+    const isBack = answer === true;
     if (!isBack && kept.isOn && !run) sayLost(kept.settings);
     if (!isBack || !run.settings) return;
     const { seed, ...settings } = run.settings; // the next run is to draw its own seed

@@ -44,7 +44,8 @@ def bundle(parts: dict[str, Path | None], out: Path, data: Path | None = None) -
 
     Raises:
         ValueError: a given folder holds no weights or those of another part, a part is neither given nor there already,
-            or the tokenizer and the generator do not fit together. Nothing is replaced then.
+            the tokenizer and the generator do not fit together, or the pictures cannot be read. Nothing is replaced
+            then.
         OSError: the disk is full or cannot be written; while parts are copied, all are as they were.
     """
     for part, source in parts.items():
@@ -56,19 +57,23 @@ def bundle(parts: dict[str, Path | None], out: Path, data: Path | None = None) -
     tokenizer, generator = load_config(found["tokenizer"], TokenizerConfig), load_config(found["jepa-t"], JepaTConfig)
     load_config(found["ti-jepa"], TIJepaConfig)
     check_fit(out, tokenizer, generator)
+    known = None if data is None else _with_keywords(Vocabulary.load(found["jepa-t"]), data)
     with ExitStack() as stack:  # all are copied before the first is replaced
         for part, source in parts.items():
             if source is not None:
                 partial = stack.enter_context(replacing(out / part))
                 for path in source.iterdir():
                     shutil.copy2(path, partial)
-    if data is not None:
-        rows = read_folder(data).rows
-        shown = [rows[index] for index in split_rows(rows).train]
-        keywords = keywords_of([row for row in shown if row.style], TextEncoder.load())
-        replace(Vocabulary.load(out / "jepa-t"), keywords=keywords).save(out / "jepa-t")
+    if known is not None:
+        known.save(out / "jepa-t")
     write_openings(out)
     verify_manifest(out)
+
+
+def _with_keywords(vocabulary: Vocabulary, data: Path) -> Vocabulary:
+    rows = read_folder(data).rows
+    shown = [rows[index] for index in split_rows(rows).train]
+    return replace(vocabulary, keywords=keywords_of([row for row in shown if row.style], TextEncoder.load()))
 
 
 if __name__ == "__main__":

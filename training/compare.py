@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         measured = read_measured(kept)
     limits = {name: getattr(options, name) for name in ("minutes", "seeds", "prompts")}
     before = tuple(measured)
-    for one in compare(options.name, options.data, options.out, settings=options.set, before=before, **limits):
+    asked = {"settings": options.set, "before": before, "resume": options.resume}
+    for one in compare(options.name, options.data, options.out, **asked, **limits):
         measured.append(one)
         rows = [dataclasses.asdict(one) for one in measured]
         write_whole(kept, json.dumps(rows, indent=2) + "\n")

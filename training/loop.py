@@ -120,6 +120,11 @@ def train(
                 return
 
 
+def validate(objective: Objective[Any], data: CaptionedPictures, schedule: Schedule) -> dict[str, float]:
+    """Return the figures that a run's last step has, by name."""
+    return _Run(objective, data, schedule).validate()
+
+
 class _Run:
     """An objective on the device to train on, with its optimizers and this process's part of each batch."""
 

@@ -26,7 +26,8 @@ from jepa_app.compute import keep_freed_memory
 from jepa_app.files.whole_files import write_whole
 from training.data.batches import CaptionedPictures
 from training.loop import TrainStep, check_checkpoint, train
-from training.objectives.text_cache import long_captions
+from training.objectives.objective import Objective
+from training.objectives.text_cache import TextCache, long_captions
 from training.optimisation.processes import JointMistake, join_processes, leave_processes, own_part, together
 from training.optimisation.schedule import Schedule
 from training.recipes import RECIPES, Recipe, make_recipe
@@ -121,6 +122,7 @@ def run(arguments: Sequence[str] | None) -> bool:
         objective = recipe.build(data)
     with together():
         if is_main:
+            _warn(objective, data)
             options.out.mkdir(parents=True, exist_ok=True)
             write_whole(options.out / "recipe.json", json.dumps(dataclasses.asdict(recipe), indent=2) + "\n")
             if recipe.schedule.steps == 0:  # principal components are fitted, not trained
@@ -148,6 +150,8 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     recipe = make_recipe(options.recipe, settings)
     if options.minutes is not None and not options.minutes > 0:
         raise ValueError(f"--minutes is {options.minutes}; allowed: above 0")
+    if recipe.schedule.steps == 0 and recipe.schedule.minutes:
+        raise ValueError("--minutes is for recipes that train; this one is fitted at once")
     if recipe.schedule.steps == 0 and not recipe.fits_without_steps:
         raise ValueError("schedule.steps is 0; allowed: 1 or more; only linear tokenizers need no training")
     return recipe
@@ -160,11 +164,14 @@ def _load(folder: Path, recipe: Recipe) -> CaptionedPictures:
         with together():
             if is_first == turn:
                 loaded.append(CaptionedPictures.load(folder, recipe.image_size(), recipe.captions))
-    (data,) = loaded
-    if PartialState().is_main_process:
-        for warning in long_captions(data.rows):
-            print(f"warning: {warning}", file=sys.stderr)
-    return data
+    return loaded[0]
+
+
+def _warn(objective: Objective[Any], data: CaptionedPictures) -> None:
+    """Tell of captions that lose their ends, if the objective reads any."""
+    text = getattr(objective, "text", None)
+    for warning in long_captions(data.rows, text.encoder) if isinstance(text, TextCache) else ():
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 @contextmanager

@@ -131,8 +131,10 @@ class TextEncoder:
         return [word for word, read in pieces.items() if not read or set(read) == {unknown}]
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str], *, cuts: bool = False) -> TextFeatures:
+    def encode(self, prompts: Sequence[str], *, cuts: bool = False, multiple: int = 1) -> TextFeatures:
         """Encode prompts: tokens (B, T, 384) float32 and mask (B, T); with `cuts`, one that is too long loses its end.
+
+        T is the greatest length, rounded up to a multiple of `multiple`.
 
         Raises:
             ValueError: a prompt has more word pieces than the encoder takes.
@@ -140,7 +142,8 @@ class TextEncoder:
         spelled = [spell_symbols(prompt) for prompt in prompts]
         cutting = {"truncation": True, "max_length": MAX_TOKENS} if cuts else {}
         with self._tokenizing:
-            encoded = self.tokenizer(spelled, padding=True, return_tensors="pt", **cutting)
+            padding = {"padding": True, "pad_to_multiple_of": multiple}
+            encoded = self.tokenizer(spelled, return_tensors="pt", **padding, **cutting)
         _check_length(encoded["input_ids"].shape[1])
         encoded = encoded.to(self.model.device)
         tokens = self.model(**encoded).last_hidden_state

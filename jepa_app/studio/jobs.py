@@ -183,8 +183,9 @@ class Jobs:
         if len(before) + request.steps > MAX_FRAMES:
             raise ValueError(f"the run would have {len(before) + request.steps} steps; allowed: at most {MAX_FRAMES}")
         if not edit.redo and edit.step >= source.offset and _same_schedule(request, last.request):
-            again = {"shown": source.shown, "offset": source.offset, "kept": before, "total": source.total}
-            return Job(request=request, style_seed=style_seed, **again), last.step
+            job = Job(request=request, style_seed=style_seed, shown=source.shown, offset=source.offset, kept=before)
+            job.total = source.total
+            return job, last.step
         redo = with_ring(edit.redo, grid) if edit.ring else on_board(edit.redo, grid)
         shown = Shown(last.step.tokens, without(last.step.known, redo, grid))
         total = len(before) + request.steps  # until the schedule is made

@@ -22,7 +22,7 @@ from training import evaluate as evaluate_command
 from training.data.batches import CaptionedPictures
 from training.data.captions import Row
 from training.data.decoded import default_cache_dir
-from training.data.selection import balanced_order, choose_pictures
+from training.data.selection import balanced_order, choose_pictures, fitting_and_measuring
 from training.judging.match_figures import (
     calibration_error,
     group_figures,
@@ -295,6 +295,29 @@ def test_choices_are_balanced_over_styles_and_have_distinct_labels() -> None:
     assert sum(rows[index].style == "rare" for index in order[:20].tolist()) == 10
     chosen = choose_pictures(rows, indices, 25, seed=3)
     assert len({rows[index].label for index in chosen.tolist()}) == 25
+
+
+def test_pictures_with_several_captions_are_chosen_once_and_lie_in_one_half() -> None:
+    rows = [Row(file=f"{n // 5}.jpg", label=f"caption {n}") for n in range(200)]
+    rows += [Row(file=f"class {n}.jpg", label=f"class {n % 10}") for n in range(100)]
+    rows += [Row(file="0.jpg", label="class 1"), Row(file="class 3.jpg", label="caption 11")]
+    indices: Indices = np.arange(len(rows), dtype=np.int64)
+    chosen = [rows[index] for index in choose_pictures(rows, indices, 100, seed=3).tolist()]
+    assert len({row.label for row in chosen}) == len({row.file for row in chosen}) == len(chosen) >= 45
+    halves = [[rows[index] for index in half.tolist()] for half in fitting_and_measuring(rows, indices)]
+    assert min(map(len, halves)) > 60
+    for name in ("label", "file"):
+        first, second = ({getattr(row, name) for row in half} for half in halves)
+        assert not first & second
+    alone = fitting_and_measuring(rows, indices[:100])[0]
+    assert set(alone.tolist()) - {0, 1, 2, 3, 4} <= {
+        *fitting_and_measuring(rows, indices)[0].tolist(),
+        10,
+        11,
+        12,
+        13,
+        14,
+    }
 
 
 def test_an_exam_leaves_the_own_design_out(corpus: Path) -> None:

@@ -1,6 +1,8 @@
 """The match score: every pair gets the same estimate, however it is batched; energies, calibration and errors."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,15 +24,18 @@ from jepa_app.matching.scoring import Scorer, Scores
 from jepa_app.models.text import TextEncoder, TextFeatures
 from jepa_app.models.ti_jepa import TIJepa
 from jepa_app.studio.matches import Matching
+from training.data.batches import Batch
 from training.objectives.calibration import (
+    Anchors,
     calibrate,
     choose_references,
-    fit_logistic,
+    fitted,
     grouped_terms,
     near_misses,
     terms_of,
     without_references,
 )
+from training.objectives.logistic import fit_logistic
 from training.objectives.text_cache import TextCache
 
 TINY = TIJepaConfig(
@@ -261,6 +266,29 @@ def test_near_misses_move_the_weights_and_are_half_of_what_the_probability_is_ag
     wrong = (float(probability[~right].mean()) + float(missed.mean())) / 2
     assert probability[right].mean() == pytest.approx(1 - wrong, abs=0.03)
     assert missed.mean() > probability[~right].mean()
+
+
+@pytest.mark.parametrize("repeated", ["captions", "files"])
+def test_pairs_that_match_elsewhere_do_not_count_as_wrong(repeated: str) -> None:
+    captions = [f"class {n % 10}" if repeated == "captions" else f"caption {n}" for n in range(160)]
+    files = [f"{n // 5}.jpg" if repeated == "files" else f"{n}.jpg" for n in range(160)]
+    shown = captions if repeated == "captions" else files
+    pixels = torch.arange(160.0).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+
+    def terms(pictures: torch.Tensor, asked: Sequence[str]) -> torch.Tensor:
+        """A perfect matcher's, with a little noise."""
+        seen = [shown[int(number)] for number in pictures[:, 0, 0, 0]]
+        said = [shown[captions.index(caption)] for caption in asked]
+        wrong = torch.tensor([[float(one != other) for other in said] for one in seen])
+        return (wrong[..., None] + 0.05 * torch.randn(*wrong.shape, 3)).expand(-1, -1, TINY.num_terms).clone()
+
+    heldout = Batch(pixels=pixels, opacity=pixels[:, :1], captions=captions, indices=torch.arange(160))
+    anchors = Anchors(heldout=heldout, files=tuple(files), kinds=tuple(shown))
+    config = fitted(TINY, terms, anchors)
+    scorer = Scorer(TIJepa(config), TextEncoder.load())
+    right = torch.cat([terms(pixels[n : n + 1], captions[n : n + 1]).flatten(0, 1) for n in range(160)])
+    assert scorer.probability(right @ torch.tensor(config.energy_weights)).min() > 0.9
+    assert fitted(TINY, terms, replace(anchors, files=("one.jpg",) * 160)) == TINY  # there is no wrong pair
 
 
 def test_logistic_fit_finds_the_probability_it_was_drawn_from() -> None:

@@ -222,6 +222,19 @@ def test_jepa_t_makes_the_last_tokens_of_an_order_again(shapes: CaptionedPicture
     assert not torch.equal(made, others)  # the caption has a say
 
 
+@pytest.mark.parametrize("backbone", ["bidirectional", "bidirectional_subset"])
+def test_a_network_that_is_asked_for_some_tokens_makes_the_last_ones_again(backbone: str) -> None:
+    network = JepaT(replace(TINY_JEPA_T, num_tokens=16, channels=48, backbone=backbone))
+    making = Regenerator(network, TextCache(TextEncoder.load()))
+    tokens = torch.randn(8, 16, 48)
+    for seed in range(6):
+        made = making.partly(tokens, ["square"] * 8, torch.Generator().manual_seed(seed))
+        kept = (made == tokens).all(dim=2).sum(dim=1)
+        assert made.shape == tokens.shape
+        assert int(kept.min()) >= 4
+        assert int(kept.max()) <= 16
+
+
 def test_a_decoder_learns_from_tokens_that_were_made_again(shapes: CaptionedPictures) -> None:
     network = JepaT(replace(TINY_JEPA_T, num_tokens=4, channels=48))
     objective = objective_of(shapes, regenerated=1, critic=0, features=0, seams=0)

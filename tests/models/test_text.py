@@ -110,14 +110,26 @@ def test_over_long_captions_lose_their_end(caption: str, text_encoder: TextEncod
     assert features.mask.sum(dim=1).tolist() == [MAX_TOKENS, 3]
 
 
-def test_over_long_captions_are_named_before_the_training() -> None:
+def test_features_do_not_depend_on_what_else_is_encoded(text_encoder: TextEncoder) -> None:
+    captions = [f"{'very ' * (number % 9)}red apple number {number}" for number in range(30)]
+    together = TextCache(text_encoder)
+    together.features(captions)
+    for order in (captions, captions[::-1]):
+        alone = TextCache(text_encoder)
+        for caption in order:
+            expected, found = together.features([caption]), alone.features([caption])
+            assert torch.equal(found.tokens, expected.tokens)
+            assert torch.equal(found.mask, expected.mask)
+
+
+def test_over_long_captions_are_named_before_the_training(text_encoder: TextEncoder) -> None:
     rows = [Row(file=f"{number}.png", label=f"a1b2 {'cat-5 ' * (60 * (number % 2))}") for number in range(30)]
-    told = long_captions(rows)
+    told = long_captions(rows, text_encoder)
     assert len(told) == 11
     assert told[0].startswith("the caption of 1.png has ")
     assert told[0].endswith("loses its end; 128 are read")
     assert told[-1] == "so do 5 more"
-    assert long_captions(rows[:1]) == []
+    assert long_captions(rows[:1], text_encoder) == []
 
 
 class OneAtATime:

@@ -71,7 +71,9 @@ def _network(seed: int = 0) -> TIJepa:
 def _objective(**settings: float) -> TIJepaObjective:
     torch.manual_seed(0)
     loss = replace(TIJepaLoss(asked=6, jitter=0.0, image_to_text_weight=1.0), **settings)
-    anchors = Anchors(heldout=_pictures(), kinds=tuple(caption.split()[1] for caption in _pictures().captions))
+    captions = _pictures().captions
+    files = tuple(f"{number}.png" for number in range(len(captions)))
+    anchors = Anchors(heldout=_pictures(), files=files, kinds=tuple(caption.split()[1] for caption in captions))
     objective = TIJepaObjective(TIJepa(TINY), WordFeatures(), anchors, ema_decay=0.98, loss=loss)
     objective.fit_sentences(_pictures().captions)
     return objective

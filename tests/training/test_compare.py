@@ -2,8 +2,10 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -15,6 +17,7 @@ from tests.conftest import write_tiny_weights
 from training.compare import main
 from training.data.batches import CaptionedPictures
 from training.judging.evaluation import Settings, evaluate
+from training.loop import TrainStep
 from training.optimisation.muon import Muon, make_optimizers
 from training.optimisation.schedule import Schedule
 from training.studies.comparing import comparison as comparing
@@ -170,6 +173,46 @@ def test_variants_are_trained_measured_and_kept(
     assert resumed[:2] == rows
     seen = [(row["variant"], row["seed"], row["pictures_seen"]) for row in resumed]
     assert seen[2:] == [(variant, 1, pictures) for variant, _, pictures in seen[:2]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped_in", ["training", "measuring"])
+def test_a_comparison_goes_on_where_it_was_stopped(
+    stopped_in: str, tmp_path: Path, folder: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variants = {"cached": (), "again": ("schedule.warmup=3",)}
+    monkeypatch.setitem(COMPARISONS, "tiny", replace(COMPARISONS["backbones"], variants=variants))
+    tiny = [f"tokenizer={tokenizer}", "network.width=32", "network.num_heads=2", "schedule.batch_size=4"]
+    tiny += ["network.encoder_depth=1", "network.predictor_depth=1", "network.denoiser_width=32"]
+    asked = {"minutes": 0.001, "seeds": 1, "prompts": 10, "settings": tiny}
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        if stopped_in == "measuring":
+            patched.setattr(comparing, "_measure_pictures", stop)
+        else:
+            whole = comparing.train
+
+            def begun(*arguments: Any, **options: Any) -> Iterator[TrainStep]:
+                is_timed = arguments[3].name == "timing"
+                for step in whole(*arguments, **options, stopping=lambda: not is_timed):
+                    yield step
+                    if not is_timed:
+                        stop()
+
+            patched.setattr(comparing, "train", begun)
+        with pytest.raises(KeyboardInterrupt):
+            list(comparing.compare("tiny", folder, tmp_path, **asked))
+    steps = json.loads((tmp_path / "steps.json").read_text())
+    assert (tmp_path / "cached-0" / "checkpoint").exists()
+    with pytest.raises(ValueError, match="add --resume"):
+        list(comparing.compare("tiny", folder, tmp_path, **asked))
+    measured = list(comparing.compare("tiny", folder, tmp_path, **asked, resume=True))
+    assert [one.variant for one in measured] == ["cached", "again"]
+    assert [one.pictures_seen for one in measured] == [4 * steps["cached"], 4 * steps["again"]]
+    assert "train/denoising_loss" in measured[0].figures
 
 
 def test_what_was_measured_before_must_fit(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

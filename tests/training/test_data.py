@@ -93,6 +93,35 @@ def imagefolder(folder: Path, lines: list[dict]) -> Path:
     return folder
 
 
+def test_a_colour_behind_an_opaque_picture_is_not_said(tmp_path: Path) -> None:
+    folder = tmp_path / "opaque"
+    lines = [{"file_name": f"{number}.png", "text": f"thing number {number}"} for number in range(4)]
+    data = CaptionedPictures.load(imagefolder(folder, lines), 16, CaptionOptions(drops=0, backgrounds=1), tmp_path)
+    assert not any("background" in caption for step in range(9) for caption in data.batch(step, 4, seed=0).captions)
+    ring = Image.new("RGBA", (40, 40))
+    ring.paste((200, 0, 0, 255), (0, 0, 40, 30))
+    for number in range(4):
+        ring.save(folder / f"{number}.png")
+    data = CaptionedPictures.load(folder, 16, CaptionOptions(drops=0, backgrounds=1), tmp_path)
+    assert all("background" in caption for caption in data.batch(0, 4, seed=0).captions)
+
+
+def test_whole_sentences_are_not_put_into_others(tmp_path: Path) -> None:
+    texts = ["A dog runs on the grass.", "a red apple", "a blue car", "Look, a cat!"]
+    lines = [{"file_name": f"{number}.png", "text": text} for number, text in enumerate(texts)]
+    folder, options = imagefolder(tmp_path / "own", lines), CaptionOptions(drops=0, scenes=1, direct=0)
+    data = CaptionedPictures.load(folder, 16, options, tmp_path)
+    said = {caption for step in range(40) for caption in data.batch(step, 4, seed=0).captions}
+    assert {texts[0], texts[3]} < said
+    assert {"a red apple left of a blue car", "a blue car above a red apple"} < said
+    assert not any("dog" in caption or "Look" in caption for caption in said - set(texts))
+
+
+def test_groups_may_be_numbers(tmp_path: Path) -> None:
+    lines = [{"file_name": f"{n}.png", "text": f"{n}", "group": group} for n, group in enumerate((3, "b", None, " "))]
+    assert [row.group for row in read_folder(imagefolder(tmp_path / "own", lines)).rows] == ["3", "b", "", ""]
+
+
 # captions
 
 
@@ -190,6 +219,11 @@ def test_known_words_are_those_that_the_options_let_training_say() -> None:
         ("cherries", "cherries"),
         ("glass of milk", "a glass of milk"),
         ("ATM sign", "ATM sign"),
+        ("a red apple", "a red apple"),
+        ("The old house", "The old house"),
+        ("two hearts", "two hearts"),
+        ("another day", "another day"),
+        ("anchor", "an anchor"),
     ],
 )
 def test_article(label: str, phrase: str) -> None:
@@ -283,6 +317,10 @@ def test_pictures_are_recoloured_and_their_captions_say_so(tmp_path: Path) -> No
 def test_a_label_in_another_colour_keeps_its_other_words() -> None:
     assert in_colour("red apple", "blue") == "blue apple"
     assert in_colour("open book", "pink") == "pink open book"
+    assert in_colour("a car", "orange") == "an orange car"
+    assert in_colour("an orange car", "blue") == "a blue car"
+    assert in_colour("my car", "blue") == "my blue car"
+    assert in_colour("anchor", "blue") == "blue anchor"
 
 
 def test_emphasised_pictures_come_as_often_as_said(corpus: Path, tmp_path: Path) -> None:

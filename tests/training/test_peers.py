@@ -40,7 +40,7 @@ def _pictures() -> Batch:
 def _objective(loss: str, *, foils: bool = False) -> PeerObjective:
     torch.manual_seed(0)
     network = DualEncoder(PeerConfig(**{**TINY.to_dict(), "loss": loss, "foils": foils}))
-    anchors = Anchors(heldout=_pictures(), kinds=("square",) * 5)
+    anchors = Anchors(heldout=_pictures(), files=tuple("abcde"), kinds=("square",) * 5)
     return PeerObjective(network, TextCache(TextEncoder.load()), anchors, ema_decay=0.9, shift=0.0)
 
 

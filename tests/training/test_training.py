@@ -19,11 +19,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from jepa_app.checkpoint import load_config, load_network, load_state, save_network, sha256
+from jepa_app.checkpoint import load_config, load_network, load_state, save_network, sha256, verify_manifest
 from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.models.jepa_t import JepaT
-from jepa_app.models.text import TextEncoder, TextFeatures
+from jepa_app.models.text import TextEncoder, TextFeatures, _loaded
 from jepa_app.models.tokenizers.tokenizer import LinearTokenizer, make_tokenizer
 from tests.conftest import TINY_JEPA_T, TINY_TI_JEPA, TINY_TOKENIZER, awake
 from tests.support.limits import largest_file
@@ -362,6 +362,7 @@ def test_settings_are_parsed_by_type() -> None:
         ("schedule.matrix_lr=true", "is 'true'; allowed: float"),
         ("schedule.batch_size=0", "schedule.batch_size is 0; allowed: 1 or more"),
         ("schedule.warmup=0", "schedule.warmup is 0; allowed: 1 or more"),
+        ("schedule.clip=0", "schedule.clip is 0.0; allowed: above 0"),
         ("schedule.validate_steps=0", "schedule.validate_steps is 0"),
         ("schedule.matrix_lr=NaN", "schedule.matrix_lr is nan"),
         ("schedule.steps=-1", "schedule.steps is -1; allowed: 0 or more"),
@@ -679,6 +680,9 @@ def test_from_pictures_to_a_sampled_picture(folder: Path, tiny_weights: Path, tm
     narrow = replace(TINY_TOKENIZER, channels=TINY_TOKENIZER.channels - 1)
     save_network(tmp_path / "narrow", make_tokenizer(narrow), narrow)
     assert bundle([f"--tokenizer={tmp_path / 'narrow'}", f"--out={tmp_path / 'weights'}"]) == 2  # it does not fit
+    other = [*parts, f"--jepa-t={tmp_path / 'run' / 'unaveraged'}", f"--out={tmp_path / 'weights'}"]
+    assert bundle([*other, f"--keywords={tmp_path / 'nowhere'}"]) == 2
+    verify_manifest(tmp_path / "weights")
     assert sha256(tmp_path / "weights" / "manifest.json") == before
     pipeline = JepaTPipeline.from_pretrained(tmp_path / "weights")
     (picture,) = pipeline("red apple, noto style", num_inference_steps=4, generator=seeded()).images
@@ -686,6 +690,36 @@ def test_from_pictures_to_a_sampled_picture(folder: Path, tiny_weights: Path, tm
     assert load_config(tmp_path / "run" / "weights", JepaTConfig).width == TINY_JEPA_T.width
     with pytest.raises(ValueError, match="cannot be loaded"):
         load_state(tmp_path / "run" / "weights", JepaT(TINY_JEPA_T))  # another number of buffer tokens
+
+
+def test_minutes_mean_nothing_to_what_is_fitted_at_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tokenizer", "--data", str(folder), "--out", str(tmp_path / "out"), "--minutes", "1"]) == 2
+    assert "--minutes is for recipes that train" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_text_encoder_needs_no_packaged_one(
+    folder: Path, tiny_weights: Path, text_encoder: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder's captions are long enough to be looked at."""
+    kept = tmp_path / "encoder"
+    text_encoder.tokenizer.save_pretrained(kept)  # type: ignore[attr-defined]
+    text_encoder.model.save_pretrained(kept)  # type: ignore[operator]
+
+    def missing() -> Path:
+        raise ImportError("no such package")
+
+    monkeypatch.setattr("jepa_app.models.text._packaged_model", missing)
+    _loaded.cache_clear()
+    try:
+        network = tiny(TINY_JEPA_T, "width", "num_heads", "encoder_depth", "predictor_depth", "denoiser_width")
+        command = ["jepa_t", "--data", str(folder), "--out", str(tmp_path / "run"), *network, *QUICK, "--steps", "1"]
+        command += ["--set", f"tokenizer={tiny_weights / 'tokenizer'}", "--set", f"text_encoder={kept}"]
+        assert main(command) == 0
+    finally:
+        _loaded.cache_clear()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])

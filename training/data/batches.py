@@ -20,14 +20,24 @@ from training.data.captions import (
     counted_caption,
     direct_scene_caption,
     draw_relation,
+    is_phrase,
     on_background,
     scene_caption,
     with_style,
 )
-from training.data.composition.composing import MOST, WHITE, over_colours, premultiplied, repeated, side_by_side
+from training.data.composition.composing import (
+    MOST,
+    WHITE,
+    over_colours,
+    premultiplied,
+    repeated,
+    shows_background,
+    side_by_side,
+)
 from training.data.composition.recolouring import HUES, dominant_hue, in_colour, recoloured
 from training.data.decoded import decode, decode_all, default_cache_dir
 from training.data.folders import CaptionedFolder, read_folder
+from training.data.selection import emphasised
 from training.data.sentences import draw_words
 from training.data.split import Split, split_rows
 
@@ -68,7 +78,7 @@ class CaptionedPictures:
         self.device = torch.device("cpu")
         self._pixels: NDArray[np.uint8] | torch.Tensor = pixels  # an array may lie in a file, a tensor on the device
         self._drawn = {
-            "train": _emphasised(folder.rows, self.split.train, options),
+            "train": emphasised(folder.rows, self.split.train, options),
             "heldout_pairs": self.split.heldout_pairs,
             "heldout_concepts": self.split.heldout_concepts,
         }
@@ -220,7 +230,7 @@ class CaptionedPictures:
             row = self.rows[index]
             caption = draw_words(row, self.options, self._labels, *draws[place, [7, 3, 4]])
             if draws[place, 0] < self.options.scenes:
-                second = self._partner(index, draws[place, 1], subset)
+                second = self._partner(index, draws[place, 1], subset) if is_phrase(row.label) else None
                 if second is not None:
                     relation = draw_relation(self.options, draws[place, 2])
                     other = premultiplied(self._rgba([second]))[0]
@@ -235,12 +245,12 @@ class CaptionedPictures:
                     caption = counted
             elif draws[place, 0] < self.options.scenes + self.options.counts + self.options.recoloured:
                 own = dominant_hue(picture[place])
-                if own is not None:
+                if own is not None and is_phrase(row.label):
                     name = _HUES[int(draws[place, 1] * len(_HUES))]
                     picture[place] = recoloured(picture[place], own, HUES[name])
                     caption = with_style(in_colour(row.label, name), row.style)
             colour = None
-            if draws[place, 5] < self.options.backgrounds:
+            if draws[place, 5] < self.options.backgrounds and shows_background(picture[place]):
                 name = _COLOURS[int(draws[place, 6] * len(_COLOURS))]
                 caption, colour = on_background(caption, name), BACKGROUNDS[name]
             captions.append(caption)
@@ -253,7 +263,7 @@ class CaptionedPictures:
         start = int(draw * len(candidates))
         for offset in range(len(candidates)):
             candidate = int(candidates[(start + offset) % len(candidates)])
-            if self.rows[candidate].label != self.rows[index].label:
+            if self.rows[candidate].label != self.rows[index].label and is_phrase(self.rows[candidate].label):
                 return candidate
         return None
 
@@ -263,18 +273,6 @@ def _on_colours(picture: torch.Tensor, colours: Sequence[tuple[int, int, int] | 
     named = torch.tensor([colour is not None for colour in colours], dtype=torch.bool, device=picture.device)
     opacity = torch.where(named.view(-1, 1, 1, 1), 1.0, picture[:, 3:])
     return {"pixels": over_colours(picture, [colour or WHITE for colour in colours]), "opacity": opacity}
-
-
-def _emphasised(rows: Sequence[Row], members: NDArray[np.int64], options: CaptionOptions) -> NDArray[np.int64]:
-    """Return the members, those with an emphasised property as often as `options` says."""
-    properties = [{rows[index].style, rows[index].group, rows[index].subgroup} for index in members]
-    known = set().union(*properties) - {""}
-    if unknown := [name for name in options.emphasised if name not in known]:
-        raise ValueError(
-            f"nothing to emphasise in {', '.join(unknown)}; allowed: {', '.join(sorted(known)) or 'nothing'}"
-        )
-    emphasis = set(options.emphasised)
-    return np.repeat(members, [options.repeats if emphasis & own else 1 for own in properties])
 
 
 def _indices_by_style(

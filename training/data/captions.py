@@ -49,6 +49,11 @@ NUMBERS = ("one", "two", "three")
 
 # Last words of a label that say what kind of sign it is, not what it shows: "cat face" is a cat.
 _GENERIC_NOUNS = frozenset({"face", "button", "symbol", "sign", "mark"})
+_DETERMINERS = re.compile(
+    r"(?:an?|the|one|two|three|four|five|six|seven|eight|nine|ten|some|any|no|this|that|these|those|my|your|his|her|"
+    r"its|our|their|several|many|each|every|another) ",
+    re.IGNORECASE,
+)
 _SPOKEN_CONSONANT = re.compile(r"uni(?!n)|one|eu|use")  # "a unicorn", "a one-thirty"
 
 
@@ -128,8 +133,15 @@ def with_style(text: str, style: str) -> str:
     return f"{text}, {style_words(style)} style" if style else text
 
 
+def is_phrase(label: str) -> bool:
+    """Whether a label names a thing, so that it can stand in a longer caption; a sentence ends with its mark."""
+    return not label.rstrip().endswith((".", "!", "?"))
+
+
 def with_article(label: str) -> str:
-    """A label as a noun phrase: "an apple", "a cat face", "cherries"."""
+    """A label as a noun phrase: "an apple", "a cat face", "cherries"; one that has a determiner keeps it."""
+    if _DETERMINERS.match(label):
+        return label
     head = _head(label)
     last = head.split()[-1] if head.split() else ""
     if label[:1].isupper() or label[:1].isdigit() or (last.endswith("s") and not last.endswith("ss")):

@@ -48,7 +48,7 @@ def imagefolder_rows(folder: Path) -> tuple[tuple[Row, ...], tuple[Path, ...]]:
         else:
             group = entry.values.get("group")
             file = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
-            rows.append(Row(file=file, label=str(caption).strip(), group=str(group) if is_text(group) else ""))
+            rows.append(Row(file=file, label=str(caption).strip(), group="" if group is None else str(group).strip()))
             paths.append(path)
     refuse_mistakes(folder, mistakes)
     return tuple(rows), tuple(paths)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.captions import Row
+from training.data.captions import CaptionOptions, Row
 
 Indices = NDArray[np.int64]
 
@@ -30,20 +30,42 @@ def balanced_order(rows: Sequence[Row], indices: Indices, seed: int) -> Indices:
 
 
 def choose_pictures(rows: Sequence[Row], indices: Indices, count: int, seed: int) -> Indices:
-    """Up to `count` rows with labels that all differ, so that every other caption is wrong; styles are even."""
-    chosen: dict[str, int] = {}
+    """Up to `count` rows whose labels and files all differ, so that every other caption is wrong; styles are even."""
+    chosen: list[int] = []
+    taken: set[tuple[str, str]] = set()
     for index in balanced_order(rows, indices, seed).tolist():
-        chosen.setdefault(rows[index].label, index)
-    return np.asarray(list(chosen.values())[:count], dtype=np.int64)
+        names = {("label", rows[index].label), ("file", rows[index].file)}
+        if not names & taken:
+            taken |= names
+            chosen.append(index)
+    return np.asarray(chosen[:count], dtype=np.int64)
 
 
 def fitting_and_measuring(rows: Sequence[Row], indices: Indices) -> tuple[Indices, Indices]:
-    """Split `indices` into those to calibrate on and those to measure on, about half each; no label is in both.
+    """Split `indices` into those to calibrate on and those to measure on, about half each.
 
-    A row's half depends on its label alone, so weights calibrated on one machine are measured fairly on another.
+    No label and no file is in both. A row's half depends on its label, or on the first of the labels that share files
+    with it, so weights calibrated on one machine are measured fairly on another.
     """
-    first = np.asarray([_coin(rows[index].label) for index in indices.tolist()], dtype=bool)
+    first_label = _first_labels(rows, indices)
+    first = np.asarray([_coin(first_label[rows[index].label]) for index in indices.tolist()], dtype=bool)
     return indices[first], indices[~first]
+
+
+def _first_labels(rows: Sequence[Row], indices: Indices) -> dict[str, str]:
+    """For each label, the alphabetically first of all that are joined to it by files with several captions."""
+    first: dict[str, str] = {}
+
+    def found(label: str) -> str:
+        while first.setdefault(label, label) != label:
+            label = first[label]
+        return label
+
+    by_file: dict[str, str] = {}
+    for row in (rows[index] for index in indices.tolist()):
+        one, other = sorted((found(row.label), found(by_file.setdefault(row.file, row.label))))
+        first[other] = one
+    return {label: found(label) for label in first}
 
 
 def _coin(label: str) -> bool:
@@ -53,3 +75,15 @@ def _coin(label: str) -> bool:
 def kind_of(row: Row) -> str:
     """What near misses have in common: style and group; a row without a group is near to no other."""
     return f"{row.style}|{row.group}" if row.group else f"none|{row.file}"
+
+
+def emphasised(rows: Sequence[Row], members: Indices, options: CaptionOptions) -> Indices:
+    """Return the members, those with an emphasised property as often as `options` says."""
+    properties = [{rows[index].style, rows[index].group, rows[index].subgroup} for index in members]
+    known = set().union(*properties) - {""}
+    if unknown := [name for name in options.emphasised if name not in known]:
+        raise ValueError(
+            f"nothing to emphasise in {', '.join(unknown)}; allowed: {', '.join(sorted(known)) or 'nothing'}"
+        )
+    emphasis = set(options.emphasised)
+    return np.repeat(members, [options.repeats if emphasis & own else 1 for own in properties])

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from jepa_app.config import TIJepaConfig
 from jepa_app.matching.combining import combined
@@ -33,6 +32,7 @@ from jepa_app.models.ti_jepa import TIJepa
 from training.data.batches import Batch, CaptionedPictures
 from training.data.hard_cases import Case, hard_cases
 from training.data.selection import balanced_order, choose_pictures, fitting_and_measuring, kind_of
+from training.objectives.logistic import fit_logistic
 from training.objectives.text_cache import TextCache
 
 GROUP = 16  # pictures compared with one another's captions: the number of pairs per picture grows with it
@@ -45,7 +45,6 @@ HARD_KINDS: Mapping[Difference, tuple[str, ...]] = {
 HARD_CASES = 100  # of each kind
 FEWEST_HARD = 10  # to fit a curve
 SURELY = 30.0  # an offset at which the probability is practically 1
-RIDGE = 1e-4  # on the coefficients of standardised terms, for terms that separate perfectly
 FOIL_RIDGE = 1e-5  # terms against foils nearly do
 
 ConfigT = TypeVar("ConfigT", bound=TIJepaConfig)
@@ -57,11 +56,13 @@ Terms = Callable[[Tensor, Sequence[str]], Tensor]
 class Anchors:
     """The pictures that weights use as references and are calibrated on before they are written.
 
-    `heldout` are pictures never trained on, in random order, and `kinds` what near misses among them have in common;
-    `hard` are cases of other colours, sides and numbers; `references` is None if pairs are not compared with anything.
+    `heldout` are pictures never trained on, in random order, `files` their names, and `kinds` what near misses among
+    them have in common; `hard` are cases of other colours, sides and numbers; `references` is None if pairs are not
+    compared with anything.
     """
 
     heldout: Batch
+    files: tuple[str, ...]
     kinds: tuple[str, ...]
     hard: Mapping[Difference, tuple[Case, ...]] = field(default_factory=dict)
     references: Batch | None = None
@@ -76,6 +77,7 @@ class Anchors:
         return cls(
             heldout=data.fixed(heldout),
             kinds=tuple(kind_of(data.rows[index]) for index in heldout.tolist()),
+            files=tuple(data.rows[index].file for index in heldout.tolist()),
             hard={each: tuple(case for kind in kinds for case in cases[kind]) for each, kinds in HARD_KINDS.items()},
             references=data.fixed(chosen) if references and len(chosen) else None,
         )
@@ -83,6 +85,17 @@ class Anchors:
     def by_kind(self) -> Tensor:
         """Return an order (B,) of the held-out pictures in which those of the same kind are neighbours."""
         return torch.tensor(sorted(range(len(self.kinds)), key=lambda place: self.kinds[place]))
+
+    def matching(self, order: Tensor) -> Tensor:
+        """Return which pairs of `grouped_terms` in this order match: (groups, G, G) bool, the diagonal among them.
+
+        A caption may stand for several pictures, and a picture may have several captions.
+        """
+        found = []
+        for group in _groups(order):
+            captions, files = ([names[row] for row in group.tolist()] for names in (self.heldout.captions, self.files))
+            found.append(_equal(captions) | _equal(files))
+        return torch.stack(found)
 
 
 @torch.no_grad()
@@ -110,23 +123,23 @@ def terms_of(network: TIJepa, text: TextCache) -> Terms:
 
 @torch.no_grad()
 def fitted(config: ConfigT, terms: Terms, anchors: Anchors) -> ConfigT:
-    """Return the config with weights, scale and offset fitted on the anchors; unchanged if they hold no two pairs."""
+    """Return the config with weights, scale and offset fitted on the anchors; unchanged if they hold no wrong pair."""
     pixels, captions = anchors.heldout.pixels, anchors.heldout.captions
-    if len(captions) < 2:
+    as_drawn, order = torch.arange(len(captions)), anchors.by_kind()
+    if len(captions) < 2 or bool((right_pairs := anchors.matching(as_drawn)).all()):
         return config
-    energies = grouped_terms(terms, pixels, captions, torch.arange(len(captions)))
-    order = anchors.by_kind()
+    energies = grouped_terms(terms, pixels, captions, as_drawn)
     grouped = grouped_terms(terms, pixels, captions, order)
-    near = near_misses(grouped, [anchors.kinds[place] for place in order])
+    near = near_misses(grouped, [anchors.kinds[place] for place in order], anchors.matching(order))
     hard = {
         difference: [terms(batch.pixels, [*batch.captions, *wrong])[0].cpu() for batch, wrong in cases]
         for difference, cases in anchors.hard.items()
     }
     right = [pairs[:1] for found in hard.values() for pairs in found]
-    config = calibrate(config, energies, near, torch.cat([near[:0], *right]))
+    config = calibrate(config, energies, near, torch.cat([near[:0], *right]), right_pairs)
     if config.foils:
         config = with_foil_curves(config, hard)
-    return with_quantiles(config, energies)
+    return with_quantiles(config, energies, right_pairs)
 
 
 @torch.no_grad()
@@ -167,13 +180,25 @@ def grouped_terms(terms: Terms, pixels: Tensor, captions: Sequence[str], order: 
         captions: B captions.
         order: (B,) long, a random order; groups of up to 16 are cut from it; a smaller last one is left out.
     """
+    return torch.stack([terms(pixels[group], [captions[row] for row in group.tolist()]) for group in _groups(order)])
+
+
+def _groups(order: Tensor) -> tuple[Tensor, ...]:
     size = min(GROUP, len(order))
-    rows = order[: len(order) // size * size].split(size)
-    return torch.stack([terms(pixels[group], [captions[row] for row in group.tolist()]) for group in rows])
+    return order[: len(order) // size * size].split(size)
+
+
+def _equal(names: Sequence[str]) -> Tensor:
+    numbers = torch.tensor([names.index(name) for name in names])
+    return numbers[:, None] == numbers
 
 
 def calibrate(
-    config: ConfigT, energies: Tensor, near: Tensor | None = None, right_too: Tensor | None = None
+    config: ConfigT,
+    energies: Tensor,
+    near: Tensor | None = None,
+    right_too: Tensor | None = None,
+    matching: Tensor | None = None,
 ) -> ConfigT:
     """Return the config with weights, scale and offset fitted to the base terms of energies, and without foils' curves.
 
@@ -182,10 +207,11 @@ def calibrate(
         energies: (groups, G, G, E) of pictures with the captions of random groups, right pairs on the diagonal.
         near: (P, E) of wrong pairs of one group; together they count as much as the random wrong pairs.
         right_too: (M, E) of more right pairs.
+        matching: (groups, G, G), which pairs match; by default the diagonal alone.
     """
     base = energies.cpu()[..., : config.num_terms]
-    right = torch.eye(base.shape[1], dtype=torch.bool).expand(len(base), -1, -1)
-    matched, mismatched = base[right], base[~right]
+    right = _diagonal(energies)
+    matched, mismatched = base[right], base[~(right if matching is None else matching)]
     wrong = mismatched
     if near is not None and len(near):
         times = max(1, round(len(mismatched) / len(near)))
@@ -227,12 +253,17 @@ def with_foil_curves(config: ConfigT, hard: Mapping[Difference, Sequence[Tensor]
     return replace(config, foil_weights=tuple(weights), foil_offsets=tuple(offsets))
 
 
-def with_quantiles(config: ConfigT, energies: Tensor) -> ConfigT:
-    """Return the config with the quantiles that percentiles are read from; energies (groups, G, G, E) as above."""
-    right = torch.eye(energies.shape[1], dtype=torch.bool).expand(len(energies), -1, -1)
+def _diagonal(energies: Tensor) -> Tensor:
+    return torch.eye(energies.shape[1], dtype=torch.bool).expand(len(energies), -1, -1)
+
+
+def with_quantiles(config: ConfigT, energies: Tensor, matching: Tensor | None = None) -> ConfigT:
+    """Return the config with the quantiles that percentiles are read from; energies and matching as for `calibrate`."""
+    right = _diagonal(energies)
+    wrong = ~(right if matching is None else matching)
     energy = combined(config, energies)
     levels = torch.linspace(0, 1, NUM_QUANTILES)
-    matched, mismatched = (torch.quantile(part, levels).tolist() for part in (energy[right], energy[~right]))
+    matched, mismatched = (torch.quantile(part, levels).tolist() for part in (energy[right], energy[wrong]))
     return replace(config, matched_quantiles=tuple(matched), mismatched_quantiles=tuple(mismatched))
 
 
@@ -241,53 +272,23 @@ def measure_quantiles(network: TIJepa, text: TextCache, anchors: Anchors) -> TIJ
     """Return the config of calibrated weights with the quantiles of the held-out pairs, and nothing else changed.
 
     Raises:
-        ValueError: there are fewer than two held-out pictures.
+        ValueError: there are fewer than two held-out pictures with captions of their own.
     """
-    if len(anchors.heldout.captions) < 2:
-        raise ValueError(f"got {len(anchors.heldout.captions)} held-out pictures; allowed: 2 or more")
     captions = anchors.heldout.captions
-    energies = grouped_terms(terms_of(network, text), anchors.heldout.pixels, captions, torch.arange(len(captions)))
-    return with_quantiles(network.config, energies)
+    as_drawn = torch.arange(len(captions))
+    if len(captions) < 2 or bool((right_pairs := anchors.matching(as_drawn)).all()):
+        raise ValueError(f"{len(captions)} held-out pictures make no wrong pair; allowed: 2 or more with own captions")
+    energies = grouped_terms(terms_of(network, text), anchors.heldout.pixels, captions, as_drawn)
+    return with_quantiles(network.config, energies, right_pairs)
 
 
-def near_misses(energies: Tensor, kinds: Sequence[str]) -> Tensor:
-    """Return the terms (P, E) of wrong pairs of one kind, from groups (groups, G, G, E) of rows of these kinds."""
+def near_misses(energies: Tensor, kinds: Sequence[str], matching: Tensor | None = None) -> Tensor:
+    """Return the terms (P, E) of wrong pairs of one kind, from groups (groups, G, G, E) of rows of these kinds.
+
+    `matching` (groups, G, G) says which pairs match; by default the diagonal alone.
+    """
     numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
     size = energies.shape[1]
     labels = torch.tensor([numbers[kind] for kind in kinds])[: len(energies) * size].unflatten(0, (-1, size))
     same = labels[:, :, None] == labels[:, None]
-    return energies.cpu()[same & ~torch.eye(size, dtype=torch.bool)]
-
-
-def fit_logistic(matched: Tensor, mismatched: Tensor, ridge: float = RIDGE) -> tuple[list[float], float]:
-    """Fit P(match) = sigmoid(offset - weights . terms) with weights >= 0, both classes weighted equally.
-
-    Args:
-        matched: (P, E) energy terms.
-        mismatched: (M, E).
-        ridge: weight of the squared coefficients of the standardised terms.
-
-    Returns:
-        The weights of the terms and the offset.
-    """
-    terms = torch.cat([matched, mismatched]).double()
-    truth = torch.cat([torch.ones(len(matched)), torch.zeros(len(mismatched))]).double()
-    share = torch.where(truth == 1, 0.5 / len(matched), 0.5 / len(mismatched)).double()
-    mean, deviation = terms.mean(dim=0), terms.std(dim=0).clamp(min=1e-9)
-    standard = (terms - mean) / deviation
-    raw = torch.zeros(terms.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([raw, bias], max_iter=200, line_search_fn="strong_wolfe")
-
-    def closure() -> float:
-        optimizer.zero_grad()
-        coefficients = softplus(raw)
-        logits = bias - standard @ coefficients
-        loss = binary_cross_entropy_with_logits(logits, truth, weight=share, reduction="sum")
-        loss = loss + ridge * coefficients.square().sum()
-        loss.backward()
-        return float(loss.detach())
-
-    optimizer.step(closure)
-    weights = softplus(raw.detach()) / deviation
-    return weights.tolist(), float(bias.detach() + weights @ mean)
+    return energies.cpu()[same & ~(_diagonal(energies) if matching is None else matching)]

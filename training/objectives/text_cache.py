@@ -14,14 +14,15 @@ from training.data.captions import Row
 MOST_TOLD = 10
 SURELY_SHORT = 12  # characters; a sign can be many word pieces, but never this many
 _FEWEST_ROWS = 4096
+_AT_ONCE = 8  # captions that are encoded together, always as many
+_LENGTHS = 8  # they are padded to a multiple of this
 
 
-def long_captions(rows: Sequence[Row]) -> list[str]:
+def long_captions(rows: Sequence[Row], encoder: TextEncoder) -> list[str]:
     """Return warnings that name the pictures whose captions are longer than the text encoder takes, up to ten."""
     maybe = [row for row in rows if len(row.label) > SURELY_SHORT]
     if not maybe:
         return []
-    encoder = TextEncoder.load()
     long = [(row, pieces) for row in maybe if (pieces := encoder.num_pieces(row.label)) > MAX_TOKENS]
     told = [
         f"the caption of {row.file} has {pieces} word pieces and loses its end; {MAX_TOKENS} are read"
@@ -34,7 +35,9 @@ class TextCache:
     """Remembers the features of new captions in half precision, in one table on the text encoder's device.
 
     A caption takes about 10 KB; one that is too long for the encoder loses its end. Composed scenes are endless,
-    so the table is emptied when it holds `capacity` captions.
+    so the table is emptied when it holds `capacity` captions. Captions are encoded in blocks of one shape, which
+    depends on their own length alone: the features are the same whatever else is encoded, so that a resumed training
+    sees what it would have seen.
     """
 
     def __init__(self, encoder: TextEncoder, capacity: int = 150_000) -> None:
@@ -71,7 +74,17 @@ class TextCache:
         return TextFeatures(self._table[rows].float() * mask[:, :, None], mask)
 
     def _add(self, captions: Sequence[str]) -> None:
-        encoded = self.encoder.encode(captions, cuts=True)
+        by_length: dict[int, list[str]] = {}
+        for caption in captions:
+            pieces = min(self.encoder.num_pieces(caption), MAX_TOKENS)
+            by_length.setdefault(-(-pieces // _LENGTHS), []).append(caption)
+        for alike in by_length.values():
+            for first in range(0, len(alike), _AT_ONCE):
+                self._add_block(alike[first : first + _AT_ONCE])
+
+    def _add_block(self, captions: Sequence[str]) -> None:
+        whole = [*captions, *[captions[-1]] * (_AT_ONCE - len(captions))]
+        encoded = self.encoder.encode(whole, cuts=True, multiple=_LENGTHS).rows(slice(len(captions)))
         lengths = encoded.mask.sum(dim=1).tolist()
         tokens = encoded.tokens[encoded.mask].half()  # (all tokens, W)
         missing = self._used + len(tokens) - len(self._table)

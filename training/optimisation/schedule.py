@@ -52,7 +52,6 @@ class Schedule:
             "other_lr": 0,
             "weight_decay": 0,
             "decay": 0,
-            "clip": 0,
             "checkpoint_minutes": 0,
             "minutes": 0,
         }
@@ -60,6 +59,9 @@ class Schedule:
             value = getattr(self, name)
             if not low <= value < math.inf:
                 raise ValueError(f"schedule.{name} is {value}; allowed: {low} or more")
+
+        if not 0 < self.clip < math.inf:
+            raise ValueError(f"schedule.clip is {self.clip}; allowed: above 0")
 
     @property
     def in_bfloat16(self) -> bool:

@@ -57,7 +57,8 @@ class TIJepaRecipe(OnPictures):
         objective = TIJepaObjective(network, text, anchors, ema_decay=self.ema_decay, loss=self.loss)
         if not self.init:  # trained predictors keep the space that they were trained for
             captions = [caption for index in data.split.train for caption in caption_pool(data.rows[index])]
-            objective.fit_sentences(captions[:: max(1, len(captions) // self.fitted_captions)])
+            count = min(self.fitted_captions, len(captions))
+            objective.fit_sentences([captions[place * len(captions) // count] for place in range(count)])
         return objective
 
 

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 
 WHITE = (255, 255, 255)
 MOST = 3
+LEAST_BACKGROUND = 0.05  # of a picture: transparent, so that the colour behind it is seen
 """The most times one picture is repeated."""
 
 
@@ -71,3 +72,8 @@ def over_colours(pictures: Tensor, colours: Sequence[tuple[int, int, int]]) -> T
     """Pictures (B, 4, S, S) over one sRGB colour each -> float32 (B, 3, S, S) in [-1, 1]."""
     background = torch.tensor(colours, dtype=torch.float32).view(-1, 3, 1, 1).to(pictures.device) / 127.5
     return (pictures[:, :3] * 2 + (1 - pictures[:, 3:]) * background - 1).clamp(-1, 1)
+
+
+def shows_background(picture: Tensor) -> bool:
+    """Whether enough of a premultiplied picture (4, S, S) is transparent for the colour behind it to be seen."""
+    return float((picture[3] < 0.5).float().mean()) > LEAST_BACKGROUND

@@ -22,6 +22,7 @@ HUES = {
 """Colour words and their hues."""
 
 NEAR = 0.09  # how far from the dominant hue a pixel may be to be turned with it
+_DETERMINER = re.compile(r"(?:an?|the|one|two|three|some|this|my|your|his|her|its|our|their) ")
 _SATURATED, _BRIGHT, _OPAQUE = 0.35, 0.6, 0.5
 _LEAST_SHARE, _LEAST_PART = 0.7, 0.25  # of the saturated pixels have that hue; of the opaque pixels are saturated
 _BINS = 24
@@ -60,9 +61,15 @@ def recoloured(picture: Tensor, own: float, wanted: float) -> Tensor:
 
 
 def in_colour(label: str, colour: str) -> str:
-    """Return a label that names a colour: its own colour word is replaced, or the word put before it."""
+    """Return a label that names a colour: its own colour word is replaced, or the word put before what it names."""
     said = re.search(rf"\b({'|'.join([*HUES, 'brown', 'black', 'white'])})\b", label)
-    return label[: said.start()] + colour + label[said.end() :] if said else f"{colour} {label}"
+    if said:
+        changed = label[: said.start()] + colour + label[said.end() :]
+    else:
+        before = determiner[0] if (determiner := _DETERMINER.match(label)) else ""
+        changed = f"{before}{colour} {label[len(before) :]}"
+    article = "an" if colour[0] in "aeiou" else "a"
+    return re.sub(rf"^an? (?={colour}\b)", f"{article} ", changed)
 
 
 def _distance(hue: Tensor, other: float) -> Tensor:

@@ -52,7 +52,9 @@ class Regenerator(nn.Module):
             temperature=network.config.sampling_temperature,
         )
         kept = LEAST_KEPT + (1 - LEAST_KEPT) * draw(torch.rand, (len(tokens), 1), generator)
-        again = torch.arange(number, device=tokens.device) >= number * kept
+        first = number - asked.positions.shape[1]  # a bidirectional network is asked for the last ones alone
+        places = torch.arange(first, number, device=tokens.device)
+        again = places >= number * kept
         mixed = torch.where(again[:, :, None], drawn.view_as(asked.clean), asked.clean)
         return tokens[:, :number].scatter(1, asked.positions[:, :, None].expand_as(mixed), mixed)
 

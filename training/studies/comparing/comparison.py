@@ -8,7 +8,7 @@ import json
 import re
 import statistics
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from jepa_app.files.whole_files import write_whole
 from training.data.batches import CaptionedPictures
 from training.data.selection import choose_pictures, fitting_and_measuring
 from training.judging.evaluation import Settings, measure_pictures
@@ -25,7 +26,7 @@ from training.judging.match_figures import group_figures, hard_case_figures, mat
 from training.judging.picture_figures import Sampling, generate
 from training.judging.trials import FEWEST_PICTURES
 from training.judging.weights import Matcher, PicturePipeline
-from training.loop import TrainStep, train
+from training.loop import CHECKPOINT, TrainStep, train, validate
 from training.objectives.objective import Objective
 from training.recipes import Recipe
 from training.studies.comparing.comparison_tables import Measured
@@ -33,6 +34,7 @@ from training.studies.comparing.variants import COMPARISONS
 
 TIMED_STEPS = 6  # to estimate how many steps of the first variant fit into the time
 TIMED_ROUNDS = 3
+STEPS_FILE = "steps.json"  # of each variant, so that a stopped comparison goes on with the same
 
 
 def compare(
@@ -45,10 +47,12 @@ def compare(
     prompts: int,
     settings: Sequence[str] = (),
     before: Sequence[Measured] = (),
+    resume: bool = False,
 ) -> Iterator[Measured]:
     """Train and measure every variant with every seed, yielding each when it is done.
 
-    If some were measured `before`, the others get as many operations as these had, whatever `minutes` is.
+    If some were measured `before`, the others get as many operations as these had, whatever `minutes` is. With
+    `resume`, a run that was stopped goes on from its checkpoint.
 
     Raises:
         ValueError: the comparison or a setting is unknown, a result from before is not one of its variants, or the
@@ -65,8 +69,13 @@ def compare(
     done = {(one.variant, one.seed) for one in before}
     as_many = comparison.as_many_pictures
     paced = next((one for one in before if one.variant not in as_many), None)
-    steps = _equal_steps(recipes, folder, out / "timing", minutes, paced)
-    steps |= _equal_pictures(recipes, steps, as_many)
+    kept = out / STEPS_FILE
+    steps = _kept_steps(kept, recipes) if resume else None
+    if steps is None:
+        steps = _equal_steps(recipes, folder, out / "timing", minutes, paced)
+        steps |= _equal_pictures(recipes, steps, as_many)
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, json.dumps(steps, indent=2) + "\n")
     for seed in range(seeds):
         for variant in measuring:
             if (variant, seed) in done:
@@ -77,17 +86,32 @@ def compare(
             torch.manual_seed(seed)  # for the initial weights
             objective: Objective[Any] = recipe.build(data)
             parameters = _trained_parameters(objective, data)
-            *_, last = train(objective, data, schedule, out / run_name(variant, seed), resume=False)
+            run = out / run_name(variant, seed)
+            goes_on = resume and (run / CHECKPOINT).exists()
+            validation: dict[str, float] = {}
+            for step in train(objective, data, schedule, run, resume=goes_on):
+                validation = step.validation
+            validation = validation or validate(objective, data, schedule)  # of a run that had reached its end
             if comparison.matches:
                 measured = _measure_matches(
                     objective.finished(), data, measuring[variant].prompts, comparison.hard_cases
                 )
             else:
                 measured = _measure_pictures(objective.finished(), data, folder, measuring[variant])
-            figures = last.validation | {"parameters": parameters} | measured
+            figures = validation | {"parameters": parameters} | measured
             yield Measured(
                 variant=variant, seed=seed, pictures_seen=schedule.steps * schedule.batch_size, figures=figures
             )
+
+
+def _kept_steps(file: Path, variants: Collection[str]) -> dict[str, int] | None:
+    """The steps of each variant that an earlier call wrote; None if it wrote none for these."""
+    try:
+        steps = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    is_whole = isinstance(steps, dict) and steps.keys() == set(variants) and all(type(n) is int for n in steps.values())
+    return steps if is_whole else None
 
 
 def run_name(variant: str, seed: int) -> str:

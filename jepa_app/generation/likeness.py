@@ -19,13 +19,18 @@ class NearestThing:
     """Looks words up among the labels of things. The labels are encoded when the first words are looked up."""
 
     def __init__(self, labels: Iterable[str], encoder: TextEncoder) -> None:
-        self._labels, self._encoder, self._lock = sorted(set(labels)), encoder, threading.Lock()
+        self._labels, self._encoder, self._lock = sorted(set(labels), key=_by_length), encoder, threading.Lock()
         self._find = lru_cache(KEPT_ANSWERS)(self._found)
 
     def __call__(self, words: str) -> str | None:
         """Return the label that is most like words; None if none is at least `LEAST_LIKENESS` like them."""
         with self._lock:
             return self._find(words)
+
+    def prepare(self) -> None:
+        """Encode the labels now: a thousand of them take seconds, which the first words would wait for."""
+        with self._lock:
+            _ = self._features
 
     def _found(self, words: str) -> str | None:
         if not self._labels:
@@ -36,6 +41,10 @@ class NearestThing:
     @cached_property
     def _features(self) -> Tensor:
         return sentence_features(self._labels, self._encoder)
+
+
+def _by_length(label: str) -> tuple[int, str]:
+    return len(label), label  # neighbours of one length need no padding
 
 
 def sentence_features(texts: list[str], encoder: TextEncoder) -> Tensor:

@@ -6,7 +6,7 @@ and one that is new to a style can be drawn another way.
 
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -48,7 +48,7 @@ class Vocabulary:
     words: frozenset[str] | None = None
     things: Mapping[str, frozenset[str]] = field(default_factory=dict)
     keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    nearest: Callable[[str], str | None] | None = field(default=None, compare=False)
+    nearest: NearestThing | None = field(default=None, compare=False)
 
     def __or__(self, other: "Vocabulary") -> "Vocabulary":
         """Return what either of two trainings taught."""
@@ -79,8 +79,8 @@ class Vocabulary:
         "Please draw a koala in the noto design" is "koala, noto style", and "car" is "automobile". Other prompts are
         returned as they are, and without `by_keywords` also those that do not say the thing's own name.
         """
-        asked = self._asked(prompt)
-        if asked is None or (asked.by_keyword and not by_keywords):
+        asked = self._asked(prompt, by_keywords=by_keywords)
+        if asked is None:
             return prompt
         return asked.caption(self._labels)
 
@@ -110,7 +110,7 @@ class Vocabulary:
             return None
         return asked.label if thing_in(split_prompt(asked.label)) not in self._labels[asked.style] else None
 
-    def _asked(self, prompt: str) -> "_Asked | None":
+    def _asked(self, prompt: str, *, by_keywords: bool = True) -> "_Asked | None":
         """The thing and the style that a prompt asks for with nothing but fillers beside them; None if it does not."""
         words = split_prompt(prompt)
         if words in self._plain:
@@ -127,6 +127,8 @@ class Vocabulary:
             for style_named, rest in readings:
                 if label := find(thing_in(rest)):
                     return _Asked(label, style_named, by_keyword)
+            if not by_keywords:
+                return None
         style_named, rest = readings[-1]
         return _Asked(label, style_named, True) if (label := self._like(thing_in(rest))) else None
 

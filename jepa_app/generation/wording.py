@@ -19,7 +19,7 @@ def words_of(texts: Iterable[str]) -> list[str]:
 def split_prompt(text: str) -> tuple[str, ...]:
     """Return the words and commas of a text, symbols by their names, without case and without marks after words."""
     words = spell_symbols(text).casefold().replace("’", "'").replace(",", " , ").split()
-    return tuple(word.rstrip(_MARKS) or word for word in words)
+    return tuple("grey" if word == "gray" else word.rstrip(_MARKS) or word for word in words)
 
 
 def thing_in(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -43,7 +43,8 @@ _LINKS = frozenset({"a", "an", "of", "the"})  # that may stand between the words
 COMPOSING = frozenset(",&+") | frozenset(
     words_in(
         "above and background behind below beside between left next no not or over plus right under without both few "
-        "many pair several two three four five six seven eight nine ten dozen"
+        "many pair several two three four five six seven eight nine ten eleven twelve dozen twenty hundred thousand "
+        "pairs dozens hundreds thousands lots"
     )
 )
 COLOUR_WORDS = frozenset(COLOURS)

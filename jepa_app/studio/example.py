@@ -57,7 +57,8 @@ def read_example(folder: Path) -> Job | None:
         if _digits(told["weights"]) != _digits(weights_name(folder)):
             return None
         seconds = parse_json(told["seconds"])
-        job = Job(name=EXAMPLE, request=GenerateRequest(**parse_json(told["request"])))
+        request = GenerateRequest(**parse_json(told["request"]))
+        job = Job(name=EXAMPLE, request=request, style_seed=request.seed)
         num_plan = _checked(folder, tokens, order, seconds)
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
         raise ValueError(f"{path} is broken ({error}); remove the file") from error

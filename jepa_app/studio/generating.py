@@ -196,8 +196,8 @@ class Generating:
         if last.request is None or last.step.is_whole:
             return self.frame(job, index).image
         at_once = replace(last.request, steps=1, edit=None)
-        run = self.enter(Job(request=at_once, shown=Shown(last.step.tokens, last.step.known)), None, client)
-        [step] = run
+        shown = Shown(last.step.tokens, last.step.known)
+        [step] = self.enter(Job(request=at_once, style_seed=job.style_seed, shown=shown), None, client)
         return self._pipeline.pictures(step.tokens[None], step.known[None])[0]
 
     def submit(self, request: GenerateRequest, client: Hashable, inbox: Inbox | None = None) -> tuple[Job, Run]:

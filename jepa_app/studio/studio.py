@@ -95,6 +95,8 @@ class Studio:
         example = read_example(folder)
         name = str(weights) if revision is None else f"{weights}@{revision}"
         studio = cls(make_engine(pipeline, folder), scorer, name)  # last: an engine elsewhere would outlive an error
+        if pipeline.vocabulary.nearest is not None:
+            threading.Thread(target=pipeline.vocabulary.nearest.prepare, name="labels", daemon=True).start()
         if example is not None:
             studio.generating.pin(example)
             studio.example = example.name

@@ -179,6 +179,11 @@ def test_a_reload_after_a_copied_link_brings_back_the_run_and_not_the_link(open_
     assert shown_picture(page).tobytes() == last
     page.goto(page.url)  # opened anew, the link has priority again
     wait_for_value(page, FIELDS["prompt"], "red apple")
+    seed = page.input_value(FIELDS["seed"])
+    reload(page)  # nothing was typed, so the link's settings stay whole
+    wait_for_status(page, "Your last run")
+    wait_for_value(page, FIELDS["seed"], seed)
+    wait_for_value(page, FIELDS["prompt"], "red apple")
 
 
 def test_without_a_clipboard_the_address_holds_the_link(open_studio: OpenPage) -> None:

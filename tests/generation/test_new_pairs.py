@@ -20,6 +20,7 @@ from jepa_app.datasets.rows import Row as PromptRow
 from jepa_app.engines.prompts import Prompts, features_of
 from jepa_app.engines.thread import ThreadEngine
 from jepa_app.engines.waiting import EngineRequest
+from jepa_app.generation.likeness import NearestThing, sentence_features
 from jepa_app.generation.picture import Picture, Shown, TokenStep
 from jepa_app.generation.pipeline import JepaTPipeline
 from jepa_app.generation.sampler import Sampler
@@ -291,6 +292,9 @@ def alike(text_encoder: TextEncoder, tmp_path_factory: pytest.TempPathFactory) -
         ("dog cat", None),
         ("dragon with pineapple", None),
         ("white cat", None),  # not the black one
+        ("gray cat", None),
+        ("lots of red apples", None),
+        ("twelve red apples", None),
         ("blue apple", None),
         ("dark green apple", "green apple"),
         ("a motorbike!", "motorcycle"),
@@ -309,6 +313,21 @@ def test_a_thing_is_found_by_words_that_mean_nearly_the_same(
     assert alike.caption_of(prompt) == (caption or prompt)
     assert alike.caption_of(prompt, by_keywords=False) == prompt
     assert replace(alike, nearest=None).caption_of("motorbike") == "motorbike"
+
+
+def test_negative_prompts_are_not_compared_by_meaning(
+    text_encoder: TextEncoder, alike: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NearestThing, "__call__", lambda *_: pytest.fail("it takes time and is thrown away"))
+    assert alike.caption_of("blurry", by_keywords=False) == "blurry"
+    prepared = NearestThing(["motorcycle", "sun"], text_encoder)
+    prepared.prepare()
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        "jepa_app.generation.likeness.sentence_features",
+        lambda texts, encoder, whole=sentence_features: whole(texts, encoder) if len(texts) == 1 else [],
+    )
+    assert prepared("motorbike") == "motorcycle"
 
 
 def test_things_by_the_ten_thousands_are_not_compared_by_meaning(
@@ -585,10 +604,11 @@ def test_a_redone_part_keeps_the_style_that_the_first_seed_drew(weights: Path) -
         *_, last = studio.generating.frames(request)
         for edit in (Edit(job=last.job, step=3, redo=(1, 2)), Edit(job=last.job, step=3)):
             *_, after = studio.generating.frames(replace(request, seed=None, edit=edit))
+            studio.generating.predicted(after.job, after.index - 1, None)
             *_, _ = studio.generating.frames(replace(request, seed=None, edit=replace(edit, job=after.job)))
     finally:
         studio.close()
-    assert [one.style_seed for one in asked] == [5] * 5
+    assert [one.style_seed for one in asked] == [5] * 7
     assert len({one.seed for one in asked}) > 1
 
 

@@ -321,6 +321,9 @@ def test_a_label_in_another_colour_keeps_its_other_words() -> None:
     assert in_colour("an orange car", "blue") == "a blue car"
     assert in_colour("my car", "blue") == "my blue car"
     assert in_colour("anchor", "blue") == "blue anchor"
+    assert in_colour("A red car", "orange") == "An orange car"
+    assert in_colour("The old house", "blue") == "The blue old house"
+    assert in_colour("five dogs", "blue") == "five blue dogs"
 
 
 def test_emphasised_pictures_come_as_often_as_said(corpus: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ NUMBERS = ("one", "two", "three")
 
 # Last words of a label that say what kind of sign it is, not what it shows: "cat face" is a cat.
 _GENERIC_NOUNS = frozenset({"face", "button", "symbol", "sign", "mark"})
-_DETERMINERS = re.compile(
+DETERMINER = re.compile(
     r"(?:an?|the|one|two|three|four|five|six|seven|eight|nine|ten|some|any|no|this|that|these|those|my|your|his|her|"
     r"its|our|their|several|many|each|every|another) ",
     re.IGNORECASE,
@@ -140,7 +140,7 @@ def is_phrase(label: str) -> bool:
 
 def with_article(label: str) -> str:
     """A label as a noun phrase: "an apple", "a cat face", "cherries"; one that has a determiner keeps it."""
-    if _DETERMINERS.match(label):
+    if DETERMINER.match(label):
         return label
     head = _head(label)
     last = head.split()[-1] if head.split() else ""

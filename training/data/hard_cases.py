@@ -16,6 +16,7 @@ from training.data.captions import (
     RELATIONS,
     Row,
     counted_caption,
+    is_phrase,
     scene_caption,
     with_style,
 )
@@ -99,6 +100,8 @@ def _first(cases: Iterator[Case], count: int) -> list[Case]:
 
 def _recoloured_cases(data: CaptionedPictures, order: Sequence[int], seed: int) -> Iterator[Case]:
     for index in order:
+        if not is_phrase(data.rows[index].label):
+            continue
         colours = [str(colour) for colour in np.random.default_rng([seed, index]).permutation(list(HUES))]
         batch = data.recoloured(index, colours[0])
         if batch is not None:
@@ -119,7 +122,7 @@ def _count_cases(data: CaptionedPictures, order: Sequence[int], seed: int) -> It
 def _scene_cases(data: CaptionedPictures, order: Sequence[int], seed: int) -> Iterator[Case]:
     """Pairs of neighbours in the order with one style but different labels."""
     by_style: dict[str, list[int]] = {}
-    for index in order:
+    for index in (index for index in order if is_phrase(data.rows[index].label)):
         by_style.setdefault(data.rows[index].style, []).append(index)
     pairs = [pair for members in by_style.values() for pair in zip(members[::2], members[1::2], strict=False)]
     for first, second in pairs:

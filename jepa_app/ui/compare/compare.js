@@ -3,7 +3,7 @@ const root = element.querySelector('.grid-of-pictures');
 const table = root.querySelector('.grid-table');
 const status = root.querySelector('.grid-status');
 const FIELDS = ['row', 'column', 'prompt', 'seed', 'steps', 'guidance', 'temperature', 'seconds'];
-let plan = null, run = null, cells = [];
+let plan = null, run = null, stopped = null, cells = [];
 
 function begin(grid) {
   plan = grid;
@@ -104,13 +104,22 @@ watch('value', () => {
   if (delta.run !== run) begin(delta.grid);
   run = delta.run;
   delta.cells.forEach(fill);
+  if (delta.done) { end('done', words('finished', { count: delta.cells.length })); return; }
+  if (stopped === run) { endEarly(); return; } // cells that were on their way
+  root.dataset.state = 'running'; // also if the end of the grid before it was told late
   const isMaking = cells.flat().some(Boolean);
-  if (delta.done) end('done', words('finished', { count: delta.cells.length }));
-  else status.textContent = delta.waiting && !isMaking ? waitingWords(delta.waiting) : words('making', { count: size() });
+  status.textContent = delta.waiting && !isMaking ? waitingWords(delta.waiting) : words('making', { count: size() });
 });
 
-document.addEventListener('jepa:grid-end', () => { // also stopped, or ended by an error that is shown elsewhere
-  if (root.dataset.state !== 'running') return;
+function endEarly() {
   const whole = cells.flat().filter((cell) => cell && cell.i === cell.n - 1);
   end('stopped', words('stopped', { count: whole.length, all: size() }));
-});
+}
+
+for (const told of ['jepa:grid-stop', 'jepa:grid-end']) { // the second also after an error that is shown elsewhere
+  document.addEventListener(told, () => {
+    if (root.dataset.state !== 'running') return;
+    if (told === 'jepa:grid-stop') stopped = run;
+    endEarly();
+  });
+}

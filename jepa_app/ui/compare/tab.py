@@ -21,7 +21,7 @@ from jepa_app.ui.streams import RUNNING, at_end, ready_and_telling
 from jepa_app.ui.tools import no_tool
 
 SECONDS_BETWEEN = 0.1  # between deltas; frames that arrive in between are sent together
-TELL_GRID = ready_and_telling("jepa:grid-end")
+TELL_STOP, TELL_END = ready_and_telling("jepa:grid-stop"), ready_and_telling("jepa:grid-end")
 
 MakeMany = Callable[[Sequence[GenerateRequest], Hashable], Generator[tuple[int, Frame | Waiting], None, None]]
 
@@ -85,8 +85,8 @@ def build_compare_tab(make_many: MakeMany, usual: SamplingSettings, styles: Sequ
         api_name="grid",
         concurrency_limit=None,  # the engine admits requests, makes them wait or refuses them
     )
-    at_end(running, TELL_GRID, [stop])
-    stop.click(None, outputs=[stop], cancels=[running], js=TELL_GRID, api_visibility="private")
+    at_end(running, TELL_END, [stop])
+    stop.click(None, outputs=[stop], cancels=[running], js=TELL_STOP, api_visibility="private")
 
 
 def _axis(label: str, name: str, axis: str, values: str) -> tuple[gr.Dropdown, gr.Textbox]:

@@ -62,7 +62,7 @@ opener.addEventListener('change', () => {
   opener.value = '';
 });
 document.addEventListener('jepa:room', () => beginWith(beginning, true));
-document.addEventListener('jepa:restore', (event) => { if (!typed) fill(event.detail); }); // of a run that the page returns to
+document.addEventListener('jepa:restore', (event) => { if (!typed && !isLink) fill(event.detail); }); // of a run that the page returns to
 
 // A run that the server has lost is made again: its settings first, then the button that makes it.
 document.addEventListener('jepa:again', async (event) => {

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from training.data.captions import DETERMINER
+
 HUES = {
     "red": 0.0,
     "orange": 0.08,
@@ -22,7 +24,6 @@ HUES = {
 """Colour words and their hues."""
 
 NEAR = 0.09  # how far from the dominant hue a pixel may be to be turned with it
-_DETERMINER = re.compile(r"(?:an?|the|one|two|three|some|this|my|your|his|her|its|our|their) ")
 _SATURATED, _BRIGHT, _OPAQUE = 0.35, 0.6, 0.5
 _LEAST_SHARE, _LEAST_PART = 0.7, 0.25  # of the saturated pixels have that hue; of the opaque pixels are saturated
 _BINS = 24
@@ -66,10 +67,9 @@ def in_colour(label: str, colour: str) -> str:
     if said:
         changed = label[: said.start()] + colour + label[said.end() :]
     else:
-        before = determiner[0] if (determiner := _DETERMINER.match(label)) else ""
+        before = determiner[0] if (determiner := DETERMINER.match(label)) else ""
         changed = f"{before}{colour} {label[len(before) :]}"
-    article = "an" if colour[0] in "aeiou" else "a"
-    return re.sub(rf"^an? (?={colour}\b)", f"{article} ", changed)
+    return re.sub(rf"^(a)n? (?={colour}\b)", r"\1n " if colour[0] in "aeiou" else r"\1 ", changed, flags=re.IGNORECASE)
 
 
 def _distance(hue: Tensor, other: float) -> Tensor:

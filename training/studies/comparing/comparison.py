@@ -8,7 +8,7 @@ import json
 import re
 import statistics
 import time
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from training.judging.match_figures import group_figures, hard_case_figures, mat
 from training.judging.picture_figures import Sampling, generate
 from training.judging.trials import FEWEST_PICTURES
 from training.judging.weights import Matcher, PicturePipeline
-from training.loop import CHECKPOINT, TrainStep, train, validate
+from training.loop import CHECKPOINT, TrainStep, check_checkpoint, train, validate
 from training.objectives.objective import Objective
 from training.recipes import Recipe
 from training.studies.comparing.comparison_tables import Measured
@@ -69,13 +69,15 @@ def compare(
     done = {(one.variant, one.seed) for one in before}
     as_many = comparison.as_many_pictures
     paced = next((one for one in before if one.variant not in as_many), None)
-    kept = out / STEPS_FILE
-    steps = _kept_steps(kept, recipes) if resume else None
+    if not resume:
+        for variant in measuring:  # before anything of an earlier comparison is overwritten
+            check_checkpoint(out / run_name(variant, 0), resume=False)
+    steps = _kept_steps(out / STEPS_FILE, recipes, paced) if resume else None
     if steps is None:
         steps = _equal_steps(recipes, folder, out / "timing", minutes, paced)
         steps |= _equal_pictures(recipes, steps, as_many)
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, json.dumps(steps, indent=2) + "\n")
+        write_whole(out / STEPS_FILE, json.dumps(steps, indent=2) + "\n")
     for seed in range(seeds):
         for variant in measuring:
             if (variant, seed) in done:
@@ -104,14 +106,17 @@ def compare(
             )
 
 
-def _kept_steps(file: Path, variants: Collection[str]) -> dict[str, int] | None:
-    """The steps of each variant that an earlier call wrote; None if it wrote none for these."""
+def _kept_steps(file: Path, recipes: Mapping[str, Recipe], paced: Measured | None) -> dict[str, int] | None:
+    """The steps of each variant that an earlier call wrote; None if it wrote none for these, or others were taken."""
     try:
         steps = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    is_whole = isinstance(steps, dict) and steps.keys() == set(variants) and all(type(n) is int for n in steps.values())
-    return steps if is_whole else None
+    if not isinstance(steps, dict) or steps.keys() != recipes.keys() or any(type(n) is not int for n in steps.values()):
+        return None
+    if paced and steps[paced.variant] * recipes[paced.variant].schedule.batch_size != paced.pictures_seen:
+        return None
+    return steps
 
 
 def run_name(variant: str, seed: int) -> str:

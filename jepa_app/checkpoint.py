@@ -7,12 +7,14 @@ are refused with a message that says what was found, what was expected and what 
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import torch
 from huggingface_hub import load_torch_model, save_torch_model, snapshot_download
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is another library's
     GatedRepoError,
@@ -30,7 +32,7 @@ from torch import nn
 from jepa_app.config import TokenizerConfig
 from jepa_app.config_base import Config, parse_json
 
-MAX_SHARD_SIZE = "9MB"  # a Space requires large-file storage for files of 10 MB or more
+MAX_SHARD_SIZE = "9MB"  # git and the hub take files below 10 MB most readily
 MANIFEST = "manifest.json"
 EXAMPLE_FILE = "example.safetensors"  # the run that the page shows first
 PARTS = ("tokenizer", "jepa-t", "ti-jepa")
@@ -122,14 +124,20 @@ def load_network(folder: Path, config_class: type[ConfigT], build: Callable[[Con
     """
     config = load_config(folder, config_class)
     held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    if config.least_parameters() > held:  # before the memory is filled with them
-        raise ValueError(
-            f"the weights in {folder} cannot be loaded (its config describes {config.least_parameters():,} parameters "
-            f"and more, its files hold {held:,} bytes); restore the folder"
-        )
+    _check_size(folder, config.least_parameters(), held)  # before the memory is filled with them
+    size = sys.maxsize  # more than can be counted
+    with suppress(RuntimeError, OverflowError), torch.device("meta"):
+        size = sum(one.numel() for one in build(config).state_dict().values())
+    _check_size(folder, size, held)
     network = build(config)
     load_state(folder, network)
     return network
+
+
+def _check_size(folder: Path, parameters: int, held: int) -> None:
+    if parameters > held:
+        reason = f"its config describes {parameters:,} parameters and more, its files hold {held:,} bytes"
+        raise ValueError(f"the weights in {folder} cannot be loaded ({reason}); restore the folder")
 
 
 def resolve_weights(

@@ -1,6 +1,7 @@
 """WebDataset archives as input: tar files in which the files of a row follow one another and share a name.
 
 A row is KEY.png (or another picture format) with KEY.txt or KEY.json; the key ends at the first dot of the file's name.
+KEY.mask.png or KEY.ocr.txt stands in only where there is no KEY.png or KEY.txt.
 """
 
 import tarfile
@@ -8,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -17,18 +18,45 @@ from jepa_app.datasets.rows import Row, Wanted, storable
 from jepa_app.files.pictures import MAX_BYTES
 
 PICTURES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
+WORDS = ("txt", "json")
 MAX_WORDS = 2**20  # bytes of a file of words
+NO_HEADER = (
+    tarfile.EmptyHeaderError,  # type: ignore[attr-defined]
+    tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]
+    tarfile.InvalidHeaderError,  # type: ignore[attr-defined]
+)
 UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error, UnicodeError)
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is damaged or missing is an error; `tarfile` takes it for the end, and rows would be lost."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except NO_HEADER as damage:
+            raise tarfile.ReadError(f"it ends in the middle: {damage}") from damage
 
 
 @dataclass
 class _Sample:
-    """What has been read of one row."""
+    """What has been read of one row; `ranks` say how good the files were that its words and its picture are from."""
 
     key: str
     words: str | None = None
     picture: bytes | None = None
     problem: str = ""
+    ranks: dict[str, int] = field(default_factory=dict)
+
+    def takes(self, kind: str, *, is_plain: bool) -> bool:
+        """Whether a file comes before what has been read: KEY.txt before KEY.json, both before KEY.anything.txt."""
+        what, rank = ("words", 2 + (kind == "txt")) if kind in WORDS else ("picture", 2)
+        rank = rank if is_plain else 1
+        if rank <= self.ranks.get(what, 0):
+            return False
+        self.ranks[what] = rank
+        return True
 
     def row(self) -> Row:
         problem = self.problem or ("" if self.picture is not None else "the row has no picture")
@@ -68,7 +96,7 @@ class Archive:
         del part
         sample: _Sample | None = None
         try:
-            with tarfile.open(self.path, "r|*") as archive:
+            with tarfile.open(self.path, "r|*", tarinfo=_Header) as archive:
                 for member in archive:
                     archive.members = []  # type: ignore[attr-defined]  # which would keep every header in memory
                     name = PurePosixPath(member.name)
@@ -80,15 +108,16 @@ class Archive:
                         if sample is not None:
                             yield sample.row()
                         sample = _Sample(key)
-                    self._take(sample, archive, member, ending.lower().rpartition(".")[2])
+                    self._take(sample, archive, member, ending.lower())
         except UNREADABLE as damage:
             raise ValueError(f"{self.path} is damaged ({damage})") from damage
         if sample is not None:
             yield sample.row()
 
-    def _take(self, sample: _Sample, archive: tarfile.TarFile, member: tarfile.TarInfo, kind: str) -> None:
+    def _take(self, sample: _Sample, archive: tarfile.TarFile, member: tarfile.TarInfo, ending: str) -> None:
+        kind = ending.rpartition(".")[2]
         is_picture = kind in PICTURES
-        if not is_picture and kind not in ("txt", "json"):
+        if kind not in (*PICTURES, *WORDS) or not sample.takes(kind, is_plain=kind == ending):
             return
         most = MAX_BYTES if is_picture else MAX_WORDS
         if member.size > most:
@@ -106,7 +135,7 @@ class Archive:
         except ValueError as wrong:
             sample.problem = f"{member.name} cannot be read ({wrong})"
             return
-        sample.words = words if kind == "txt" or sample.words is None else sample.words  # the text file comes first
+        sample.words = words
 
 
 def _from_json(values: Any, names: tuple[str, ...]) -> str | None:

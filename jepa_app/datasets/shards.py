@@ -10,6 +10,7 @@ from jepa_app.datasets.archives import Archive
 from jepa_app.datasets.lines import Lines
 from jepa_app.datasets.rows import Source, Wanted
 from jepa_app.datasets.tables import Table
+from jepa_app.datasets.writing import origin_of, refuse_left_over
 
 METADATA = ("metadata.jsonl", "metadata.csv")  # of an imagefolder
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
@@ -38,12 +39,17 @@ def find_shards(patterns: list[str], wanted: Wanted, out: Path, most: int) -> li
     """Return the parts, of about `most` rows, of all files that the patterns name, in the order of their names.
 
     The outputs are named after the inputs and lie as deep in `out` as the inputs below the folder that they share.
+    Outputs of earlier runs in `out` are no inputs, even if a pattern names them.
 
     Raises:
-        ValueError: a pattern names no file, a file cannot be read or lacks a column, or two inputs have one output.
+        ValueError: a pattern names no file, a file cannot be read or lacks a column, two inputs have one output, or
+            an output is there of an input as it was before.
     """
     # without "..", through which outputs would leave the folder; links keep their names
-    paths = sorted({Path(os.path.abspath(path)) for pattern in patterns for path in _files(pattern, wanted)})  # noqa: PTH100
+    named = {Path(os.path.abspath(path)) for pattern in patterns for path in _files(pattern, wanted)}  # noqa: PTH100
+    paths = sorted(path for path in named if not (path.is_relative_to(out.absolute()) and origin_of(path) is not None))
+    if not paths:
+        raise ValueError(f"--dataset names nothing but outputs of earlier runs in {out}; name the inputs")
     base = Path(os.path.commonpath([_stem(path).parent for path in paths]))
     shards: dict[Path, Shard] = {}
     for path in paths:
@@ -64,6 +70,10 @@ def find_shards(patterns: list[str], wanted: Wanted, out: Path, most: int) -> li
                 "rows": [part.start, part.stop],
             }
             shards[target] = Shard(source=source, part=part, target=target, origin=origin)
+    origins = {
+        out / _stem(path).relative_to(base): _stem(path).relative_to(base).with_name(path.name) for path in paths
+    }
+    refuse_left_over(shards, {stem: name.as_posix() for stem, name in origins.items()})
     return list(shards.values())
 
 

@@ -1,8 +1,9 @@
 """Output files: parquet, written a few rows at a time, that carry which input and which settings they are from."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,30 @@ WORDS = "caption"
 Result = dict[str, Any] | str  # of a row: the values of a task's columns, or why there are none
 
 
+def origin_of(path: Path) -> dict[str, Any] | None:
+    """Return what an output of a run like this is from; None of any other file."""
+    try:
+        found = json.loads((pq.read_schema(path).metadata or {})[ORIGIN])
+    except (pa.ArrowException, OSError, ValueError, KeyError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def refuse_left_over(targets: Collection[Path], origins: Mapping[Path, str]) -> None:
+    """Refuse outputs that earlier runs made of the same inputs in another number of parts: rows would be there twice.
+
+    `origins` names the input, as outputs do, of each path that the names of its outputs begin with.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for stem, name in origins.items():
+        pattern = escape(stem.name)
+        for path in (*stem.parent.glob(f"{pattern}.parquet"), *stem.parent.glob(f"{pattern}-*-of-*.parquet")):
+            if path not in targets and (origin_of(path) or {}).get("file") == name:
+                raise ValueError(f"{path} holds rows of an earlier {name}; choose another folder or remove the file")
+
+
 def is_there(target: Path, origin: dict[str, Any]) -> bool:
     """Whether an output is there and whole; it is if its file exists, because it is renamed when it is.
 
@@ -27,12 +52,9 @@ def is_there(target: Path, origin: dict[str, Any]) -> bool:
     """
     if not target.exists():
         return False
-    try:
-        found = json.loads((pq.read_schema(target).metadata or {})[ORIGIN])
-    except (pa.ArrowException, OSError, ValueError, KeyError) as strange:
-        raise ValueError(
-            f"{target} is not from an earlier run and would be replaced; choose another folder"
-        ) from strange
+    found = origin_of(target)
+    if found is None:
+        raise ValueError(f"{target} is not from an earlier run and would be replaced; choose another folder")
     if found == origin:
         return True
     other = next(name for name in [*origin, *found] if found.get(name) != origin.get(name))

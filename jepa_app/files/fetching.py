@@ -4,6 +4,8 @@ import ipaddress
 import socket
 import threading
 import time
+from collections import Counter
+from collections.abc import Hashable
 from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Self
@@ -19,22 +21,26 @@ IN_FLIGHT = 8  # addresses that are read at once, those given up included
 ELSEWHERE = tuple(
     map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "::/96", "2001::/32", "fec0::/10"))
 )
-_IN_FLIGHT = threading.BoundedSemaphore(IN_FLIGHT)
+_READING: Counter[Hashable] = Counter()  # how many addresses are read for whom
+_TURN = threading.Lock()
 SECONDS, SECONDS_OF_SILENCE = 30.0, 10.0  # other visitors wait for their scores in the meantime
 
 
-def fetch(address: str) -> bytes:
+def fetch(address: str, who: Hashable = None) -> bytes:
     """Return the body that an http or https address responds with.
 
     The host name is resolved once and that IP address is used, so a name cannot lead into this machine's own network.
     There is one deadline for everything, however slowly the answer drips in. Bodies must come as they are: nothing is
-    unpacked that could be a thousand times larger.
+    unpacked that could be a thousand times larger. At most `IN_FLIGHT` addresses are read at once, and half of them for
+    any one that asks, `who`.
 
     Raises:
         ValueError: the address is not public, or does not respond in time with a file of at most 64 MB.
     """
-    if not _IN_FLIGHT.acquire(blocking=False):
-        raise ValueError("too many addresses are being read; try again in a moment, or send the picture as base64")
+    with _TURN:
+        if sum(_READING.values()) >= IN_FLIGHT or _READING[who] >= IN_FLIGHT // 2:
+            raise ValueError("too many addresses are being read; try again in a moment, or send the picture as base64")
+        _READING[who] += 1
     answer: SimpleQueue[bytes | Exception] = SimpleQueue()
 
     def ask() -> None:
@@ -43,7 +49,10 @@ def fetch(address: str) -> bytes:
         except Exception as failure:  # noqa: BLE001  # it is raised again by who waits
             answer.put(failure)
         finally:
-            _IN_FLIGHT.release()
+            with _TURN:
+                _READING[who] -= 1
+                if not _READING[who]:
+                    del _READING[who]
 
     threading.Thread(target=ask, daemon=True).start()
     try:

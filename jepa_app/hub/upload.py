@@ -1,7 +1,8 @@
 """Pushes weights to a repository of the hub."""
 
+import shutil
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,19 +64,23 @@ def push(
     check_repository(repository)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not an empty folder; choose a new one")
-    with TemporaryDirectory() as temporary:
+    if not dry_run:  # before anything is written
+        if get_token() is None:
+            raise ValueError(f"cannot push to {repository!r}: nobody is logged in; run hf auth login, or set HF_TOKEN")
+        _refuse_public(repository, private)
+    with TemporaryDirectory() as temporary, ExitStack() as written:
         folder = out or Path(temporary) / "weights"
+        written.callback(shutil.rmtree, folder, ignore_errors=True)  # so that the same command can be tried again
         write_hub_folder(weights, folder, repository, figures)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
         card = (folder / "README.md").read_text(encoding="utf-8")
         if dry_run:
+            written.pop_all()
             return Pushed(files=files, card=card)
-        if get_token() is None:
-            raise ValueError(f"cannot push to {repository!r}: nobody is logged in; run hf auth login, or set HF_TOKEN")
-        _refuse_public(repository, private)
         with telling_hub_mistakes(f"cannot push to {repository!r}:"):
             url = _upload(folder, repository, private, revision)
+        written.pop_all()
     return Pushed(files=files, card=card, url=url)
 
 

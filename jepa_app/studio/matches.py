@@ -23,7 +23,6 @@ from jepa_app.pixels import to_pixels
 
 FITS = 0.6  # probability from which a caption fits
 CLEARLY = 0.2  # by how much a near miss must be beaten
-MAX_TRIED = 120  # captions that differ in one thing, for one picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,15 +217,13 @@ class Matching:
 
     def _near_misses(self, pixels: Tensor, scores: Sequence[CaptionScore]) -> list[CaptionScore]:
         """Say of captions that do not fit a picture (1, 3, S, S) in which one thing they differ from one that does."""
-        turns = [
-            (turn, number, foil)
+        tried = [
+            (number, *foil)
             for number, score in enumerate(scores)
             if score.probability < FITS
-            for turn, foil in enumerate(well_said_foils(score.caption))
+            for foil in well_said_foils(score.caption)
             if self._scorer.text_encoder.num_pieces(foil.caption) <= MAX_TOKENS
         ]
-        turns.sort(key=lambda each: each[0])  # captions take turns
-        tried = [(number, *foil) for _, number, foil in turns[:MAX_TRIED]]
         told = list(scores)
         if not tried:
             return told

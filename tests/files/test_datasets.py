@@ -246,6 +246,59 @@ def test_bad_rows_of_lines_and_archives(run: Run, tmp_path: Path) -> None:
         assert part in (error or "")
 
 
+@pytest.mark.parametrize("damage", ["a flipped byte", "cut in a header", "cut before a header", "a packed one cut"])
+def test_an_archive_that_ends_in_the_middle_has_no_output(run: Run, tmp_path: Path, damage: str) -> None:
+    files = {f"{number}.{kind}": data for number in range(6) for kind, data in (("png", png(number)), ("txt", b"sky"))}
+    path = write_tar(tmp_path / ("shard.tar.gz" if "packed" in damage else "shard.tar"), files)
+    data = bytearray(path.read_bytes())
+    header = data.find(b"2.txt\0") if "packed" not in damage else len(data) * 3 // 4
+    if damage == "a flipped byte":
+        data[header + 5] ^= 1
+    else:
+        del data[header + (100 if "in a" in damage else 0) :]
+    path.write_bytes(data)
+    told = run("score", "--dataset", path, "--out", tmp_path / "out", refused=True)
+    assert "is damaged" in told
+    assert not contents(tmp_path / "out")
+
+
+def test_other_files_of_a_row_do_not_replace_its_own(run: Run, tmp_path: Path) -> None:
+    files = {"1.jpg": png(1), "1.mask.png": png(2), "1.txt": b"red apple", "1.ocr.txt": b"STOP"}
+    files |= {"2.mask.png": png(2), "2.png": png(1), "2.ocr.txt": b"STOP", "2.json": b'{"caption": "red apple"}'}
+    files |= {"3.json": b'{"caption": "STOP"}', "3.txt": b"red apple", "3.image.png": png(1), "3.mask.png": png(2)}
+    write_tar(tmp_path / "shard.tar", files)
+    assert run("score", "--dataset", tmp_path / "shard.tar", "--out", tmp_path / "out")["errors"] == 0
+    table = pq.read_table(tmp_path / "out" / "shard.parquet")
+    assert table["caption"].to_pylist() == ["red apple"] * 3
+    assert len(set(table["energy"].to_pylist())) == 1
+
+
+def test_an_input_that_has_grown_does_not_lie_there_twice(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScoreTask, "__init__", with_parts(ScoreTask.__init__, 16))
+    write_table(tmp_path / "a.parquet", rows(0, 12))
+    write_table(tmp_path / "a-b.parquet", rows(0, 3))
+    inputs = [tmp_path / "a.parquet", tmp_path / "a-b.parquet"]
+    run("score", "--dataset", *inputs, "--out", tmp_path / "out")
+    write_table(tmp_path / "a.parquet", rows(0, 40), group=8)
+    told = run("score", "--dataset", *inputs, "--out", tmp_path / "out", refused=True)
+    assert "out/a.parquet holds rows of an earlier a.parquet; choose another folder or remove the file" in told
+    (tmp_path / "out" / "a.parquet").unlink()
+    assert run("score", "--dataset", *inputs, "--out", tmp_path / "out")["shards"] == 4
+
+
+def test_outputs_of_earlier_runs_are_no_inputs(run: Run, tmp_path: Path) -> None:
+    write_table(tmp_path / "in" / "a.parquet", rows(0, 3))
+    words = ("score", "--dataset", tmp_path / "**" / "*.parquet", "--out", tmp_path / "in" / "out")
+    assert run(*words)["rows"] == 3
+    before = contents(tmp_path)
+    assert run(*words)["shards_before"] == 1
+    assert contents(tmp_path) == before
+    told = run("score", "--dataset", tmp_path / "in" / "out" / "*", "--out", tmp_path / "in" / "out", refused=True)
+    assert "nothing but outputs of earlier runs" in told
+
+
 def test_long_files_are_cut_into_parts(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ScoreTask, "__init__", with_parts(ScoreTask.__init__, 16))
     write_table(tmp_path / "a.parquet", rows(0, 40), group=8)

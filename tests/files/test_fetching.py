@@ -5,6 +5,7 @@ import io
 import ipaddress
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -142,16 +143,22 @@ def test_a_packed_body_is_not_unpacked(site: str) -> None:
 @pytest.mark.parametrize("place", ["drip", "soon"])
 def test_headers_that_drip_in_have_the_same_deadline(site: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "SECONDS", 0.2)
-    monkeypatch.setattr(fetching, "_IN_FLIGHT", threading.BoundedSemaphore(1))
     began = time.monotonic()
     with pytest.raises(ValueError, match="takes longer"):
         fetch(f"{site}/{place}")
-    assert fetching._IN_FLIGHT.acquire(timeout=2)  # the thread has ended too, not only the wait for it
+    while fetching._READING and time.monotonic() - began < 3:
+        time.sleep(0.01)
+    assert not fetching._READING  # the thread has ended too, not only the wait for it
     assert time.monotonic() - began < 3
 
 
 def test_only_so_many_addresses_are_read_at_once(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "_IN_FLIGHT", threading.BoundedSemaphore(1))
-    with fetching._IN_FLIGHT, pytest.raises(ValueError, match="too many addresses are being read"):
+    monkeypatch.setattr(fetching, "_READING", Counter({"one": fetching.IN_FLIGHT // 2, "other": 1}))
+    with pytest.raises(ValueError, match="too many addresses are being read"):
+        fetch(f"{site}/picture", "one")
+    assert fetch(f"{site}/picture", "third")
+    fetching._READING["other"] = fetching.IN_FLIGHT // 2
+    with pytest.raises(ValueError, match="too many addresses are being read"):
         fetch(f"{site}/picture")
+    fetching._READING.clear()
     assert fetch(f"{site}/picture") == picture()

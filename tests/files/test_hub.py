@@ -308,7 +308,8 @@ def test_pushes_that_cannot_be(
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     assert "the hub refused the token (status 401)" in refused(tiny_weights, NAME)
     monkeypatch.delenv("HF_TOKEN")
-    assert "nobody is logged in; run hf auth login" in refused(tiny_weights, NAME)
+    assert "nobody is logged in; run hf auth login" in refused(tiny_weights, NAME, "--out", tmp_path / "pushed")
+    assert not (tmp_path / "pushed").exists()  # so that the same command works once somebody is
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "must not be asked while HF_HUB_OFFLINE is set" in refused(tiny_weights, NAME)
@@ -316,7 +317,8 @@ def test_pushes_that_cannot_be(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
-        assert "the hub cannot be reached" in refused(tiny_weights, NAME)
+        assert "the hub cannot be reached" in refused(tiny_weights, NAME, "--out", tmp_path / "pushed")
+    assert not (tmp_path / "pushed").exists()
 
 
 def test_private_is_private(hub: Hub, tiny_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,10 +5,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from jepa_app.checkpoint import (
     MANIFEST,
@@ -22,11 +24,43 @@ from jepa_app.checkpoint import (
     write_manifest,
 )
 from jepa_app.config import JepaTConfig, TIJepaConfig, TokenizerConfig
+from jepa_app.config_base import Config
 from jepa_app.models.jepa_t import JepaT
+from jepa_app.models.ti_jepa import TIJepa
+from jepa_app.models.tokenizers.tokenizer import make_tokenizer
 from tests.conftest import TINY_JEPA_T, awake
 from tests.support.limits import largest_file
 
 TENSORS = "model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("config_class", "build", "wrong"),
+    [
+        (TokenizerConfig, make_tokenizer, {"image_size": 1024, "patch_size": 1024, "channels": 4000}),
+        (TIJepaConfig, TIJepa, {"image_size": 1024, "patch_size": 1}),
+    ],
+)
+def test_parts_whose_size_no_depth_tells_are_counted_too(
+    config_class: type[Config],
+    build: Callable[[Any], nn.Module],
+    wrong: dict[str, int],
+    tiny_weights: Path,
+    tmp_path: Path,
+) -> None:
+    part = "tokenizer" if config_class is TokenizerConfig else "ti-jepa"
+    folder = Path(shutil.copytree(tiny_weights / part, tmp_path / part))
+    described = json.loads((folder / "config.json").read_text()) | wrong
+    (folder / "config.json").write_text(json.dumps(described))
+    built: list[torch.device] = []
+
+    def watched(config: Any) -> nn.Module:
+        built.append(torch.get_default_device())
+        return build(config)
+
+    with pytest.raises(ValueError, match=r"cannot be loaded .its config describes [\d,]+ parameters and more, "):
+        load_network(folder, config_class, watched)
+    assert [device.type for device in built] == ["meta"]
 
 
 @pytest.mark.parametrize("wrong", [{"width": 2**15}, {"encoder_depth": 200, "width": 2**10}, {"denoiser_width": 2**14}])

@@ -36,7 +36,11 @@ def test_a_space_and_a_share_have_names_of_their_own(monkeypatch: pytest.MonkeyP
     space = Allowed.of(None, [], shared=False)
     assert space.takes_host("user-space.hf.space")
     assert space.takes_origin("https://huggingface.co", "user-space.hf.space")
-    assert not space.takes_origin("https://evil.org", "user-space.hf.space")
+    assert space.takes_origin("https://user-space.hf.space", "user-space.hf.space")
+    for origin in ("https://evil.org", "https://evilhuggingface.co", "https://evil.hf.space", "http://[", "null", ""):
+        assert not space.takes_origin(origin, "user-space.hf.space")
+    assert not space.takes_host("[::1")
+    assert not space.takes_origin("http://localhost", "[::1")
     assert Allowed.of(None, [], shared=True).takes_host("abc.gradio.live")
 
 

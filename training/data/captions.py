@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jepa_app.styles import style_words
+from training.data.composition.recolouring import DETERMINER
 from training.data.plurals import plural
 
 POOL_SIZE = 8
@@ -49,11 +50,6 @@ NUMBERS = ("one", "two", "three")
 
 # Last words of a label that say what kind of sign it is, not what it shows: "cat face" is a cat.
 _GENERIC_NOUNS = frozenset({"face", "button", "symbol", "sign", "mark"})
-DETERMINER = re.compile(
-    r"(?:an?|the|one|two|three|four|five|six|seven|eight|nine|ten|some|any|no|this|that|these|those|my|your|his|her|"
-    r"its|our|their|several|many|each|every|another) ",
-    re.IGNORECASE,
-)
 _SPOKEN_CONSONANT = re.compile(r"uni(?!n)|one|eu|use")  # "a unicorn", "a one-thirty"
 
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import gradio as gr
 from PIL import Image
 
-from jepa_app.engines.turns import Turns
+from jepa_app.engines.turns import Turns, Visitor, address_of
 from jepa_app.files.fetching import fetch
 from jepa_app.files.pictures import open_base64, open_picture
 from jepa_app.limits import MAX_CAPTIONS, check_captions, text_lines
@@ -119,9 +119,9 @@ def _wire_one(
         with shown_to_user():
             open_upload(picture)
 
-    def square_of(picture: Upload | None) -> Image.Image:
+    def square_of(picture: Upload | None, visitor: gr.Request) -> Image.Image:
         """What the model sees of an upload: while it waits for its turn, nothing larger is held."""
-        return central_square(open_upload(picture), work.many.side)
+        return central_square(open_upload(picture, visitor_of(visitor)), work.many.side)
 
     def ranked(visitor: gr.Request, picture: Image.Image, captions: str | None) -> list[dict[str, Any]]:
         lines = text_lines(captions)
@@ -131,7 +131,7 @@ def _wire_one(
 
     def rank(visitor: gr.Request, picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
         with shown_to_user():
-            name = kept.add(open_upload(picture))  # the page uses it to ask for an explanation
+            name = kept.add(open_upload(picture, visitor_of(visitor)))  # the page uses it to ask for an explanation
             return [each | {"picture": name} for each in ranked(visitor, kept.find(name).seen, captions)]
 
     def score(visitor: gr.Request, picture: Upload | None, captions: str | None) -> list[dict[str, Any]]:
@@ -142,7 +142,7 @@ def _wire_one(
             captions: up to 20 captions, one per line
         """
         with shown_to_user():
-            return ranked(visitor, square_of(picture), captions)
+            return ranked(visitor, square_of(picture, visitor), captions)
 
     @no_tool
     def score_matrix(visitor: gr.Request, pictures: list[Upload] | None, captions: str | None) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _wire_one(
             lines = text_lines(captions)
             check_captions(lines)
             check_pictures(pictures)
-            squares = list(map(square_of, pictures or []))
+            squares = [square_of(picture, visitor) for picture in pictures or []]
             with turns.taken(visitor_of(visitor)):
                 energy, probability = work.score_pairs(squares, lines)
             return {"captions": lines, "energy": energy, "probability": probability}
@@ -192,7 +192,7 @@ def check_pictures(pictures: object) -> None:
         raise ValueError(f"got {got}; allowed: 1 to {MAX_CAPTIONS} at once")
 
 
-def open_upload(upload: Upload | None) -> Image.Image:
+def open_upload(upload: Upload | None, visitor: Visitor | None = None) -> Image.Image:
     """Open a picture from the browser, a program or an agent: a file in Gradio's cache, an address or base64.
 
     Raises:
@@ -207,7 +207,7 @@ def open_upload(upload: Upload | None) -> Image.Image:
     if not text.startswith(("http://", "https://")):
         return open_base64(text)
     kept = own_file(text)
-    return open_picture(fetch(text) if kept is None else kept, text.rpartition("/")[2])
+    return open_picture(fetch(text, address_of(visitor)) if kept is None else kept, text.rpartition("/")[2])
 
 
 def own_file(address: str) -> Path | None:

@@ -28,6 +28,7 @@ MISFIT = "The request does not fit this address; /?view=api shows what can be as
 MAX_REASON = 200  # characters
 log = logging.getLogger(__name__)
 SPACES = (".hf.space", "huggingface.co")
+HUB = "huggingface.co"  # whose pages show Spaces
 SHARED = (".gradio.live",)
 
 
@@ -63,7 +64,7 @@ class Allowed:
 
     def takes_host(self, host: str) -> bool:
         """Whether the studio may be called under this host, "name" or "name:port"."""
-        name = (urlsplit(f"//{host}").hostname or "").lower() if host else ""
+        name = (_hostname(f"//{host}") or "").lower() if host else ""
         try:
             ipaddress.ip_address(name)
         except ValueError:
@@ -75,13 +76,22 @@ class Allowed:
 
         Its own pages may, those named, and on the machine itself pages that are served there too.
         """
-        parts = urlsplit(origin)
-        if _is_this_machine(parts.hostname) and _is_this_machine(urlsplit(f"//{host}").hostname):
+        name = _hostname(origin)
+        if name is None:
+            return False
+        if _is_this_machine(name) and _is_this_machine(_hostname(f"//{host}")):
             return True
-        if parts.netloc and parts.netloc.lower() == host.lower():
+        if urlsplit(origin).netloc.lower() == host.lower():
             return True
-        name = (parts.hostname or "").lower()
-        return origin.lower() in self.origins or any(name.endswith(end) for end in SPACES if end in self.names)
+        return origin.lower() in self.origins or (name.lower() == HUB and HUB in self.names)
+
+
+def _hostname(address: str) -> str | None:
+    """The host's name in an address; None if there is none, or if what stands there is no address."""
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None
 
 
 def _is_this_machine(name: str | None) -> bool:

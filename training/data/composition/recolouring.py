@@ -9,8 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training.data.captions import DETERMINER
-
 HUES = {
     "red": 0.0,
     "orange": 0.08,
@@ -23,6 +21,11 @@ HUES = {
 }
 """Colour words and their hues."""
 
+DETERMINER = re.compile(
+    r"(?:an?|the|one|two|three|four|five|six|seven|eight|nine|ten|some|any|no|this|that|these|those|my|your|his|her|"
+    r"its|our|their|several|many|each|every|another) ",
+    re.IGNORECASE,
+)
 NEAR = 0.09  # how far from the dominant hue a pixel may be to be turned with it
 _SATURATED, _BRIGHT, _OPAQUE = 0.35, 0.6, 0.5
 _LEAST_SHARE, _LEAST_PART = 0.7, 0.25  # of the saturated pixels have that hue; of the opaque pixels are saturated

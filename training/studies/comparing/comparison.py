@@ -28,6 +28,7 @@ from training.judging.trials import FEWEST_PICTURES
 from training.judging.weights import Matcher, PicturePipeline
 from training.loop import CHECKPOINT, TrainStep, check_checkpoint, train, validate
 from training.objectives.objective import Objective
+from training.optimisation.schedule import Schedule
 from training.recipes import Recipe
 from training.studies.comparing.comparison_tables import Measured
 from training.studies.comparing.variants import COMPARISONS
@@ -67,17 +68,9 @@ def compare(
         if one.variant not in recipes:
             raise ValueError(f"{one.variant!r} was measured before; variants of {name}: {', '.join(recipes)}")
     done = {(one.variant, one.seed) for one in before}
-    as_many = comparison.as_many_pictures
-    paced = next((one for one in before if one.variant not in as_many), None)
-    if not resume:
-        for variant in measuring:  # before anything of an earlier comparison is overwritten
-            check_checkpoint(out / run_name(variant, 0), resume=False)
-    steps = _kept_steps(out / STEPS_FILE, recipes, paced) if resume else None
-    if steps is None:
-        steps = _equal_steps(recipes, folder, out / "timing", minutes, paced)
-        steps |= _equal_pictures(recipes, steps, as_many)
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / STEPS_FILE, json.dumps(steps, indent=2) + "\n")
+    paced = next((one for one in before if one.variant not in comparison.as_many_pictures), None)
+    steps = _kept_steps(out, recipes, paced) if resume else None
+    steps = steps or _measured_steps(recipes, folder, out, minutes, paced, comparison.as_many_pictures)
     for seed in range(seeds):
         for variant in measuring:
             if (variant, seed) in done:
@@ -88,12 +81,7 @@ def compare(
             torch.manual_seed(seed)  # for the initial weights
             objective: Objective[Any] = recipe.build(data)
             parameters = _trained_parameters(objective, data)
-            run = out / run_name(variant, seed)
-            goes_on = resume and (run / CHECKPOINT).exists()
-            validation: dict[str, float] = {}
-            for step in train(objective, data, schedule, run, resume=goes_on):
-                validation = step.validation
-            validation = validation or validate(objective, data, schedule)  # of a run that had reached its end
+            validation = _trained(objective, data, schedule, out / run_name(variant, seed), resume)
             if comparison.matches:
                 measured = _measure_matches(
                     objective.finished(), data, measuring[variant].prompts, comparison.hard_cases
@@ -106,10 +94,42 @@ def compare(
             )
 
 
-def _kept_steps(file: Path, recipes: Mapping[str, Recipe], paced: Measured | None) -> dict[str, int] | None:
+def _trained(
+    objective: Objective[Any], data: CaptionedPictures, schedule: Schedule, run: Path, resume: bool
+) -> dict[str, float]:
+    """Train, or go on with a run that was stopped, and return the figures of the last step."""
+    validation: dict[str, float] = {}
+    for step in train(objective, data, schedule, run, resume=resume and (run / CHECKPOINT).exists()):
+        validation = step.validation
+    return validation or validate(objective, data, schedule)  # of a run that had reached its end
+
+
+def _measured_steps(
+    recipes: Mapping[str, Recipe],
+    folder: Path,
+    out: Path,
+    minutes: float,
+    paced: Measured | None,
+    as_many: Mapping[str, str],
+) -> dict[str, int]:
+    """The steps of each variant, which are kept in `out` for a call that goes on.
+
+    Raises:
+        ValueError: there are runs of an earlier call, which has not gone on.
+    """
+    for variant in recipes if paced is None else ():  # before anything is overwritten
+        check_checkpoint(out / run_name(variant, 0), resume=False)
+    steps = _equal_steps(recipes, folder, out / "timing", minutes, paced)
+    steps |= _equal_pictures(recipes, steps, as_many)
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / STEPS_FILE, json.dumps(steps, indent=2) + "\n")
+    return steps
+
+
+def _kept_steps(out: Path, recipes: Mapping[str, Recipe], paced: Measured | None) -> dict[str, int] | None:
     """The steps of each variant that an earlier call wrote; None if it wrote none for these, or others were taken."""
     try:
-        steps = json.loads(file.read_text(encoding="utf-8"))
+        steps = json.loads((out / STEPS_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
     if not isinstance(steps, dict) or steps.keys() != recipes.keys() or any(type(n) is not int for n in steps.values()):

@@ -106,6 +106,7 @@ def _load_and_serve(options: argparse.Namespace) -> None:
     with without_collecting():
         # Where steps are made elsewhere, this process leaves the GPU alone: a ZeroGPU Space could not lend it any more.
         studio = Studio.load(options.weights, "cpu" if is_elsewhere else "auto", make_engine=make_engine)
+        studio.prepare()
         page = build_page(studio)
     gc.freeze()  # it stays: later collections need not look at it, and forks go on sharing its memory
     sys.stderr = Shortened(sys.stderr)  # type: ignore[assignment]

@@ -95,12 +95,16 @@ class Studio:
         example = read_example(folder)
         name = str(weights) if revision is None else f"{weights}@{revision}"
         studio = cls(make_engine(pipeline, folder), scorer, name)  # last: an engine elsewhere would outlive an error
-        if pipeline.vocabulary.nearest is not None:
-            threading.Thread(target=pipeline.vocabulary.nearest.prepare, name="labels", daemon=True).start()
         if example is not None:
             studio.generating.pin(example)
             studio.example = example.name
         return studio
+
+    def prepare(self) -> None:
+        """Begin with what the first visitor would wait for; a process that ends before it is done waits for it."""
+        nearest = self._pipeline.vocabulary.nearest
+        if nearest is not None:
+            threading.Thread(target=nearest.prepare, name="labels").start()
 
     def close(self) -> None:
         """End all runs and the worker that makes them."""

@@ -25,7 +25,7 @@ MATCH_EXAMPLES = {  # a picture of jepa_app/ui/match/examples -> captions to ran
 VALUES = {
     "compare_prompt": "red apple, twemoji style",
     "compare_columns": "red apple, twemoji style\ngreen apple, twemoji style\nred heart, twemoji style",
-    "compare_rows": "1, 1.5, 3",
+    "compare_rows": "1, 1.25, 2",
     "learn_prompt": "red apple, twemoji style",
 }
 

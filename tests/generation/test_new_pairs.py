@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -623,6 +624,23 @@ def test_a_prompt_and_a_negative_prompt_of_the_same_words_are_read_each_in_its_w
         texts = features_of(prompts.of(both))
         assert torch.equal(texts["prompt"].tokens, pipeline.encode_prompts([words]).tokens)
         assert torch.equal(texts["negative"].tokens, pipeline.encode_prompts([words], by_keywords=False).tokens)
+
+
+def test_a_served_studio_encodes_its_labels_before_it_is_asked(
+    weights: Path, alike: Vocabulary, text_encoder: TextEncoder
+) -> None:
+    pipeline = JepaTPipeline.from_pretrained(weights)
+    studio = Studio(ThreadEngine(pipeline), Scorer.from_pretrained(weights), weights)
+    try:
+        nearest = NearestThing(["motorcycle", "sun"], text_encoder)
+        pipeline.vocabulary = replace(alike, nearest=nearest)
+        studio.prepare()
+        for thread in [one for one in threading.enumerate() if one.name == "labels"]:
+            assert not thread.daemon  # which would be cut off in the middle of torch when the process ends
+            thread.join()
+        assert "_features" in vars(nearest)
+    finally:
+        studio.close()
 
 
 def test_styles_that_were_never_shown_are_told() -> None:

@@ -118,7 +118,12 @@ def _settings(
         STEPS[0], max_steps, usual_steps, step=1, label=texts.STEPS_LABEL, info=texts.STEPS_INFO, elem_id="steps"
     )
     guidance = gr.Slider(
-        *GUIDANCE, defaults.guidance, step=0.1, label=texts.GUIDANCE_LABEL, info=texts.GUIDANCE_INFO, elem_id="guidance"
+        *GUIDANCE,
+        defaults.guidance,
+        step=0.05,
+        label=texts.GUIDANCE_LABEL,
+        info=texts.GUIDANCE_INFO,
+        elem_id="guidance",
     )
     temperature = gr.Slider(
         *TEMPERATURE,

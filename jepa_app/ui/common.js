@@ -14,7 +14,7 @@ function node(tag, name, text) {
 // How well a picture fits, in words.
 const verdict = (probability) => words(props.verdicts.find(([threshold]) => probability >= threshold)[1]);
 
-// What is said to who waits in line; learning how long takes a while.
+// What somebody who waits in line is told; at first nobody knows for how long.
 function waitingWords({ ahead, seconds = null }) {
   if (!ahead) return words('waiting');
   return seconds === null ? words('queued', { ahead }) : words('queued_for', { ahead, seconds: Math.max(1, Math.round(seconds)) });

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import pad
 
+from jepa_app.matching.features import blocks
 from jepa_app.models.text import MAX_TOKENS, TextEncoder, TextFeatures
 from training.data.captions import Row
 
@@ -79,8 +80,8 @@ class TextCache:
             pieces = min(self.encoder.num_pieces(caption), MAX_TOKENS)
             by_length.setdefault(-(-pieces // _LENGTHS), []).append(caption)
         for alike in by_length.values():
-            for first in range(0, len(alike), _AT_ONCE):
-                self._add_block(alike[first : first + _AT_ONCE])
+            for block in blocks(len(alike), _AT_ONCE):
+                self._add_block(alike[block])
 
     def _add_block(self, captions: Sequence[str]) -> None:
         whole = [*captions, *[captions[-1]] * (_AT_ONCE - len(captions))]

@@ -15,7 +15,7 @@ from torch.nn.functional import mse_loss
 
 from jepa_app.checkpoint import save_network
 from jepa_app.masking import SharedGenerator, multi_block_mask
-from jepa_app.matching.features import CAPTIONS_AT_ONCE, picture_features
+from jepa_app.matching.features import CAPTIONS_AT_ONCE, blocks, picture_features
 from jepa_app.matching.scoring import Scorer
 from jepa_app.models.ti_jepa import TIJepa
 from training.data.batches import Batch
@@ -66,8 +66,8 @@ class TIJepaObjective(MatchObjective[TIJepa]):
 
     def fit_sentences(self, captions: Sequence[str]) -> None:
         """Fix the space of sentence features that pictures predict, from the training captions."""
-        parts = [captions[first : first + CAPTIONS_AT_ONCE] for first in range(0, len(captions), CAPTIONS_AT_ONCE)]
-        sentences = torch.cat([self.text.features(part).pooled() for part in parts])
+        parts = blocks(len(captions), CAPTIONS_AT_ONCE)
+        sentences = torch.cat([self.text.features(captions[part]).pooled() for part in parts])
         for network in (self.network, self.ema.network):
             network.sentence_space.fit(sentences)
 

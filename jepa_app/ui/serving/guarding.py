@@ -27,8 +27,8 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 MISFIT = "The request does not fit this address; /?view=api shows what can be asked."
 MAX_REASON = 200  # characters
 log = logging.getLogger(__name__)
-SPACES = (".hf.space", "huggingface.co")
 HUB = "huggingface.co"  # whose pages show Spaces
+SPACES = (".hf.space", HUB)
 SHARED = (".gradio.live",)
 
 

@@ -12,8 +12,9 @@ from torch.nn.functional import interpolate
 
 WHITE = (255, 255, 255)
 MOST = 3
-LEAST_BACKGROUND = 0.05  # of a picture: transparent, so that the colour behind it is seen
 """The most times one picture is repeated."""
+
+LEAST_BACKGROUND = 0.05  # of a picture: transparent, so that the colour behind it is seen
 
 
 def premultiplied(rgba: Tensor) -> Tensor:
